@@ -1,0 +1,3 @@
+//! manent: an intercepting HTTP(S) proxy with a built-in flow recorder.
+
+pub mod flow;
