@@ -48,6 +48,7 @@ pub enum Decoded {
 #[derive(Debug, Clone)]
 pub struct Decoder {
     state: State,
+    chunked: bool,
     wire_len: u64,
     extension_bytes: usize,
 }
@@ -73,13 +74,19 @@ impl Decoder {
             BodyLength::Chunked => State::ChunkSize,
             BodyLength::Close => State::Close,
         };
-        Self { state, wire_len: 0, extension_bytes: 0 }
+        Self { state, chunked: length == BodyLength::Chunked, wire_len: 0, extension_bytes: 0 }
     }
 
     /// Whether the body's end has been told.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// Whether the body comes in chunks.
+    #[must_use]
+    pub fn is_chunked(&self) -> bool {
+        self.chunked
     }
 
     /// Bytes taken from the wire so far, framing included.

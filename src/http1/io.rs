@@ -65,6 +65,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.read_len
     }
 
+    /// Passes over `len` bytes that were read, or all of them if they are fewer.
+    pub fn skip(&mut self, len: usize) {
+        self.buf.advance(len.min(self.buf.len()));
+        self.scanned = 0;
+    }
+
     /// Takes everything that was read and not yet taken.
     pub fn take_buffer(&mut self) -> BytesMut {
         self.scanned = 0;
