@@ -1,3 +1,7 @@
 //! manent: an intercepting HTTP(S) proxy with a built-in flow recorder.
 
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message"))]
+
 pub mod flow;
+pub mod tls;
+pub mod upstream;
