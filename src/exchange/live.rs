@@ -105,12 +105,10 @@ impl Live {
         if now < due {
             return due;
         }
-        let mut inner = self.lock();
-        if !inner.written_open
-            && let Some(ticket) = &inner.ticket
-        {
-            ticket.write_open(inner.flow.clone());
-            inner.written_open = true;
+        let Inner { flow, ticket, written_open } = &mut *self.lock();
+        if !*written_open && let Some(ticket) = ticket {
+            ticket.write_open(flow.clone());
+            *written_open = true;
         }
         now + Duration::from_secs(60)
     }

@@ -166,7 +166,7 @@ impl Drop for Client {
                 self.shared.pool.give(origin);
             }
         }
-        if let Some(recorder) = &self.shared.recorder {
+        if let Some(recorder) = self.shared.recorder.clone() {
             let closed_us = self.now_us();
             let (bytes_in, bytes_out) =
                 (self.counters.read.load(Ordering::Relaxed), self.counters.written.load(Ordering::Relaxed));

@@ -69,7 +69,8 @@ fn judge(bytes: &[u8]) -> Judged {
     match rest.first() {
         None => Judged::More(false),
         Some(0x16) => match scan(rest) {
-            Scan::Complete { .. } => Judged::Tls { skip },
+            // A broken ClientHello is for the TLS acceptor to refuse, with an alert and a record.
+            Scan::Complete { .. } | Scan::Malformed => Judged::Tls { skip },
             Scan::Incomplete => Judged::More(true),
             Scan::TooLong => Judged::Opaque("ClientHello too long"),
             Scan::NotTls => Judged::Opaque("unknown protocol"),

@@ -170,15 +170,15 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) {
     let hello = match client.ticker.within(client.shared.limits.tls_timeout, acceptor).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(error)) => {
-            let message = tls::explain_io(&error);
-            return failed_handshake(client, started, request, target, message, tls::offers(None)).await;
+            let message = tls::explain_client(&error);
+            return failed_handshake(client, started, request, target, message, flow::TlsInfo::default()).await;
         }
         Err(_) => {
             let message = "no ClientHello in time".to_owned();
-            return failed_handshake(client, started, request, target, message, tls::offers(None)).await;
+            return failed_handshake(client, started, request, target, message, flow::TlsInfo::default()).await;
         }
     };
-    let offered = tls::offers(Some(&hello.client_hello()));
+    let offered = tls::describe_hello(&hello.client_hello());
     let identity = offered.sni.clone().unwrap_or_else(|| target.host.clone());
     let https = Target { scheme: Scheme::Https, ..target.clone() };
     let key = Key { target: https.clone(), name: identity.clone() };
@@ -223,7 +223,7 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) {
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            let message = tls::explain_io(&error);
+            let message = tls::explain_client(&error);
             return failed_handshake(client, started, request, target, message, offered).await;
         }
         Err(_) => {
@@ -231,7 +231,7 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) {
             return failed_handshake(client, started, request, target, message, offered).await;
         }
     };
-    let chain = client.shared.leaves.chain(&identity);
+    let chain = client.shared.leaves.chain(&identity).unwrap_or_default();
     let info = tls::describe_server_side(stream.get_ref().1, offered, chain);
     let tls_end = client.now_us();
     client.learn(|facts| {

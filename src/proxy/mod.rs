@@ -20,4 +20,4 @@ mod shared;
 mod tunnel;
 
 pub use limits::Limits;
-pub use server::{Server, ServerError, ServerOptions};
+pub use server::{Listening, Server, ServerError, ServerOptions};

@@ -38,8 +38,6 @@ pub enum ServerError {
 /// What a proxy is made of.
 #[derive(Debug)]
 pub struct ServerOptions {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
     /// Limits.
     pub limits: Limits,
     /// Where flows go; `None` records nothing.
@@ -52,6 +50,13 @@ pub struct ServerOptions {
     pub dialer: Dialer,
 }
 
+/// An address that was taken.
+#[derive(Debug)]
+pub struct Listening {
+    socket: Socket,
+    address: SocketAddr,
+}
+
 /// A proxy that serves. Dropping it stops nothing: call [`Server::shutdown`].
 #[derive(Debug)]
 pub struct Server {
@@ -62,18 +67,31 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to serve. Must be called on a tokio runtime.
+    /// Takes the addresses, without serving yet; port 0 takes a free one.
     ///
     /// # Errors
     /// If an address cannot be listened on.
-    pub fn start(options: ServerOptions) -> Result<Self, ServerError> {
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Vec<Listening>, ServerError> {
+        let take = |&address: &SocketAddr| {
+            listen(address)
+                .map(|socket| Listening { socket, address })
+                .map_err(|source| ServerError::Listen { address, source })
+        };
+        addresses.iter().map(take).collect()
+    }
+
+    /// Starts to serve. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// If a listener cannot be given to the runtime.
+    pub fn start(sockets: Vec<Listening>, options: ServerOptions) -> Result<Self, ServerError> {
         let mut listeners = Vec::new();
-        for &address in &options.listen {
-            listeners.push(listen(address).map_err(|source| ServerError::Listen { address, source })?);
-        }
         let mut addresses = Vec::new();
-        for (listener, &address) in listeners.iter().zip(&options.listen) {
-            addresses.push(listener.local_addr().map_err(|source| ServerError::Listen { address, source })?);
+        for Listening { socket, address } in sockets {
+            let failed = |source| ServerError::Listen { address, source };
+            let listener = TcpListener::from_std(socket.into()).map_err(failed)?;
+            addresses.push(listener.local_addr().map_err(failed)?);
+            listeners.push(listener);
         }
         let shared = Arc::new(Shared {
             limits: options.limits,
@@ -102,7 +120,7 @@ impl Server {
         Ok(Self { addresses, shared, tasks, kill })
     }
 
-    /// Where it listens, with real ports, in the order of [`ServerOptions::listen`].
+    /// Where it listens, with real ports, in the order of [`Server::bind`].
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -269,14 +287,14 @@ impl Drop for Entry {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for old connections to time out. It does not allow two listeners on one port.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 /// Closes pooled connections when their time is over.
