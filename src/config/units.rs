@@ -84,7 +84,11 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     if bytes > PEBIBYTE {
         return Err(UnitError::TooLarge { most: "1048576Gi" });
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= bytes <= 2^50, checked above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 <= bytes <= 2^50, checked above"
+    )]
     Ok(bytes as u64)
 }
 

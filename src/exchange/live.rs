@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::flow::{
-    Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Kind, Mid, Request, ServerConn, Side, Stage, State, Timing,
+    Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Kind, Mid, Request, ServerConn, Side, Stage, State,
+    Timing,
 };
 use crate::record::{BodySide, BodyWriter, Recorder, Ticket};
 
@@ -29,7 +30,12 @@ struct Inner {
 impl Live {
     /// Admits a flow that began at `started`; waits while the recorder is full. Without a recorder the flow is built
     /// all the same, and dropped at its end.
-    pub async fn begin(recorder: Option<&Recorder>, started: Instant, kind: Kind, client: Arc<ClientConn>) -> Self {
+    pub async fn begin(
+        recorder: Option<&Recorder>,
+        started: Instant,
+        kind: Kind,
+        client: Arc<ClientConn>,
+    ) -> Self {
         let ticket = match recorder {
             Some(recorder) => Some(recorder.admit().await),
             None => None,

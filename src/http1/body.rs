@@ -179,7 +179,11 @@ impl Decoder {
                 return Err(BodyError::Extensions);
             }
             // Refuse what cannot become a size at once, rather than wait for its line to end.
-            return if buf.first().is_none_or(u8::is_ascii_hexdigit) { Ok(None) } else { Err(BodyError::ChunkSize) };
+            return if buf.first().is_none_or(u8::is_ascii_hexdigit) {
+                Ok(None)
+            } else {
+                Err(BodyError::ChunkSize)
+            };
         };
         let Some(line) = buf[..lf].strip_suffix(b"\r") else { return Err(BodyError::ChunkSize) };
         let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
@@ -195,9 +199,9 @@ impl Decoder {
         if self.extension_bytes > MAX_EXTENSIONS {
             return Err(BodyError::Extensions);
         }
-        let size = line[..digits].iter().fold(0u64, |sum, &digit| {
-            sum * 16 + u64::from(char::from(digit).to_digit(16).unwrap_or(0))
-        });
+        let size = line[..digits]
+            .iter()
+            .fold(0u64, |sum, &digit| sum * 16 + u64::from(char::from(digit).to_digit(16).unwrap_or(0)));
         self.skip(buf, lf + 1);
         Ok(Some(size))
     }

@@ -152,6 +152,7 @@ fn decimal(value: &[u8]) -> Result<u64, FramingError> {
     if !digits || (value[0] == b'0' && value.len() > 1) {
         return Err(FramingError::InvalidLength);
     }
-    let number = value.iter().try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
+    let number =
+        value.iter().try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
     number.filter(|&n| i64::try_from(n).is_ok()).ok_or(FramingError::InvalidLength)
 }

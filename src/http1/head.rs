@@ -93,9 +93,11 @@ pub fn parse_request(head: &[u8], limits: &HeadLimits) -> Result<Parsed<Request>
     }
     with_header_slots(limits.max_fields, |slots| {
         let mut parsed = httparse::Request::new(&mut []);
-        let len = match httparse::ParserConfig::default()
-            .parse_request_with_uninit_headers(&mut parsed, head, slots)
-        {
+        let len = match httparse::ParserConfig::default().parse_request_with_uninit_headers(
+            &mut parsed,
+            head,
+            slots,
+        ) {
             Ok(httparse::Status::Complete(len)) => len,
             Ok(httparse::Status::Partial) => return Ok(Parsed::Incomplete),
             Err(error) => return Err(head_error(error, "request line", limits)),
@@ -108,7 +110,8 @@ pub fn parse_request(head: &[u8], limits: &HeadLimits) -> Result<Parsed<Request>
         let method = range(parsed.method.unwrap_or_default().as_bytes());
         let target = range(parsed.path.unwrap_or_default().as_bytes());
         let first_line = method.len() + target.len() + " ".len() * 2 + "HTTP/1.1\r\n".len();
-        let canonical = target.start == method.len() + 1 && is_canonical(head, len, first_line, parsed.headers);
+        let canonical =
+            target.start == method.len() + 1 && is_canonical(head, len, first_line, parsed.headers);
         Ok(Parsed::Head(
             Request {
                 method: text.slice(method),
@@ -145,7 +148,9 @@ pub fn parse_response(head: &[u8], limits: &HeadLimits) -> Result<Parsed<Respons
             Err(error) => return Err(head_error(error, "status line", limits)),
         };
         // A status below 100 has no class (RFC 9110 §15).
-        let Some(status @ 100..) = parsed.code else { return Err(HeadError::FirstLine { what: "status line" }) };
+        let Some(status @ 100..) = parsed.code else {
+            return Err(HeadError::FirstLine { what: "status line" });
+        };
         let text = Bytes::copy_from_slice(&head[..len]);
         let reason = reason_range(head);
         let canonical = is_canonical(head, len, reason.end + 2, parsed.headers) && head[12] == b' ';
@@ -204,7 +209,9 @@ fn head_error(error: httparse::Error, what: &'static str, limits: &HeadLimits) -
     match error {
         httparse::Error::HeaderName => HeadError::FieldName,
         httparse::Error::HeaderValue => HeadError::FieldValue,
-        httparse::Error::NewLine | httparse::Error::Token | httparse::Error::Status => HeadError::FirstLine { what },
+        httparse::Error::NewLine | httparse::Error::Token | httparse::Error::Status => {
+            HeadError::FirstLine { what }
+        }
         httparse::Error::TooManyHeaders => HeadError::TooManyFields { limit: limits.max_fields },
         httparse::Error::Version => HeadError::Version,
     }

@@ -22,7 +22,7 @@ impl<'a> Forwarded<'a> {
     /// Whether a field called `name` goes on.
     #[must_use]
     pub fn keeps(&self, name: &[u8]) -> bool {
-        !is_hop_by_hop(name) && !(self.names_options && self.is_named(name))
+        !(is_hop_by_hop(name) || self.names_options && self.is_named(name))
     }
 
     /// Whether `Connection` names the field. A client could otherwise erase what the origin relies on, so the fields that

@@ -189,7 +189,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     ///
     /// # Errors
     /// If the stream fails, or the body is cut or badly framed.
-    pub fn poll_body(&mut self, decoder: &mut Decoder, cx: &mut Context<'_>) -> Poll<Result<Decoded, ReadError>> {
+    pub fn poll_body(
+        &mut self,
+        decoder: &mut Decoder,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Decoded, ReadError>> {
         loop {
             match decoder.decode(&mut self.buf, self.eof)? {
                 Decoded::More => {

@@ -151,7 +151,8 @@ pub fn write_interim(out: &mut BytesMut, interim: &Interim) {
 /// Writes trailer fields and the empty line after them; fields that frame, route or authorise are left out, since a
 /// recipient may merge trailers into the head (RFC 9110 §6.5.1).
 pub fn write_fields(out: &mut BytesMut, trailers: &Headers) {
-    const NEVER: [&[u8]; 5] = [b"content-length", b"transfer-encoding", b"host", b"authorization", b"trailer"];
+    const NEVER: [&[u8]; 5] =
+        [b"content-length", b"transfer-encoding", b"host", b"authorization", b"trailer"];
     let forwarded = Forwarded::new(trailers);
     for (name, value) in trailers.iter() {
         if forwarded.keeps(name) && !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never)) {

@@ -16,7 +16,7 @@ pub(super) fn status(kind: Kind) -> Option<(u16, &'static str)> {
         Kind::Misdirected => (421, "Misdirected Request"),
         Kind::HeadTooLarge => (431, "Request Header Fields Too Large"),
         Kind::BadGateway => (502, "Bad Gateway"),
-        Kind::NotRecording | Kind::Shutdown => (503, "Service Unavailable"),
+        Kind::NotRecording => (503, "Service Unavailable"),
         Kind::GatewayTimeout => (504, "Gateway Timeout"),
         Kind::ClientGone => return None,
     })

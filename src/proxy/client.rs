@@ -102,7 +102,9 @@ impl Client {
                 End::Reset => return stream.reset(),
                 End::Connect(connect) => {
                     // `None`: refused, and the client may go on on this connection.
-                    let Some(opened) = intercept::connect(&mut self, &mut stream, *connect).await else { continue };
+                    let Some(opened) = intercept::connect(&mut self, &mut stream, *connect).await else {
+                        continue;
+                    };
                     return self.tunnel(stream, opened).await;
                 }
             }
@@ -111,17 +113,23 @@ impl Client {
 
     /// Serves what comes through a tunnel that a `CONNECT` opened.
     async fn tunnel(&mut self, mut stream: Stream, opened: intercept::Opened) {
-        let what = detect::first_bytes(self, &mut stream).await;
-        match what {
-            detect::First::Nothing => {}
-            detect::First::Tls => intercept::tls(self, stream, opened).await,
-            detect::First::Http => {
-                let mut scope = intercept::plain_scope(self, opened);
-                if let End::Reset = serve::run(self, &mut stream, &mut scope).await {
-                    stream.reset();
-                }
+        let (mut stream, mut scope) = match detect::first_bytes(self, &mut stream).await {
+            detect::First::Nothing => return,
+            detect::First::Opaque(reason) => {
+                return Box::pin(tunnel::opaque(self, stream, opened, reason)).await;
             }
-            detect::First::Opaque(reason) => tunnel::opaque(self, stream, opened, reason).await,
+            detect::First::Http => {
+                let scope = intercept::plain_scope(self, opened);
+                (stream, scope)
+            }
+            // On the heap, and gone before the first request: handshakes are large, connections many.
+            detect::First::Tls => match Box::pin(intercept::tls(self, stream, opened)).await {
+                Some(intercepted) => intercepted,
+                None => return,
+            },
+        };
+        if let End::Reset = serve::run(self, &mut stream, &mut scope).await {
+            stream.reset();
         }
     }
 
@@ -201,7 +209,11 @@ impl Io for Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
         self.counters.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
@@ -210,7 +222,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         let len = ready!(Pin::new(&mut self.tcp).poll_write(cx, buf))?;
         self.counters.written.fetch_add(len as u64, Ordering::Relaxed);
         Poll::Ready(Ok(len))

@@ -24,8 +24,6 @@ pub(super) enum Kind {
     ClientGone,
     /// Recording is required and does not work.
     NotRecording,
-    /// The proxy is shutting down.
-    Shutdown,
 }
 
 /// A failure, with all that the client, the record and the log need to know of it.
@@ -70,7 +68,7 @@ impl Error {
             | Kind::NotRecording => State::Refused,
             Kind::ClientGone => State::ClientAborted,
             Kind::BadGateway | Kind::GatewayTimeout if response_begun => State::ServerAborted,
-            Kind::BadGateway | Kind::GatewayTimeout | Kind::Shutdown => State::Failed,
+            Kind::BadGateway | Kind::GatewayTimeout => State::Failed,
         };
         live.fail(state, self.side, self.stage, self.message.clone());
         if let Some(server) = &self.server {

@@ -48,7 +48,8 @@ pub(super) async fn forward(
                 max_forwards: plan.max_forwards,
             },
             length: plan.length,
-            client_keeps: keeps_alive(request.version, &request.headers) && !client.entry.token().is_cancelled(),
+            client_keeps: keeps_alive(request.version, &request.headers)
+                && !client.entry.token().is_cancelled(),
             // A TLS client that closes its direction is gone; on TCP it may only have nothing more to say.
             eof_is_gone: client.facts.tls.is_some(),
             reused: origin.used > 0,

@@ -9,7 +9,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use super::client::{Client, Stream};
 use super::error::{Error, Kind};
-use super::serve::{self, Connect, End, Scope, Tunneled};
+use super::serve::{self, Connect, Scope, Tunneled};
 use crate::exchange::Live;
 use crate::flow::{self, ConnectHead, Scheme, ServerConn, Side, Stage, State, Target};
 use crate::tls::{self, Alpn};
@@ -125,7 +125,12 @@ fn dial_error(shared: &super::shared::Shared, error: DialError) -> Error {
     }
     Error {
         server: Some(Box::new(conn)),
-        ..Error::new(kind, if error.refused_own { Side::Proxy } else { Side::Server }, error.stage, error.message)
+        ..Error::new(
+            kind,
+            if error.refused_own { Side::Proxy } else { Side::Server },
+            error.stage,
+            error.message,
+        )
     }
 }
 
@@ -160,22 +165,27 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened) -> Scope {
 }
 
 /// Intercepts TLS: the whole ClientHello is in the stream's buffer. The origin's handshake comes first, so that the client
-/// is offered what the origin chose; if it fails, the client is told so inside its own TLS.
-pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) {
+/// is offered what the origin chose; if it fails, the client is told so inside its own TLS. `None`: the client's handshake
+/// failed, and is recorded.
+pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> Option<(Stream, Scope)> {
     let tls_start = client.now_us();
     let (io, prefix) = stream.into_io();
-    let acceptor =
-        LazyConfigAcceptor::new(rustls::server::Acceptor::default(), Box::new(Prefixed::new(prefix, io)) as BoxIo);
+    let acceptor = LazyConfigAcceptor::new(
+        rustls::server::Acceptor::default(),
+        Box::new(Prefixed::new(prefix, io)) as BoxIo,
+    );
     let Opened { request, started, target, origin } = opened;
     let hello = match client.ticker.within(client.shared.limits.tls_timeout, acceptor).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(error)) => {
             let message = tls::explain_client(&error);
-            return failed_handshake(client, started, request, target, message, flow::TlsInfo::default()).await;
+            return failed_handshake(client, started, request, target, message, flow::TlsInfo::default())
+                .await;
         }
         Err(_) => {
             let message = "no ClientHello in time".to_owned();
-            return failed_handshake(client, started, request, target, message, flow::TlsInfo::default()).await;
+            return failed_handshake(client, started, request, target, message, flow::TlsInfo::default())
+                .await;
         }
     };
     let offered = tls::describe_hello(&hello.client_hello());
@@ -214,7 +224,8 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) {
     let config = match client.shared.leaves.server_config(&identity, alpn) {
         Ok(config) => config,
         Err(error) => {
-            return failed_handshake(client, started, request, target, error.to_string(), offered).await;
+            failed_handshake(client, started, request, target, error.to_string(), offered).await;
+            return None;
         }
     };
     let accepted = client.ticker.within(client.shared.limits.tls_timeout, hello.into_stream(config)).await;
@@ -224,11 +235,13 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             let message = tls::explain_client(&error);
-            return failed_handshake(client, started, request, target, message, offered).await;
+            failed_handshake(client, started, request, target, message, offered).await;
+            return None;
         }
         Err(_) => {
             let message = "the client did not finish the handshake in time".to_owned();
-            return failed_handshake(client, started, request, target, message, offered).await;
+            failed_handshake(client, started, request, target, message, offered).await;
+            return None;
         }
     };
     let chain = client.shared.leaves.chain(&identity).unwrap_or_default();
@@ -239,13 +252,9 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) {
         facts.tls_start_us = Some(tls_start);
         facts.tls_end_us = Some(tls_end);
     });
-    let mut stream = Stream::new(Box::new(stream), bytes::BytesMut::new());
-    let mut scope =
-        Scope::Tunnel(Box::new(Tunneled { target: https, identity: Some(identity), broken, first: None, offers }));
-    match serve::run(client, &mut stream, &mut scope).await {
-        End::Reset => stream.reset(),
-        End::Close | End::Connect(_) => {}
-    }
+    let stream = Stream::new(Box::new(stream), bytes::BytesMut::new());
+    let scope = Tunneled { target: https, identity: Some(identity), broken, first: None, offers };
+    Some((stream, Scope::Tunnel(Box::new(scope))))
 }
 
 /// Records a TLS handshake with the client that failed.

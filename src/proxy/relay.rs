@@ -18,8 +18,8 @@ use super::serve::gone;
 use crate::exchange::{Live, Tee, Ticker};
 use crate::flow::{Body, BodyEnd, Interim, Request, Response, Side, Stage, Version};
 use crate::http1::{
-    BodyError, BodyLength, Decoded, Decoder, ReadError, Reader, RequestLine, Writer, keeps_alive, response_length,
-    write_interim, write_request_head, write_response_head,
+    BodyError, BodyLength, Decoded, Decoder, ReadError, Reader, RequestLine, Writer, keeps_alive,
+    response_length, write_interim, write_request_head, write_response_head,
 };
 use crate::record::BodySide;
 use crate::upstream::{BoxIo, Origin};
@@ -127,7 +127,9 @@ pub(super) async fn exchange(
             Poll::Pending if progress.uploaded() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
-        if let Some(Stop::Client(error)) = watched(ticker, limits.relay_timeout, live, &progress, rest).await? {
+        if let Some(Stop::Client(error)) =
+            watched(ticker, limits.relay_timeout, live, &progress, rest).await?
+        {
             return Err(error);
         }
     }

@@ -113,9 +113,16 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
 }
 
 /// One request other than `CONNECT`, from its head to the end of its answer.
-async fn exchange(client: &mut Client, stream: &mut Stream, scope: &mut Scope, request: Request, started: Instant) -> Next {
+async fn exchange(
+    client: &mut Client,
+    stream: &mut Stream,
+    scope: &mut Scope,
+    request: Request,
+    started: Instant,
+) -> Next {
     let live =
-        Live::begin(client.shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(&client.facts)).await;
+        Live::begin(client.shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(&client.facts))
+            .await;
     live.mark(|timing| &mut timing.request_head_us);
     let judged = judge(client, scope, &request);
     let version = request.version;
@@ -189,7 +196,12 @@ fn judge(client: &Client, scope: &Scope, request: &Request) -> Result<Plan, Erro
         Scope::Tunnel(tunneled) => inside(tunneled, request)?,
     };
     if client.shared.require_recording && client.shared.recorder.as_ref().is_none_or(|r| r.is_failing()) {
-        return Err(Error::new(Kind::NotRecording, Side::Proxy, Stage::RequestHead, "recording does not work"));
+        return Err(Error::new(
+            Kind::NotRecording,
+            Side::Proxy,
+            Stage::RequestHead,
+            "recording does not work",
+        ));
     }
     let host = replaced_host(request, &route);
     let (max_forwards, own_answer) = count_down(request);
@@ -207,10 +219,13 @@ fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
     };
     let named = &route.target;
     let own_name = tunneled.identity.as_deref().unwrap_or(&tunneled.target.host);
-    let same_host = |name: &str| name.trim_end_matches('.').eq_ignore_ascii_case(own_name.trim_end_matches('.'));
+    let same_host =
+        |name: &str| name.trim_end_matches('.').eq_ignore_ascii_case(own_name.trim_end_matches('.'));
     // A Host field without a port says nothing about one on another port than the scheme's.
     let says_port = named.port != scheme.default_port();
-    let same = named.scheme == scheme && same_host(&named.host) && (!says_port || named.port == tunneled.target.port);
+    let same = named.scheme == scheme
+        && same_host(&named.host)
+        && (!says_port || named.port == tunneled.target.port);
     let absolute = route.authority.is_some();
     if !same && (absolute || tunneled.identity.is_some()) {
         let message = format!(
@@ -244,7 +259,12 @@ fn count_down(request: &Request) -> (Option<u64>, Option<flow::Response>) {
     }
 }
 
-async fn own_answer(stream: &mut Stream, live: &Live, response: flow::Response, request: &Request) -> Result<bool, ()> {
+async fn own_answer(
+    stream: &mut Stream,
+    live: &Live,
+    response: flow::Response,
+    request: &Request,
+) -> Result<bool, ()> {
     let keep = request_length(request) == Ok(BodyLength::None)
         && crate::http1::keeps_alive(request.version, &request.headers);
     write_response_head(stream.writer.out(), &response, request.version, BodyLength::None, !keep);
@@ -259,8 +279,11 @@ fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     let mut recorded = request.clone();
     let secret = |name: &[u8]| name.eq_ignore_ascii_case(b"proxy-authorization");
     if request.headers.iter().any(|(name, _)| secret(name)) {
-        let redacted: Headers =
-            request.headers.iter().map(|(n, v)| (n, if secret(n) { &b"(redacted)"[..] } else { v })).collect();
+        let redacted: Headers = request
+            .headers
+            .iter()
+            .map(|(n, v)| (n, if secret(n) { &b"(redacted)"[..] } else { v }))
+            .collect();
         recorded.headers = redacted;
         recorded.raw_head = None;
     }
@@ -272,7 +295,13 @@ fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     recorded
 }
 
-async fn connect(client: &mut Client, stream: &mut Stream, scope: &Scope, request: Request, started: Instant) -> Next {
+async fn connect(
+    client: &mut Client,
+    stream: &mut Stream,
+    scope: &Scope,
+    request: Request,
+    started: Instant,
+) -> Next {
     let bad = |message: &str| Error::bad_request(Stage::Target, message);
     let judged = match (scope, request_length(&request)) {
         (Scope::Tunnel(_), _) => Err(bad("CONNECT inside a tunnel: this is not an explicit proxy in here")),
@@ -284,7 +313,8 @@ async fn connect(client: &mut Client, stream: &mut Stream, scope: &Scope, reques
     match judged {
         Ok(target) => Next::End(End::Connect(Box::new(Connect { request, started, target }))),
         Err(error) => {
-            let live = intercept::begin(client, started, flow::Kind::Connect, request, Target::default()).await;
+            let live =
+                intercept::begin(client, started, flow::Kind::Connect, request, Target::default()).await;
             error.record(&live);
             answer_error(client, stream, &live, &error).await;
             drop(live);
@@ -297,7 +327,8 @@ async fn connect(client: &mut Client, stream: &mut Stream, scope: &Scope, reques
 /// A head that could not be read is a flow too, with the bytes that came.
 async fn bad_head(client: &mut Client, stream: &mut Stream, started: Instant, error: Error) -> Next {
     let live =
-        Live::begin(client.shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(&client.facts)).await;
+        Live::begin(client.shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(&client.facts))
+            .await;
     let seen = stream.reader.buffer();
     let kept = Bytes::copy_from_slice(&seen[..seen.len().min(MAX_BAD_HEAD)]);
     let request = Request { head_len: seen.len() as u64, raw_head: Some(kept), ..Request::default() };
@@ -324,7 +355,13 @@ pub(super) async fn answer_error(client: &mut Client, stream: &mut Stream, live:
     answer_error_as(client, stream, live, error, Version::Http11).await;
 }
 
-async fn answer_error_as(client: &mut Client, stream: &mut Stream, live: &Live, error: &Error, version: Version) {
+async fn answer_error_as(
+    client: &mut Client,
+    stream: &mut Stream,
+    live: &Live,
+    error: &Error,
+    version: Version,
+) {
     let Some(response) = answer::response(error) else { return };
     let head = live.with(|flow| flow.request.as_ref().is_some_and(|request| request.method == b"HEAD"[..]));
     let length = BodyLength::Length(response.body.len);
@@ -370,7 +407,9 @@ pub(super) async fn gone(reader: &mut Reader<ReadHalf<BoxIo>>, eof_is_gone: bool
             std::future::pending::<()>().await;
         }
         match reader.fill().await {
-            Ok(0) if eof_is_gone => return Error::client_gone(Stage::ResponseHead, "closed before the answer was there"),
+            Ok(0) if eof_is_gone => {
+                return Error::client_gone(Stage::ResponseHead, "closed before the answer was there");
+            }
             Ok(0) => std::future::pending::<()>().await,
             Ok(_) => {}
             Err(error) => {

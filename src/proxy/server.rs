@@ -174,7 +174,7 @@ impl Acceptor {
     /// Waits for a place, then for a connection.
     async fn admit(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let places = Arc::clone(&self.registry.places);
-        let place = match places.clone().try_acquire_owned() {
+        let place = match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => place,
             Err(_) => {
                 self.registry.evict_oldest_idle();

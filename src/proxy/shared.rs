@@ -48,7 +48,8 @@ impl Shared {
             let own_ip = own.ip().to_canonical();
             own.port() == address.port()
                 && (own_ip == ip
-                    || (is_unspecified(own_ip) && (reaches_loopback || local.map(|l| l.to_canonical()) == Some(ip)))
+                    || (is_unspecified(own_ip)
+                        && (reaches_loopback || local.map(|l| l.to_canonical()) == Some(ip)))
                     || (own_ip.is_loopback() && is_unspecified(ip)))
         })
     }

@@ -74,7 +74,9 @@ pub(in crate::proxy) fn authority(text: &[u8], default_port: Option<u16>) -> Res
     }
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let Some((address, after)) = rest.split_once(']') else { return Err(bad("unclosed [ in the host")) };
+            let Some((address, after)) = rest.split_once(']') else {
+                return Err(bad("unclosed [ in the host"));
+            };
             if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return Err(bad("no IPv6 address between the brackets of the host"));
             }
@@ -108,7 +110,8 @@ pub(in crate::proxy) fn authority(text: &[u8], default_port: Option<u16>) -> Res
 }
 
 fn strip_ignoring_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
-    (text.len() >= prefix.len() && text[..prefix.len()].eq_ignore_ascii_case(prefix)).then(|| &text[prefix.len()..])
+    (text.len() >= prefix.len() && text[..prefix.len()].eq_ignore_ascii_case(prefix))
+        .then(|| &text[prefix.len()..])
 }
 
 fn bad(message: &str) -> Error {
@@ -126,7 +129,10 @@ mod tests {
         assert_eq!(ok("[2001:db8::1]:443", None), Ok(("2001:db8::1".into(), 443)));
         assert_eq!(ok("h", Some(80)), Ok(("h".into(), 80)));
         assert_eq!(ok("h:", Some(80)), Ok(("h".into(), 80)));
-        for bad in ["", ":80", "h", "h:", "h:0", "h:65536", "h:+1", "u@h:1", "[::1", "[x]:1", "[::1]x:1", "a b:1", "a/b:1"] {
+        for bad in [
+            "", ":80", "h", "h:", "h:0", "h:65536", "h:+1", "u@h:1", "[::1", "[x]:1", "[::1]x:1", "a b:1",
+            "a/b:1",
+        ] {
             assert!(ok(bad, None).is_err(), "{bad}");
         }
     }
