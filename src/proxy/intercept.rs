@@ -179,13 +179,13 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         Ok(Ok(hello)) => hello,
         Ok(Err(error)) => {
             let message = tls::explain_client(&error);
-            return failed_handshake(client, started, request, target, message, flow::TlsInfo::default())
-                .await;
+            failed_handshake(client, started, request, target, message, flow::TlsInfo::default()).await;
+            return None;
         }
         Err(_) => {
             let message = "no ClientHello in time".to_owned();
-            return failed_handshake(client, started, request, target, message, flow::TlsInfo::default())
-                .await;
+            failed_handshake(client, started, request, target, message, flow::TlsInfo::default()).await;
+            return None;
         }
     };
     let offered = tls::describe_hello(&hello.client_hello());
