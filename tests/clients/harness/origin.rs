@@ -20,7 +20,7 @@ pub(crate) struct Origin {
 }
 
 /// One request as it reached the origin, and the answer as it was sent.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) target: String,
@@ -40,6 +40,16 @@ impl Seen {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(have, _)| have.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
+    }
+}
+
+impl std::fmt::Debug for Seen {
+    /// Bodies by their length: they are long, and compared where they matter.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{} {} {} ({} bytes)", self.method, self.target, self.version, self.body.len())?;
+        self.headers.iter().try_for_each(|(name, value)| writeln!(f, "  {name}: {value}"))?;
+        writeln!(f, "{} ({} bytes)", self.status, self.response_body.len())?;
+        self.response_headers.iter().try_for_each(|(name, value)| writeln!(f, "  {name}: {value}"))
     }
 }
 

@@ -76,11 +76,11 @@ impl Record {
     }
 }
 
-/// Fields as an array of `[name, value]`.
+/// Fields as an array of `{"name": …, "value": …}`.
 fn pairs(fields: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("a field is text").to_owned();
     let fields = fields.as_array().unwrap_or_else(|| panic!("not a list of fields: {fields}"));
-    fields.iter().map(|field| (text(&field[0]), text(&field[1]))).collect()
+    fields.iter().map(|field| (text(&field["name"]), text(&field["value"]))).collect()
 }
 
 /// Checks that the store holds of `record` what the origin saw and sent, to the byte.
