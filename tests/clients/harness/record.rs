@@ -6,12 +6,18 @@ use super::Seen;
 use super::command::finish;
 use super::proxy::{Store, manent};
 
-#[derive(Debug)]
 pub(crate) struct Record {
     /// The object of `ls`.
     pub(crate) row: Value,
     /// The object of `show`.
     pub(crate) shown: Value,
+}
+
+impl std::fmt::Debug for Record {
+    /// The row only: the whole holds bodies.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} error: {}", self.row, self.shown["error"])
+    }
 }
 
 impl Record {
