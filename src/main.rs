@@ -1,3 +1,5 @@
 //! The `manent` binary: everything is in the library's `cli`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    manent::cli::main()
+}

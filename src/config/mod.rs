@@ -1,0 +1,191 @@
+//! The settings of a capturing proxy, resolved once, as plain data.
+//!
+//! Nothing here reads the command line: `cli` fills a [`Config`] from flags and environment and hands it to `app`.
+//! Nothing changes while the proxy runs.
+
+mod paths;
+pub mod units;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use paths::{default_ca_dir, default_store};
+
+/// All settings of a capturing proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where to accept clients; port 0 is any free one. Never empty.
+    pub listen: Vec<SocketAddr>,
+    /// Whether an address that other machines can reach may stand in `listen`.
+    pub allow_remote: bool,
+    /// The store's database file.
+    pub store: PathBuf,
+    /// Whether flows are recorded at all; `false` for measurements and for debugging the proxy itself.
+    pub record: bool,
+    /// How much of a power failure an announced mid outlives.
+    pub durability: Durability,
+    /// Whether requests are answered with 503 when they cannot be recorded, rather than passed on.
+    pub require_recording: bool,
+    /// Where the certificate authority lives, and is made at the first start.
+    pub ca_dir: PathBuf,
+    /// A given authority, used instead of the one in `ca_dir`.
+    pub ca_files: Option<CaFiles>,
+    /// PEM files with roots that upstream certificates may chain to, besides the system's.
+    pub upstream_ca: Vec<PathBuf>,
+    /// Whether upstream certificates go unchecked.
+    pub insecure: bool,
+    /// How long peers are waited for.
+    pub timeouts: Timeouts,
+    /// How much peers may ask for.
+    pub limits: Limits,
+}
+
+/// A certificate authority in files of the user's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaFiles {
+    /// PEM with the certificate, and the key too where `key` is `None`.
+    pub cert: PathBuf,
+    /// PEM with the private key.
+    pub key: Option<PathBuf>,
+}
+
+/// What a group commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Synced to the disk: an announced mid survives a power failure.
+    #[default]
+    Full,
+    /// Written to the system: it survives the death of the process.
+    Normal,
+}
+
+/// How long peers are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a request's head, from its first byte.
+    pub head: Duration,
+    /// For a TLS handshake, on either side.
+    pub tls: Duration,
+    /// For a TCP connection to an origin, name look-up included.
+    pub connect: Duration,
+    /// For the next request on a connection that is kept alive.
+    pub idle: Duration,
+    /// For the next byte of a response, of a body or of a tunnel.
+    pub relay_idle: Duration,
+    /// For the first byte in a tunnel, before it counts as one whose server speaks first.
+    pub silent_client: Duration,
+    /// For open exchanges when the proxy is told to stop.
+    pub grace: Duration,
+}
+
+/// How much peers may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of clients at one time.
+    pub max_connections: usize,
+    /// Bytes in the head of a message.
+    pub max_head_bytes: usize,
+    /// Fields in the head of a message.
+    pub max_fields: usize,
+}
+
+/// Why a set of settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no home directory to derive a default path from.
+    #[error("neither XDG_DATA_HOME nor HOME is set, so there is no place for {what}")]
+    NoHome {
+        /// What was to be placed: `the store` or `the CA`.
+        what: &'static str,
+    },
+    /// An address that other machines can reach, without the explicit wish for it.
+    #[error("refusing to listen on {addr}: anyone on the network could use this proxy")]
+    RemoteListen {
+        /// The address.
+        addr: SocketAddr,
+    },
+}
+
+impl Config {
+    /// The defaults, with the store and the authority at the given places.
+    #[must_use]
+    pub fn new(store: PathBuf, ca_dir: PathBuf) -> Self {
+        Self {
+            listen: vec![DEFAULT_LISTEN],
+            allow_remote: false,
+            store,
+            record: true,
+            durability: Durability::default(),
+            require_recording: false,
+            ca_dir,
+            ca_files: None,
+            upstream_ca: Vec::new(),
+            insecure: false,
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Checks what no single setting shows.
+    ///
+    /// # Errors
+    /// If an address in `listen` is not a loopback one and `allow_remote` is off.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match self.listen.iter().find(|addr| !addr.ip().to_canonical().is_loopback()) {
+            Some(&addr) if !self.allow_remote => Err(ConfigError::RemoteListen { addr }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(30),
+            tls: Duration::from_secs(10),
+            connect: Duration::from_secs(10),
+            idle: Duration::from_mins(2),
+            // Long polls and slow reports are legitimate; ten minutes is what browsers and large proxies settle on.
+            relay_idle: Duration::from_mins(10),
+            // A client that speaks first does so within a round trip; a mail client in a tunnel never does.
+            silent_client: Duration::from_millis(300),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 8192,
+            // Several times what servers accept (8–64 KiB), so that the proxy is not the first to say no.
+            max_head_bytes: 256 * 1024,
+            max_fields: 1000,
+        }
+    }
+}
+
+/// `127.0.0.1:8080`, where the clients of other intercepting proxies look first.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_accepted_without_the_explicit_wish() {
+        let with = |addr: &str| {
+            let listen = vec![DEFAULT_LISTEN, addr.parse().expect("an address")];
+            Config { listen, ..Config::new("s".into(), "c".into()) }
+        };
+        for addr in ["127.0.0.1:0", "127.8.8.8:1", "[::1]:8080", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(with(addr).check(), Ok(()), "{addr}");
+        }
+        for addr in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:80", "[::ffff:192.0.2.1]:1"] {
+            let config = with(addr);
+            assert_eq!(config.check(), Err(ConfigError::RemoteListen { addr: config.listen[1] }), "{addr}");
+            assert_eq!(Config { allow_remote: true, ..config }.check(), Ok(()));
+        }
+    }
+}

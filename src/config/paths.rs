@@ -1,0 +1,48 @@
+//! Default places of files, after the XDG base directory specification.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::ConfigError;
+
+/// `$XDG_DATA_HOME/manent/flows.db`, or below `~/.local/share`.
+///
+/// # Errors
+/// If neither `XDG_DATA_HOME` nor `HOME` is set.
+pub fn default_store() -> Result<PathBuf, ConfigError> {
+    Ok(data_home("the store")?.join("flows.db"))
+}
+
+/// `$XDG_DATA_HOME/manent/ca`, or below `~/.local/share`.
+///
+/// # Errors
+/// If neither `XDG_DATA_HOME` nor `HOME` is set.
+pub fn default_ca_dir() -> Result<PathBuf, ConfigError> {
+    Ok(data_home("the CA")?.join("ca"))
+}
+
+fn data_home(what: &'static str) -> Result<PathBuf, ConfigError> {
+    locate(std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")).ok_or(ConfigError::NoHome { what })
+}
+
+fn locate(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    // A relative XDG path "should be considered invalid and ignored" (basedir-spec 0.8).
+    let xdg = xdg.map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || home.filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".local/share"));
+    Some(xdg.or_else(home)?.join("manent"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_home_is_xdg_then_home_then_nowhere() {
+        let place = |xdg: Option<&str>, home: Option<&str>| locate(xdg.map(Into::into), home.map(Into::into));
+        assert_eq!(place(Some("/x"), Some("/h")), Some("/x/manent".into()));
+        assert_eq!(place(Some("rel"), Some("/h")), Some("/h/.local/share/manent".into()));
+        assert_eq!(place(Some(""), Some("/h")), Some("/h/.local/share/manent".into()));
+        assert_eq!(place(None, Some("")), None);
+        assert_eq!(place(None, None), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! Durations and sizes as people write them: `500ms`, `10s`, `2m`; `64k`, `1MiB`.
+
+use std::time::Duration;
+
+/// Why a text is not a quantity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
+    /// It does not begin with a number.
+    #[error("a number was expected, such as {example}")]
+    NoNumber {
+        /// A text that would do.
+        example: &'static str,
+    },
+    /// The unit is missing or unknown.
+    #[error("the unit must be one of {known}")]
+    Unit {
+        /// The units that are known.
+        known: &'static str,
+    },
+    /// The quantity is larger than anything sensible.
+    #[error("at most {most} is possible")]
+    TooLarge {
+        /// The largest that is accepted.
+        most: &'static str,
+    },
+    /// It is zero, where that would mean that nothing works.
+    #[error("it must be more than zero")]
+    Zero,
+}
+
+/// Reads a duration: a decimal number and one of `ms`, `s`, `m`, `h`, `d`.
+///
+/// # Errors
+/// If the text has another shape, or means more than a year.
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    let (number, unit) = split(text, "10s")?;
+    let second = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return Err(UnitError::Unit { known: "ms, s, m, h, d" }),
+    };
+    // A year: far beyond use, and far below where adding to a clock could overflow.
+    let seconds = number * second;
+    if seconds > 366.0 * 86_400.0 {
+        return Err(UnitError::TooLarge { most: "366d" });
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| UnitError::TooLarge { most: "366d" })
+}
+
+/// Reads a duration that is not zero.
+///
+/// # Errors
+/// As [`parse_duration`], or if it is zero.
+pub fn parse_positive_duration(text: &str) -> Result<Duration, UnitError> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err(UnitError::Zero),
+        duration => Ok(duration),
+    }
+}
+
+/// Reads a size in bytes: a decimal number and nothing, `B`, `k`, `M`, `G` (powers of 1000) or `Ki`, `Mi`, `Gi`
+/// (powers of 1024), each with or without `B`. Letters may be of either case.
+///
+/// # Errors
+/// If the text has another shape, or means more than a pebibyte.
+pub fn parse_size(text: &str) -> Result<u64, UnitError> {
+    let (number, unit) = split(text, "64k")?;
+    let unit = unit.to_ascii_lowercase();
+    let factor: u32 = match unit.strip_suffix('b').unwrap_or(&unit) {
+        "" => 1,
+        "k" => 1000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        "ki" => 1 << 10,
+        "mi" => 1 << 20,
+        "gi" => 1 << 30,
+        _ => return Err(UnitError::Unit { known: "B, k, M, G, Ki, Mi, Gi" }),
+    };
+    // Up to 2^50 a double holds each whole number, and any file that one machine can keep is smaller.
+    let bytes = (number * f64::from(factor)).round();
+    if bytes > PEBIBYTE {
+        return Err(UnitError::TooLarge { most: "1048576Gi" });
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 <= bytes <= 2^50, checked above"
+    )]
+    Ok(bytes as u64)
+}
+
+/// Reads a size that is not zero.
+///
+/// # Errors
+/// As [`parse_size`], or if it is zero.
+pub fn parse_positive_size(text: &str) -> Result<u64, UnitError> {
+    match parse_size(text)? {
+        0 => Err(UnitError::Zero),
+        size => Ok(size),
+    }
+}
+
+fn split<'a>(text: &'a str, example: &'static str) -> Result<(f64, &'a str), UnitError> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number = text[..end].parse().map_err(|_| UnitError::NoNumber { example })?;
+    Ok((number, text[end..].trim_start()))
+}
+
+const PEBIBYTE: f64 = (1u64 << 50) as f64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration(" 2 m "), Ok(Duration::from_mins(2)));
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_positive_duration("0ms"), Err(UnitError::Zero));
+        for bad in ["10", "10 fortnights", "s", "", "-1s", "1e9s", "1.2.3s", "999999d", "\u{664}s"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_know_both_kinds_of_kilo() {
+        assert_eq!(parse_size("0"), Ok(0));
+        assert_eq!(parse_size("64k"), Ok(64_000));
+        assert_eq!(parse_size("64KiB"), Ok(65_536));
+        assert_eq!(parse_size("1MiB"), Ok(1_048_576));
+        assert_eq!(parse_size("1.5G"), Ok(1_500_000_000));
+        assert_eq!(parse_positive_size("0k"), Err(UnitError::Zero));
+        for bad in ["", "k", "1x", "1kk", "-1", "99999999999G"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,12}") {
+            let _ = (parse_duration(&text), parse_size(&text)); // only that neither panics
+        }
+    }
+}
