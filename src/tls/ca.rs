@@ -99,7 +99,14 @@ impl Ca {
         let spki_sha256 = crypto::sha256(cert.public_key().raw);
         let probe = |reason: String| CaError::Probe { path: path.into(), reason };
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| probe(error.to_string()))?;
-        let intermediates = if self_issued { Vec::new() } else { [vec![der.clone()], others].concat() };
+        // Roots among the others are no use in a handshake: clients trust the copy that they hold, or none.
+        let not_root = |der: &CertificateDer<'_>| {
+            X509Certificate::from_der(der)
+                .is_ok_and(|(_, cert)| cert.subject().as_raw() != cert.issuer().as_raw())
+        };
+        let others = others.into_iter().filter(not_root);
+        let intermediates =
+            if self_issued { Vec::new() } else { std::iter::once(der.clone()).chain(others).collect() };
         let ca = Self {
             issuer,
             cert: der,
