@@ -81,6 +81,22 @@ impl ClientTls {
         config
     }
 
+    /// What [`ClientTls::connect`] will ask for: the facts of a handshake that did not come further.
+    #[must_use]
+    pub fn offered(&self, name: &str, alpn: &[Bytes]) -> TlsInfo {
+        let sni = match server_name(name) {
+            Ok(ServerName::DnsName(name)) => Some(name.as_ref().to_owned()),
+            _ => None,
+        };
+        let suites = self.base.crypto_provider().cipher_suites.iter();
+        TlsInfo {
+            sni,
+            alpn_offers: alpn.to_vec(),
+            cipher_offers: suites.map(|suite| suite.suite().into()).collect(),
+            ..TlsInfo::default()
+        }
+    }
+
     /// Shakes hands over `io` with the origin called `name`: a host name, which is also sent as SNI, or an IP
     /// literal. The stream is given only after the origin proved that name, unless [`Verification::Off`].
     ///
@@ -98,17 +114,12 @@ impl ClientTls {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut info = TlsInfo { alpn_offers: alpn.to_vec(), ..TlsInfo::default() };
+        let mut info = self.offered(name, alpn);
         let name = match server_name(name) {
             Ok(name) => name,
             Err(error) => return Err(HandshakeError::new(error.to_string(), info)),
         };
-        if let ServerName::DnsName(dns) = &name {
-            info.sni = Some(dns.as_ref().to_owned());
-        }
         let config = self.config(alpn);
-        info.cipher_offers =
-            config.crypto_provider().cipher_suites.iter().map(|suite| suite.suite().into()).collect();
         let handshake = TlsConnector::from(config).connect(name, io);
         let presented = RefCell::default();
         let (outcome, presented) = PRESENTED

@@ -2,5 +2,7 @@
 
 mod dial;
 mod race;
+#[cfg(test)]
+mod tests;
 
 pub use dial::{DialError, DialOptions, Dialed, Dialer};
