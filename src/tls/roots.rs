@@ -19,6 +19,12 @@ pub struct Roots {
 }
 
 impl Roots {
+    /// None: for where nothing is verified, or nothing is to be trusted.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { store: Arc::new(RootCertStore::empty()), added: Arc::default(), warnings: Vec::new() }
+    }
+
     /// Reads the system's roots (as OpenSSL finds them; `SSL_CERT_FILE` and `SSL_CERT_DIR` take their place) and
     /// those of `extra_pem`. Takes some milliseconds of file reading: once, at start-up.
     ///

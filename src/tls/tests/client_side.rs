@@ -136,7 +136,8 @@ fn subject_and_alternative_name_fit_the_name() {
     assert_eq!(seen(&name_64).0, format!("CN={name_64}"));
     let name_65 = format!("{}.example.com", "a".repeat(53));
     assert_eq!(seen(&name_65), (String::new(), true, format!("[DNSName({name_65:?})]")));
-    assert_eq!(seen("a_b.example.com").2, r#"[DNSName("*.example.com")]"#);
+    assert_eq!(seen("a_b.example.com").2, r#"[DNSName("a_b.example.com"), DNSName("*.example.com")]"#);
+    assert_eq!(seen("a.b_c.example.com").2, r#"[DNSName("a.b_c.example.com")]"#);
     assert_eq!(seen("a_b.com").2, r#"[DNSName("a_b.com")]"#, "no client accepts *.com");
     assert_eq!(seen("[::1]").0, "CN=::1");
     assert_eq!(seen("10.0.0.1").2, "[IPAddress([10, 0, 0, 1])]");
@@ -185,7 +186,7 @@ fn a_name_is_signed_once_however_many_ask() {
     let one = leaves.server_config("example.com", Alpn::Http11).unwrap();
     assert!(Arc::ptr_eq(&one, &leaves.server_config("example.com", Alpn::Http11).unwrap()));
     assert!(!Arc::ptr_eq(&one, &leaves.server_config("example.com", Alpn::None).unwrap()));
-    assert_eq!(leaves.chain("example.com").unwrap(), [leaf.der()]);
+    assert_eq!(leaves.chain("example.com").unwrap(), [leaf.der(), leaves.ca().cert_der()]);
 }
 
 #[test]
@@ -283,7 +284,7 @@ fn a_handshake_with_a_client_is_described() {
     assert_eq!(info.cipher.as_deref(), Some("TLS_AES_256_GCM_SHA384"));
     assert_eq!(info.group.as_deref(), Some("X25519"));
     assert_eq!(info.alpn.as_deref(), Some(&b"http/1.1"[..]));
-    assert_eq!((info.resumed, info.chain.len(), info.error), (false, 1, None));
+    assert_eq!((info.resumed, info.chain.len(), info.error), (false, 2, None));
 }
 
 #[test]
@@ -334,5 +335,6 @@ fn the_leaf_of_an_intermediate_comes_with_its_chain() {
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
     meet(&leaves, &config, "example.com", "example.com").unwrap();
-    assert_eq!(leaves.chain("example.com").unwrap()[1], cert.der().to_vec());
+    let chain = leaves.chain("example.com").unwrap();
+    assert_eq!((chain.len(), &chain[1][..]), (2, &cert.der()[..]));
 }

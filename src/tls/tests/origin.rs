@@ -221,7 +221,7 @@ async fn mutilated_certificates_harm_nobody() {
 
 #[tokio::test]
 async fn without_verification_any_certificate_will_do_and_the_record_says_so() {
-    let none = Roots::of_system(Vec::new(), None, Vec::new());
+    let none = Roots::none();
     let tls = ClientTls::new(&none, Verification::Off).unwrap();
     let expired = identity(None, "b.example", |p| set_validity(p, 0, DAY));
     for versions in [&version::TLS13, &version::TLS12] {
@@ -233,7 +233,7 @@ async fn without_verification_any_certificate_will_do_and_the_record_says_so() {
 
 #[tokio::test]
 async fn without_verification_the_key_still_has_to_be_the_certificates() {
-    let tls = ClientTls::new(&Roots::of_system(Vec::new(), None, Vec::new()), Verification::Off).unwrap();
+    let tls = ClientTls::new(&Roots::none(), Verification::Off).unwrap();
     let (shown, held) = (identity(None, "a.example", |_| {}), identity(None, "a.example", |_| {}));
     let der = PrivateKeyDer::Pkcs8(held.key.serialize_der().into());
     let signer = rustls::crypto::ring::sign::any_ecdsa_type(&der).unwrap();
@@ -248,7 +248,7 @@ async fn without_verification_the_key_still_has_to_be_the_certificates() {
 
 #[tokio::test]
 async fn without_roots_everything_is_refused() {
-    let tls = ClientTls::new(&Roots::of_system(Vec::new(), None, Vec::new()), Verification::On).unwrap();
+    let tls = ClientTls::new(&Roots::none(), Verification::On).unwrap();
     let root = root("root");
     let origin = config(&identity(Some(&root), "a.example", |_| {}), rustls::ALL_VERSIONS, &[]);
     let error = meet(&tls, &origin, "a.example").await.unwrap_err();
