@@ -252,7 +252,6 @@ fn of_store(error: &StoreError) -> Report {
                     "manent run -- curl https://example.com/   records one flow; -s FILE names another store",
                 )
         }
-        #[expect(unreachable_patterns, reason = "stand-in")]
         _ => Report::new("E405", STORE, causes(error)),
     }
 }
