@@ -194,6 +194,13 @@ impl Keeper {
     }
 }
 
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // Ends the segment thread, also where an error or a panic led here.
+        self.segments.close();
+    }
+}
+
 /// Ids that were given out in an earlier session are not given out again, also if their rows are gone.
 fn begin_session(conn: &Connection, options: &WriterOptions) -> rusqlite::Result<(i64, u64, u64)> {
     let next = |counter: &str, highest: &str| -> rusqlite::Result<u64> {

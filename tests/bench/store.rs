@@ -56,21 +56,18 @@ fn mix(i: usize) -> usize {
 async fn run(folder: &Path, name: &str, count: usize, rate: Option<usize>, size: fn(usize) -> usize) {
     let path = folder.join(format!("{}.db", name.replace([' ', ',', '/'], "-")));
     let material = Material::new();
-    let cpu = cpu_time();
+    // The load without the recorder: building and pacing.
+    let (cpu, started) = (cpu_time(), Instant::now());
     for i in 0..count {
+        pace(i, rate, started).await;
         std::hint::black_box(material.flow(i, None, size(i)));
     }
-    let building = cpu_time() - cpu;
+    let load = cpu_time() - cpu;
 
     let recorder = Recorder::open(&path, RecorderOptions::default()).await.unwrap();
-    let (cpu, written, started) = (cpu_time(), written(), Instant::now());
+    let (cpu, before, started) = (cpu_time(), written(), Instant::now());
     for i in 0..count {
-        if let Some(rate) = rate
-            && i % 10 == 0
-        {
-            let due = Duration::from_secs_f64(i as f64 / rate as f64);
-            tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
-        }
+        pace(i, rate, started).await;
         let ticket = recorder.admit().await;
         let mut extents = None;
         if size(i) > recorder.inline_limit() {
@@ -84,8 +81,9 @@ async fn run(folder: &Path, name: &str, count: usize, rate: Option<usize>, size:
     }
     let stats = recorder.close().await.unwrap();
     let took = started.elapsed();
-    let cpu = (cpu_time() - cpu).saturating_sub(building);
+    let cpu = (cpu_time() - cpu).saturating_sub(load);
     assert_eq!((stats.stored, stats.lost), (count as u64, 0));
+    let given = written() - before;
     let bodies: u64 = (0..count).map(|i| size(i) as u64).filter(|&n| n > 2048).sum();
     let payload = stats.record_bytes + bodies;
     let raw = raw_append(&folder.join("raw"), payload, stats.groups);
@@ -94,11 +92,20 @@ async fn run(folder: &Path, name: &str, count: usize, rate: Option<usize>, size:
         count as f64 / took.as_secs_f64(),
         cpu.as_secs_f64() * 1e6 / count as f64,
         payload as f64 / 1e6 / took.as_secs_f64(),
-        (self::written() - written) as f64 / payload as f64,
+        given as f64 / payload as f64,
         stats.groups,
         raw.as_secs_f64(),
         took.as_secs_f64(),
     );
+}
+
+async fn pace(i: usize, rate: Option<usize>, started: Instant) {
+    if let Some(rate) = rate
+        && i.is_multiple_of(10)
+    {
+        let due = Duration::from_secs_f64(i as f64 / rate as f64);
+        tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
+    }
 }
 
 /// What a caller of `store` waits: commits of one flow.
@@ -247,10 +254,10 @@ fn cpu_time() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Bytes that this process had written to disk.
+/// Bytes that this process gave to the system to write.
 fn written() -> u64 {
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let line = io.lines().find_map(|l| l.strip_prefix("write_bytes: ")).unwrap_or("0");
+    let line = io.lines().find_map(|l| l.strip_prefix("wchar: ")).unwrap_or("0");
     line.parse().unwrap()
 }
 
