@@ -356,6 +356,21 @@ fn nesting_is_cut_off_where_a_reader_would_refuse_it() {
     decode_flow(&encode_flow(&with(nested(5000))).into()).unwrap();
 }
 
+/// A record within a record within a record, by hand: field 6 (backup) of field 18 (imported).
+#[test]
+fn a_hostile_depth_is_refused_without_exhausting_the_stack() {
+    let field = |key: &[u8], inner: &[u8]| {
+        let mut out = key.to_vec();
+        prost::encoding::encode_varint(inner.len() as u64, &mut out);
+        out.extend_from_slice(inner);
+        out
+    };
+    for (levels, readable) in [(40, true), (49, true), (60, false), (5000, false)] {
+        let record = (0..levels).fold(Vec::new(), |inner, _| field(&[0x92, 0x01], &field(&[0x32], &inner)));
+        assert_eq!(decode_flow(&record.into()).is_ok(), readable, "{levels} levels");
+    }
+}
+
 #[test]
 fn numbers_of_a_newer_writer_are_taken_for_what_is_nearest() {
     // Field 2 (kind), 3 (state) and 5 (scheme) as varint 99, field 7 (port) as 70,000, and a field 999 of 2 bytes.
