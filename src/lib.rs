@@ -1,4 +1,5 @@
 //! manent: an intercepting HTTP(S) proxy with a built-in flow recorder.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may stop at its first surprise"))]
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message"))]
 
