@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
 
 mod conformance;
+mod examples;
 mod harness;
