@@ -75,7 +75,7 @@ impl Page<'_> {
         writeln!(self.data, "  started {}", text::local(flow.timing.started_unix_ns))?;
         if let Some(error) = &flow.error {
             let (side, stage) = (error.side.as_str(), error.stage.as_str());
-            let what = format!("error: {side}, {stage}: {}", error.message);
+            let what = format!("error: {side} {stage}: {}", error.message);
             writeln!(self.data, "  {}", self.paint.red(&escape::line(what)))?;
         }
         Ok(())

@@ -132,7 +132,7 @@ pub struct TlsInfo {
     pub cipher_offers: Vec<u16>,
     /// `TLSv1.2` or `TLSv1.3`; `None` where the handshake did not come that far.
     pub version: Option<String>,
-    /// The suite in IANA's spelling, such as `TLS13_AES_128_GCM_SHA256`.
+    /// The suite in IANA's spelling, such as `TLS_AES_128_GCM_SHA256`.
     pub cipher: Option<String>,
     /// The key exchange group, such as `X25519`.
     pub group: Option<String>,

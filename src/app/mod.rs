@@ -1,0 +1,179 @@
+//! Builds the parts of a capturing proxy, starts them in order, and ends them in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Durability};
+use crate::http1::HeadLimits;
+use crate::proxy::{Limits, Server, ServerError, ServerOptions};
+use crate::record::{self, Recorder, RecorderOptions, Stats};
+use crate::store::StoreError;
+use crate::tls::{Ca, CaError, ClientTls, LeafError, Leaves, Roots, RootsError, Verification};
+use crate::upstream::{DialOptions, Dialer};
+
+/// A running proxy: listener, recorder and what they share.
+#[derive(Debug)]
+pub struct Proxy {
+    server: Server,
+    recorder: Option<Recorder>,
+    ca: Arc<Ca>,
+}
+
+/// Why a proxy did not start. Nothing is left running.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {addr}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The store cannot be opened for writing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The certificate authority cannot be loaded or made.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The authority cannot sign.
+    #[error(transparent)]
+    Leaf(#[from] LeafError),
+    /// The roots for origins cannot be loaded.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    /// TLS towards origins cannot be set up with these roots.
+    #[error("cannot set up TLS towards origins")]
+    Tls(#[source] rustls::Error),
+}
+
+/// How long a shutdown waits for what is under way.
+#[derive(Debug, Clone)]
+pub struct Grace {
+    /// At most so long.
+    pub period: Duration,
+    /// Cancelled when even that is too long. Storing what has ended is never skipped.
+    pub skip: CancellationToken,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Flows that are in the store.
+    pub stored: u64,
+    /// Flows that could not be stored.
+    pub lost: u64,
+}
+
+impl Proxy {
+    /// Starts a proxy; when this returns, it accepts connections. The listener comes last but for the recorder's store:
+    /// a port in use must not leave a new session in a store.
+    ///
+    /// # Errors
+    /// If any part cannot be had; see [`StartError`].
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let ca = Arc::new(match &config.ca_files {
+            Some(files) => Ca::load_files(&files.cert, files.key.as_deref())?,
+            None => Ca::load_or_create(&config.ca_dir)?,
+        });
+        let roots = Roots::load(&config.upstream_ca, Some(&ca))?;
+        for warning in roots.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let verification = if config.insecure { Verification::Off } else { Verification::On };
+        let client_tls = ClientTls::new(&roots, verification).map_err(StartError::Tls)?;
+        let timeouts = &config.timeouts;
+        let dialer = Dialer::new(
+            DialOptions { connect_timeout: timeouts.connect, tls_timeout: timeouts.tls },
+            Arc::new(client_tls),
+        );
+        let leaves = Leaves::new(Arc::clone(&ca))?;
+        let sockets = Server::bind(&config.listen).map_err(bind_error)?;
+        let recorder = match config.record {
+            true => Some(Recorder::open(&config.store, recorder_options(&config)).await?),
+            false => None,
+        };
+        let server = Server::start(
+            sockets,
+            ServerOptions {
+                limits: limits(&config),
+                recorder: recorder.clone(),
+                require_recording: config.require_recording,
+                leaves,
+                dialer,
+            },
+        )
+        .map_err(bind_error)?;
+        Ok(Self { server, recorder, ca })
+    }
+
+    /// Where it listens, with the real port; the first of several addresses.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addresses()[0]
+    }
+
+    /// Everywhere that it listens.
+    #[must_use]
+    pub fn addrs(&self) -> &[SocketAddr] {
+        self.server.addresses()
+    }
+
+    /// Where flows go; `None` where nothing is recorded.
+    #[must_use]
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
+    }
+
+    /// The authority that signs its leaves.
+    #[must_use]
+    pub fn ca(&self) -> &Ca {
+        &self.ca
+    }
+
+    /// Stops accepting, lets what is under way end within the grace, records the rest as ended by us, and stores
+    /// everything.
+    pub async fn shutdown(self, grace: Grace) -> Summary {
+        self.server.shutdown(grace.period, &grace.skip).await;
+        let Some(recorder) = &self.recorder else { return Summary::default() };
+        let stats: Stats = match recorder.close().await {
+            Ok(stats) => stats,
+            Err(error) => {
+                tracing::error!(error = %error, "the store did not close cleanly");
+                recorder.stats()
+            }
+        };
+        Summary { stored: stats.stored, lost: stats.lost }
+    }
+}
+
+fn bind_error(error: ServerError) -> StartError {
+    let ServerError::Listen { address, source } = error;
+    StartError::Bind { addr: address, source }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        head: HeadLimits { max_bytes: config.limits.max_head_bytes, max_fields: config.limits.max_fields },
+        head_timeout: config.timeouts.head,
+        tls_timeout: config.timeouts.tls,
+        idle_timeout: config.timeouts.idle,
+        relay_timeout: config.timeouts.relay_idle,
+        silent_client: config.timeouts.silent_client,
+        max_connections: config.limits.max_connections,
+    }
+}
+
+fn recorder_options(config: &Config) -> RecorderOptions {
+    let durability = match config.durability {
+        Durability::Full => record::Durability::Full,
+        Durability::Normal => record::Durability::Normal,
+    };
+    RecorderOptions { durability, ..RecorderOptions::default() }
+}

@@ -1,0 +1,194 @@
+//! The flow of an exchange that is under way.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::flow::{
+    Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Kind, Mid, Request, ServerConn, Side, Stage, State,
+    Timing,
+};
+use crate::record::{BodySide, BodyWriter, Recorder, Ticket};
+
+use super::Tee;
+
+/// A flow that has not ended. Shared by the two directions of its exchange; each call locks for a few instructions.
+#[derive(Debug)]
+pub struct Live {
+    started: Instant,
+    inline_limit: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    flow: Flow,
+    /// `None` where nothing is recorded.
+    ticket: Option<Ticket>,
+    written_open: bool,
+}
+
+impl Live {
+    /// Admits a flow that began at `started`; waits while the recorder is full. Without a recorder the flow is built
+    /// all the same, and dropped at its end.
+    pub async fn begin(
+        recorder: Option<&Recorder>,
+        started: Instant,
+        kind: Kind,
+        client: Arc<ClientConn>,
+    ) -> Self {
+        let ticket = match recorder {
+            Some(recorder) => Some(recorder.admit().await),
+            None => None,
+        };
+        let timing = Timing { started_unix_ns: unix_ns(started), ..Timing::default() };
+        let mid = ticket.as_ref().map(Ticket::mid);
+        let flow = Flow { mid, kind, client, timing, ..Flow::default() };
+        let inline_limit = recorder.map_or(0, Recorder::inline_limit);
+        Self { started, inline_limit, inner: Mutex::new(Inner { flow, ticket, written_open: false }) }
+    }
+
+    /// Its mid, if it is recorded.
+    pub fn mid(&self) -> Option<Mid> {
+        self.lock().flow.mid
+    }
+
+    /// Microseconds since its first byte.
+    pub fn now_us(&self) -> u64 {
+        micros(self.started.elapsed())
+    }
+
+    /// Changes the flow.
+    pub fn with<T>(&self, change: impl FnOnce(&mut Flow) -> T) -> T {
+        change(&mut self.lock().flow)
+    }
+
+    /// Notes the moment now in one of the flow's timings.
+    pub fn mark(&self, moment: impl FnOnce(&mut Timing) -> &mut Option<u64>) {
+        let now = self.now_us();
+        self.with(|flow| *moment(&mut flow.timing) = Some(now));
+    }
+
+    /// Notes the connection to the origin.
+    pub fn connected(&self, server: Arc<ServerConn>, reused: bool) {
+        let now = self.now_us();
+        self.with(|flow| {
+            flow.timing.connected_us = Some(now);
+            flow.server = Some(server);
+            flow.server_reused = reused;
+        });
+    }
+
+    /// Notes what ended the flow, unless something did before.
+    pub fn fail(&self, state: State, side: Side, stage: Stage, message: impl Into<String>) {
+        let at_us = self.now_us();
+        self.with(|flow| {
+            if flow.error.is_none() {
+                flow.error = Some(FlowError { side, stage, message: message.into(), at_us });
+            }
+            if flow.state == State::Open {
+                flow.state = state;
+            }
+        });
+    }
+
+    /// Notes that everything passed, unless something failed before.
+    pub fn complete(&self) {
+        self.with(|flow| {
+            if flow.state == State::Open {
+                flow.state = State::Complete;
+            }
+        });
+    }
+
+    /// A tap for one of its bodies. What the tap saw is in the flow when it is dropped.
+    pub fn tee(&self, side: BodySide, framing: Framing) -> Tee<'_> {
+        Tee::new(self, side, framing, self.inline_limit)
+    }
+
+    /// Writes the flow as `open` if it has gone on for [`OPEN_AFTER`]; gives the time of the next call.
+    pub fn tick(&self, now: Instant) -> Instant {
+        let due = self.started + OPEN_AFTER;
+        if now < due {
+            return due;
+        }
+        let Inner { flow, ticket, written_open } = &mut *self.lock();
+        if !*written_open && let Some(ticket) = ticket {
+            ticket.write_open(flow.clone());
+            *written_open = true;
+        }
+        now + Duration::from_secs(60)
+    }
+
+    /// When [`Live::tick`] should be called first.
+    pub fn first_tick(&self) -> Instant {
+        self.started + OPEN_AFTER
+    }
+
+    pub(super) fn body_writer(&self, side: BodySide) -> Option<BodyWriter> {
+        self.lock().ticket.as_mut().map(|ticket| ticket.body(side))
+    }
+
+    pub(super) fn records(&self) -> bool {
+        self.lock().ticket.is_some()
+    }
+
+    pub(super) fn set_body(&self, side: BodySide, body: Body) {
+        self.with(|flow| {
+            let slot = match side {
+                BodySide::Request => flow.request.as_mut().map(|request| &mut request.body),
+                BodySide::Response => flow.response.as_mut().map(|response| &mut response.body),
+                BodySide::TunnelClient => flow.tunnel.as_mut().map(|tunnel| &mut tunnel.from_client),
+                BodySide::TunnelServer => flow.tunnel.as_mut().map(|tunnel| &mut tunnel.from_server),
+            };
+            if let Some(slot) = slot {
+                *slot = body;
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while the lock is held leaves a flow that is still whole enough to be recorded.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let end = self.now_us();
+        let mut inner = self.lock();
+        let mut flow = std::mem::take(&mut inner.flow);
+        if flow.state == State::Open {
+            flow.state = State::Failed;
+            flow.error.get_or_insert_with(|| FlowError {
+                side: Side::Proxy,
+                stage: Stage::Shutdown,
+                message: "ended by the proxy before the exchange was over".into(),
+                at_us: end,
+            });
+        }
+        flow.timing.end_us = Some(end);
+        // A body that nobody tapped, of a request that was answered before it was read, did not pass.
+        if let Some(Request { body, .. }) = &mut flow.request
+            && body.end == BodyEnd::Open
+        {
+            body.end = if body.framing == Framing::None { BodyEnd::Whole } else { BodyEnd::CutOff };
+        }
+        if let Some(ticket) = inner.ticket.take() {
+            ticket.finish(flow);
+        }
+    }
+}
+
+/// A flow that goes on for so long is written as `open`, so that a killed proxy leaves a trace of it.
+const OPEN_AFTER: Duration = Duration::from_secs(1);
+
+/// The wall-clock time of an instant of the monotonic clock, by the difference to now.
+fn unix_ns(at: Instant) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let then = now.saturating_sub(at.elapsed());
+    i64::try_from(then.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,327 @@
+//! The codec on a stream: a reader with one buffer, and a writer that gathers what belongs in one packet.
+
+use std::future::poll_fn;
+use std::io::{self, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::io::poll_read_buf;
+
+use super::body::{BodyError, Decoded, Decoder};
+use super::head::{HeadError, HeadLimits, Parsed, find_head_end, parse_request, parse_response};
+use super::write::write_fields;
+use crate::flow::{Headers, Request, Response};
+
+/// Why a message could not be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The stream failed.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+    /// The stream ended inside a head.
+    #[error("connection closed in the middle of a head")]
+    Eof,
+    /// The head was refused. Its bytes are still in [`Reader::buffer`].
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// The body was refused or cut.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+}
+
+/// Reads messages from a stream.
+#[derive(Debug)]
+pub struct Reader<R> {
+    io: R,
+    buf: BytesMut,
+    /// Bytes at the front of `buf` that are known to hold no end of a head.
+    scanned: usize,
+    eof: bool,
+    chunk: usize,
+    read_len: u64,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    /// A reader of `prefix` and then of `io`.
+    pub fn new(io: R, prefix: BytesMut) -> Self {
+        Self { io, buf: prefix, scanned: 0, eof: false, chunk: MIN_READ, read_len: 0 }
+    }
+
+    /// What was read and not yet taken.
+    pub fn buffer(&self) -> &[u8] {
+        &self.buf
+    }
+
+    /// Whether the peer has ended its direction.
+    pub fn at_eof(&self) -> bool {
+        self.eof
+    }
+
+    /// Bytes read from the stream so far.
+    pub fn read_len(&self) -> u64 {
+        self.read_len
+    }
+
+    /// Passes over `len` bytes that were read, or all of them if they are fewer.
+    pub fn skip(&mut self, len: usize) {
+        self.buf.advance(len.min(self.buf.len()));
+        self.scanned = 0;
+    }
+
+    /// Takes everything that was read and not yet taken.
+    pub fn take_buffer(&mut self) -> BytesMut {
+        self.scanned = 0;
+        self.buf.split()
+    }
+
+    /// Gives back the stream and what was read from it.
+    pub fn into_parts(self) -> (R, BytesMut) {
+        (self.io, self.buf)
+    }
+
+    /// Reads once; `0` is the end. Reads grow while they fill what they are given, so that a download costs few calls and
+    /// an idle connection little memory.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.eof {
+            return Poll::Ready(Ok(0));
+        }
+        if self.buf.capacity() - self.buf.len() < self.chunk / 2 {
+            self.buf.reserve(self.chunk);
+        }
+        let room = self.buf.capacity() - self.buf.len();
+        let len = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.buf))?;
+        if len == 0 {
+            self.eof = true;
+        } else if len == room {
+            self.chunk = (self.chunk * 2).min(MAX_READ);
+        } else if len < self.chunk / 4 {
+            self.chunk = (self.chunk / 2).max(MIN_READ);
+        }
+        self.read_len += len as u64;
+        Poll::Ready(Ok(len))
+    }
+
+    /// See [`Reader::poll_fill`]. Cancel-safe.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// Waits for the first byte of a message, passing over empty lines before it (RFC 9112 §2.2); `false` is the end of
+    /// the stream. Cancel-safe.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn wait_for_message(&mut self) -> io::Result<bool> {
+        loop {
+            while self.buf.starts_with(b"\r\n") {
+                self.buf.advance(2);
+                self.scanned = 0;
+            }
+            if !self.buf.is_empty() && self.buf[..] != *b"\r" {
+                return Ok(true);
+            }
+            if self.fill().await? == 0 {
+                return Ok(!self.buf.is_empty());
+            }
+        }
+    }
+
+    /// Reads a request's head. Cancel-safe.
+    ///
+    /// # Errors
+    /// If the stream fails or ends, or the head is refused; its bytes then stay in the buffer.
+    pub async fn request(&mut self, limits: &HeadLimits) -> Result<Request, ReadError> {
+        self.head(limits, parse_request, request_line_is_possible).await
+    }
+
+    /// Reads a response's head. Cancel-safe.
+    ///
+    /// # Errors
+    /// As for [`Reader::request`].
+    pub async fn response(&mut self, limits: &HeadLimits) -> Result<Response, ReadError> {
+        self.head(limits, parse_response, |start, limits| match parse_response(start, limits) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn head<T>(
+        &mut self,
+        limits: &HeadLimits,
+        parse: impl Fn(&[u8], &HeadLimits) -> Result<Parsed<T>, HeadError>,
+        check_start: impl Fn(&[u8], &HeadLimits) -> Result<(), HeadError>,
+    ) -> Result<T, ReadError> {
+        loop {
+            if let Some(end) = find_head_end(&self.buf, self.scanned) {
+                if let Parsed::Head(head, len) = parse(&self.buf[..end], limits)? {
+                    self.buf.advance(len);
+                    self.scanned = 0;
+                    return Ok(head);
+                }
+                // The end that was found is not one to the parser; no more bytes would change that.
+                return Err(HeadError::FieldName.into());
+            }
+            // What cannot become a head any more is refused at once, not after a time-out.
+            if self.scanned < FIRST_LOOK && !self.buf.is_empty() {
+                check_start(&self.buf[..self.buf.len().min(FIRST_LOOK)], limits)?;
+            }
+            if self.buf.len() > limits.max_bytes {
+                return Err(HeadError::TooLong { limit: limits.max_bytes }.into());
+            }
+            self.scanned = self.buf.len();
+            if self.fill().await.map_err(ReadError::Io)? == 0 {
+                return Err(ReadError::Eof);
+            }
+        }
+    }
+
+    /// The next part of a body. Never [`Decoded::More`].
+    ///
+    /// # Errors
+    /// If the stream fails, or the body is cut or badly framed.
+    pub fn poll_body(
+        &mut self,
+        decoder: &mut Decoder,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Decoded, ReadError>> {
+        loop {
+            match decoder.decode(&mut self.buf, self.eof)? {
+                Decoded::More => {
+                    self.scanned = 0;
+                    ready!(self.poll_fill(cx)).map_err(ReadError::Io)?;
+                }
+                decoded => {
+                    self.scanned = 0;
+                    return Poll::Ready(Ok(decoded));
+                }
+            }
+        }
+    }
+}
+
+/// Refuses the start of a request that can never become one.
+fn request_line_is_possible(start: &[u8], limits: &HeadLimits) -> Result<(), HeadError> {
+    parse_request(start, limits).map(|_| ())
+}
+
+/// Writes messages to a stream. What is queued is sent by [`Writer::flush`], so that a head and the body that is already
+/// there leave in one packet.
+#[derive(Debug)]
+pub struct Writer<W> {
+    io: W,
+    out: BytesMut,
+    /// A large piece of payload that follows `out`, kept apart to save a copy.
+    tail: Bytes,
+    written: u64,
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    /// A writer to `io`.
+    pub fn new(io: W) -> Self {
+        Self { io, out: BytesMut::new(), tail: Bytes::new(), written: 0 }
+    }
+
+    /// The bytes to be sent next, for heads to be written to.
+    pub fn out(&mut self) -> &mut BytesMut {
+        self.settle();
+        &mut self.out
+    }
+
+    /// How many bytes wait to be sent.
+    pub fn queued(&self) -> usize {
+        self.out.len() + self.tail.len()
+    }
+
+    /// Bytes given to the stream so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Queues payload: as a chunk where `chunked`, else as it is.
+    pub fn queue_data(&mut self, data: &Bytes, chunked: bool) {
+        self.settle();
+        if chunked {
+            // Writing to memory cannot fail.
+            let _ = write!((&mut self.out).writer(), "{:x}\r\n", data.len());
+            self.out.put_slice(data);
+            self.out.put_slice(b"\r\n");
+        } else if data.len() >= KEEP_APART {
+            self.tail = data.clone();
+        } else {
+            self.out.put_slice(data);
+        }
+    }
+
+    /// Queues the end of a chunked body: last chunk and trailers.
+    pub fn queue_last_chunk(&mut self, trailers: Option<&Headers>) {
+        self.settle();
+        self.out.put_slice(b"0\r\n");
+        match trailers {
+            Some(trailers) => write_fields(&mut self.out, trailers),
+            None => self.out.put_slice(b"\r\n"),
+        }
+    }
+
+    /// Sends all that is queued. Not cancel-safe: what was sent of a message cannot be taken back.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        if self.queued() > 0 {
+            self.written += self.queued() as u64;
+            if !self.out.is_empty() {
+                self.io.write_all(&self.out).await?;
+                self.out.clear();
+                if self.out.capacity() > 2 * KEEP_APART {
+                    self.out = BytesMut::new();
+                }
+            }
+            if !self.tail.is_empty() {
+                let tail = std::mem::take(&mut self.tail);
+                self.io.write_all(&tail).await?;
+            }
+            self.io.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends our direction: TLS close_notify, then FIN.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        self.io.shutdown().await
+    }
+
+    /// Gives back the stream. What is queued is dropped.
+    pub fn into_inner(self) -> W {
+        self.io
+    }
+
+    fn settle(&mut self) {
+        if !self.tail.is_empty() {
+            let tail = std::mem::take(&mut self.tail);
+            self.out.put_slice(&tail);
+        }
+    }
+}
+
+/// Smallest read: a head fits, and thousands of idle connections cost little.
+const MIN_READ: usize = 4 * 1024;
+/// Largest read: four TLS records.
+const MAX_READ: usize = 64 * 1024;
+/// From here on payload is sent from where it lies; below, it is copied behind what is queued, to leave with it.
+const KEEP_APART: usize = 16 * 1024;
+/// How much of a head is looked at before it is whole.
+const FIRST_LOOK: usize = 8 * 1024;

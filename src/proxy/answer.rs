@@ -1,0 +1,52 @@
+//! What a client is told when there is no answer to relay: the one table from failure to status.
+//!
+//! Plain text that names side and stage. It never quotes the request's fields, and says `nosniff`, so that no browser
+//! takes a quoted host name for markup.
+
+use bytes::Bytes;
+
+use super::error::{Error, Kind};
+use crate::flow::{Body, Headers, Response, Version};
+
+/// The status for a failure; `None` where nobody is there to be told.
+pub(super) fn status(kind: Kind) -> Option<(u16, &'static str)> {
+    Some(match kind {
+        Kind::BadRequest | Kind::Loop => (400, "Bad Request"),
+        Kind::ClientTimeout => (408, "Request Timeout"),
+        Kind::Misdirected => (421, "Misdirected Request"),
+        Kind::HeadTooLarge => (431, "Request Header Fields Too Large"),
+        Kind::BadGateway => (502, "Bad Gateway"),
+        Kind::NotRecording => (503, "Service Unavailable"),
+        Kind::GatewayTimeout => (504, "Gateway Timeout"),
+        Kind::ClientGone => return None,
+    })
+}
+
+/// The response for a failure, as it is sent and recorded. After it the connection is closed.
+pub(super) fn response(error: &Error) -> Option<Response> {
+    let (status, reason) = status(error.kind)?;
+    let text = format!("manent: {error}\n");
+    Some(local(status, reason, "text/plain; charset=utf-8", Bytes::from(text)))
+}
+
+/// A response of our own.
+pub(super) fn local(status: u16, reason: &'static str, content_type: &str, body: Bytes) -> Response {
+    let length = body.len().to_string();
+    let headers: Headers = [
+        ("Content-Type", content_type),
+        ("Content-Length", &length),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cache-Control", "no-store"),
+    ]
+    .into_iter()
+    .collect();
+    Response {
+        status,
+        reason: Bytes::from_static(reason.as_bytes()),
+        version: Version::Http11,
+        headers,
+        body: Body::inline(body),
+        by_proxy: true,
+        ..Response::default()
+    }
+}

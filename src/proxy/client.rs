@@ -1,0 +1,256 @@
+//! One client connection, from accept to close.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+
+use super::serve::{self, End, Scope};
+use super::server::Entry;
+use super::shared::Shared;
+use super::{detect, intercept, tunnel};
+use crate::exchange::Ticker;
+use crate::flow::ClientConn;
+use crate::http1::{Reader, Writer};
+use crate::upstream::{BoxIo, Io, Key, Origin};
+
+/// A client connection's state, whatever stage it is at.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) shared: Arc<Shared>,
+    /// Its facts so far.
+    pub(super) facts: Arc<ClientConn>,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) started: Instant,
+    pub(super) ticker: Ticker,
+    /// Its place among all connections: whether it is idle, and the token that ends it when it is.
+    pub(super) entry: Entry,
+    /// Its connections to origins, between exchanges.
+    pub(super) origins: Vec<Origin>,
+    /// Whether its connections to origins end with it.
+    pub(super) close_origins: bool,
+    counters: Arc<Counters>,
+}
+
+/// The two directions of a client's stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) reader: Reader<ReadHalf<BoxIo>>,
+    pub(super) writer: Writer<WriteHalf<BoxIo>>,
+}
+
+impl Stream {
+    /// A stream with `prefix` put back in front of it.
+    pub(super) fn new(io: BoxIo, prefix: BytesMut) -> Self {
+        let (read, write) = tokio::io::split(io);
+        Self { reader: Reader::new(read, prefix), writer: Writer::new(write) }
+    }
+
+    /// Gives back the stream and what was read from it.
+    pub(super) fn into_io(self) -> (BoxIo, BytesMut) {
+        let (read, buf) = self.reader.into_parts();
+        (read.unsplit(self.writer.into_inner()), buf)
+    }
+
+    /// Ends the connection so that the client notices: RST, and no close_notify in TLS.
+    pub(super) fn reset(self) {
+        let (mut io, _) = self.into_io();
+        io.reset_on_drop();
+    }
+}
+
+impl Client {
+    /// Takes over an accepted connection.
+    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, local: SocketAddr, entry: Entry) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let facts = ClientConn {
+            id: shared.next_conn_id(),
+            peer: Some(peer.into()),
+            local: Some(local.into()),
+            mode: "explicit".into(),
+            started_unix_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
+            ..ClientConn::default()
+        };
+        Self {
+            shared,
+            facts: Arc::new(facts),
+            peer,
+            local,
+            started: Instant::now(),
+            ticker: Ticker::new(),
+            entry,
+            origins: Vec::new(),
+            close_origins: false,
+            counters: Arc::default(),
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(mut self, tcp: TcpStream) {
+        let socket = Socket { tcp, counters: Arc::clone(&self.counters) };
+        let mut stream = Stream::new(Box::new(socket), BytesMut::new());
+        loop {
+            match serve::run(&mut self, &mut stream, &mut Scope::Explicit).await {
+                End::Close => return,
+                End::Reset => return stream.reset(),
+                End::Connect(connect) => {
+                    // `None`: refused, and the client may go on on this connection.
+                    let Some(opened) = intercept::connect(&mut self, &mut stream, *connect).await else {
+                        continue;
+                    };
+                    return self.tunnel(stream, opened).await;
+                }
+            }
+        }
+    }
+
+    /// Serves what comes through a tunnel that a `CONNECT` opened.
+    async fn tunnel(&mut self, mut stream: Stream, opened: intercept::Opened) {
+        let (mut stream, mut scope) = match detect::first_bytes(self, &mut stream).await {
+            detect::First::Nothing => return,
+            detect::First::Opaque(reason) => {
+                return Box::pin(tunnel::opaque(self, stream, opened, reason)).await;
+            }
+            detect::First::Http => {
+                let scope = intercept::plain_scope(self, opened);
+                (stream, scope)
+            }
+            // On the heap, and gone before the first request: handshakes are large, connections many.
+            detect::First::Tls => match Box::pin(intercept::tls(self, stream, opened)).await {
+                Some(intercepted) => intercepted,
+                None => return,
+            },
+        };
+        if let End::Reset = serve::run(self, &mut stream, &mut scope).await {
+            stream.reset();
+        }
+    }
+
+    /// Adds to the connection's facts.
+    pub(super) fn learn(&mut self, change: impl FnOnce(&mut ClientConn)) {
+        let facts = Arc::make_mut(&mut self.facts);
+        change(facts);
+        facts.revision += 1;
+    }
+
+    /// Microseconds since it was accepted.
+    pub(super) fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A connection for `key` that is at hand: the client's own, else one from the pool.
+    pub(super) fn idle_origin(&mut self, key: &Key) -> Option<Origin> {
+        while let Some(at) = self.origins.iter().position(|origin| origin.key == *key) {
+            let mut origin = self.origins.swap_remove(at);
+            if origin.is_idle() {
+                return Some(origin);
+            }
+        }
+        self.shared.pool.take(key)
+    }
+
+    /// Keeps a connection for the client's next request.
+    pub(super) fn keep_origin(&mut self, origin: Origin) {
+        /// A client that goes to many origins in clear on one connection keeps this many open.
+        const MAX_ORIGINS: usize = 16;
+        if self.origins.len() >= MAX_ORIGINS {
+            self.shared.pool.give(self.origins.remove(0));
+        }
+        self.origins.push(origin);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        for origin in self.origins.drain(..) {
+            if !self.close_origins {
+                self.shared.pool.give(origin);
+            }
+        }
+        if let Some(recorder) = self.shared.recorder.clone() {
+            let closed_us = self.now_us();
+            let (bytes_in, bytes_out) =
+                (self.counters.read.load(Ordering::Relaxed), self.counters.written.load(Ordering::Relaxed));
+            self.learn(|facts| {
+                facts.closed_us = Some(closed_us);
+                facts.bytes_in = bytes_in;
+                facts.bytes_out = bytes_out;
+            });
+            recorder.client_conn_changed(Arc::clone(&self.facts));
+        }
+    }
+}
+
+/// Bytes at the socket.
+#[derive(Debug, Default)]
+struct Counters {
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+/// A client's socket, which counts what passes.
+#[derive(Debug)]
+struct Socket {
+    tcp: TcpStream,
+    counters: Arc<Counters>,
+}
+
+impl Io for Socket {
+    fn reset_on_drop(&mut self) {
+        self.tcp.reset_on_drop();
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
+        self.counters.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let len = ready!(Pin::new(&mut self.tcp).poll_write(cx, buf))?;
+        self.counters.written.fetch_add(len as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(len))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let len = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs))?;
+        self.counters.written.fetch_add(len as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(len))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}

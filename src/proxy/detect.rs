@@ -1,0 +1,127 @@
+//! What a tunnel carries, by its first bytes: TLS, HTTP/1, or something that is left unread.
+//!
+//! Waits until it can tell, however the bytes are cut. A client that says nothing waits for the server (SMTP, SSH, MySQL).
+
+use std::time::Duration;
+
+use super::client::{Client, Stream};
+use crate::tls::hello::{Scan, scan};
+
+/// What it is.
+#[derive(Debug)]
+pub(super) enum First {
+    /// The client closed without a byte.
+    Nothing,
+    /// A whole ClientHello is in the reader's buffer.
+    Tls,
+    /// HTTP/1, by its request line.
+    Http,
+    /// Anything else, with the reason as it is recorded.
+    Opaque(&'static str),
+}
+
+/// Reads until it is clear. What was read stays in the reader's buffer, except a stray CRLF between the `CONNECT` and TLS
+/// or HTTP: some clients send one, and it belongs to neither.
+pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream) -> First {
+    let limits = client.shared.limits;
+    let mut wait = limits.silent_client;
+    loop {
+        match judge(stream.reader.buffer()) {
+            Judged::More(in_hello) => {
+                // A ClientHello that has begun is waited for; other unfinished beginnings only as long as silence.
+                if in_hello {
+                    wait = limits.tls_timeout;
+                }
+            }
+            Judged::Tls { skip } => {
+                drop_prefix(stream, skip);
+                return First::Tls;
+            }
+            Judged::Http { skip } => {
+                drop_prefix(stream, skip);
+                return First::Http;
+            }
+            Judged::Opaque(reason) => return First::Opaque(reason),
+        }
+        match client.ticker.within(wait, stream.reader.fill()).await {
+            Ok(Ok(0)) if stream.reader.buffer().is_empty() => return First::Nothing,
+            Ok(Ok(0)) => return First::Opaque("closed before its protocol was clear"),
+            // More came: what has begun like a request line gets the time that a request has.
+            Ok(Ok(_)) => wait = wait.max(Duration::from_secs(2)),
+            Ok(Err(_)) => return First::Nothing,
+            Err(_) if stream.reader.buffer().is_empty() => return First::Opaque("silent client"),
+            Err(_) => return First::Opaque("protocol not clear in time"),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Judged {
+    More(bool),
+    Tls { skip: usize },
+    Http { skip: usize },
+    Opaque(&'static str),
+}
+
+fn judge(bytes: &[u8]) -> Judged {
+    let skip = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let rest = &bytes[skip..];
+    match rest.first() {
+        None => Judged::More(false),
+        Some(0x16) => match scan(rest) {
+            // A broken ClientHello is for the TLS acceptor to refuse, with an alert and a record.
+            Scan::Complete { .. } | Scan::Malformed => Judged::Tls { skip },
+            Scan::Incomplete => Judged::More(true),
+            Scan::TooLong => Judged::Opaque("ClientHello too long"),
+            Scan::NotTls => Judged::Opaque("unknown protocol"),
+        },
+        Some(_) => judge_http(rest, skip),
+    }
+}
+
+/// HTTP/1 is known by its method where that is a common one, else by the version at the end of its first line.
+fn judge_http(rest: &[u8], skip: usize) -> Judged {
+    const COMMON: [&[u8]; 9] =
+        [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE "];
+    if COMMON.iter().any(|method| rest.starts_with(method)) {
+        return Judged::Http { skip };
+    }
+    let line_end = rest.iter().position(|&b| b == b'\n');
+    let line = &rest[..line_end.unwrap_or(rest.len())];
+    let method_len = line.iter().take_while(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_')).count();
+    let starts_well = (1..=32).contains(&method_len) && matches!(line.get(method_len), None | Some(b' '));
+    if !starts_well || rest.len() > MAX_FIRST_LINE || line.iter().any(|&b| b < 0x20 && b != b'\r') {
+        return Judged::Opaque("unknown protocol");
+    }
+    match line_end {
+        None => Judged::More(false),
+        Some(_) if line.ends_with(b" HTTP/1.1\r") || line.ends_with(b" HTTP/1.0\r") => Judged::Http { skip },
+        Some(_) if line.starts_with(b"PRI * HTTP/2.0") => Judged::Opaque("HTTP/2 in clear"),
+        Some(_) => Judged::Opaque("unknown protocol"),
+    }
+}
+
+fn drop_prefix(stream: &mut Stream, len: usize) {
+    stream.reader.skip(len);
+}
+
+/// How long the first line of an uncommon method may be before it is taken for something else.
+const MAX_FIRST_LINE: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_are_judged() {
+        assert_eq!(judge(b""), Judged::More(false));
+        assert_eq!(judge(b"\r\nGET /"), Judged::Http { skip: 2 });
+        assert_eq!(judge(b"PROPFIND / HT"), Judged::More(false));
+        assert_eq!(judge(b"PROPFIND / HTTP/1.1\r\n"), Judged::Http { skip: 0 });
+        assert_eq!(judge(b"this is not http\r\n"), Judged::Opaque("unknown protocol"));
+        assert_eq!(judge(b"EHLO me\r\n"), Judged::Opaque("unknown protocol"));
+        assert_eq!(judge(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Judged::Opaque("HTTP/2 in clear"));
+        assert_eq!(judge(b"\x16\x03\x01"), Judged::More(true));
+        assert_eq!(judge(b"SSH-2.0-x\r\n"), Judged::Opaque("unknown protocol"));
+    }
+}

@@ -1,0 +1,88 @@
+//! Why a stage of an exchange did not go on.
+
+use crate::exchange::Live;
+use crate::flow::{ServerConn, Side, Stage, State};
+
+/// What kind of failure it is: the key of the table in `answer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The request cannot be read, or not in one way only.
+    BadRequest,
+    /// Its head exceeds a limit.
+    HeadTooLarge,
+    /// The client took too long over its request.
+    ClientTimeout,
+    /// It names another origin than this connection is for.
+    Misdirected,
+    /// It is aimed at ourselves.
+    Loop,
+    /// The origin cannot be reached, trusted or understood.
+    BadGateway,
+    /// The origin took too long.
+    GatewayTimeout,
+    /// The client is gone: there is nobody to answer.
+    ClientGone,
+    /// Recording is required and does not work.
+    NotRecording,
+}
+
+/// A failure, with all that the client, the record and the log need to know of it.
+#[derive(Debug)]
+pub(super) struct Error {
+    pub(super) kind: Kind,
+    pub(super) side: Side,
+    pub(super) stage: Stage,
+    pub(super) message: String,
+    /// The connection to the origin, as far as it came.
+    pub(super) server: Option<Box<ServerConn>>,
+    /// Whether the request may be sent again on another connection: nothing of an answer came on a used one.
+    pub(super) stale: bool,
+}
+
+impl Error {
+    pub(super) fn new(kind: Kind, side: Side, stage: Stage, message: impl Into<String>) -> Self {
+        Self { kind, side, stage, message: message.into(), server: None, stale: false }
+    }
+
+    pub(super) fn bad_request(stage: Stage, message: impl Into<String>) -> Self {
+        Self::new(Kind::BadRequest, Side::Client, stage, message)
+    }
+
+    pub(super) fn client_gone(stage: Stage, message: impl Into<String>) -> Self {
+        Self::new(Kind::ClientGone, Side::Client, stage, message)
+    }
+
+    pub(super) fn bad_gateway(stage: Stage, message: impl Into<String>) -> Self {
+        Self::new(Kind::BadGateway, Side::Server, stage, message)
+    }
+
+    /// Writes it into the flow.
+    pub(super) fn record(&self, live: &Live) {
+        let response_begun = live.with(|flow| flow.response.is_some());
+        let state = match self.kind {
+            Kind::BadRequest
+            | Kind::HeadTooLarge
+            | Kind::ClientTimeout
+            | Kind::Misdirected
+            | Kind::Loop
+            | Kind::NotRecording => State::Refused,
+            Kind::ClientGone => State::ClientAborted,
+            Kind::BadGateway | Kind::GatewayTimeout if response_begun => State::ServerAborted,
+            Kind::BadGateway | Kind::GatewayTimeout => State::Failed,
+        };
+        live.fail(state, self.side, self.stage, self.message.clone());
+        if let Some(server) = &self.server {
+            live.with(|flow| {
+                if flow.server.is_none() {
+                    flow.server = Some(std::sync::Arc::new(ServerConn::clone(server)));
+                }
+            });
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}: {}", self.side.as_str(), self.stage.as_str(), self.message)
+    }
+}

@@ -1,0 +1,3 @@
+//! Ways in: how the target of a request is found. One file a mode.
+
+pub(super) mod explicit;

@@ -1,0 +1,60 @@
+//! What all connections of one proxy share.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use super::limits::Limits;
+use crate::flow::ConnId;
+use crate::record::Recorder;
+use crate::tls::Leaves;
+use crate::upstream::{Dialer, Pool};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) limits: Limits,
+    pub(super) recorder: Option<Recorder>,
+    /// Whether requests are refused while recording does not work.
+    pub(super) require_recording: bool,
+    pub(super) leaves: Leaves,
+    pub(super) dialer: Dialer,
+    pub(super) pool: Arc<Pool>,
+    /// Our own listeners: nothing is dialled there.
+    pub(super) own: Vec<SocketAddr>,
+    /// Cancelled when no new request is to be begun.
+    pub(super) stop: CancellationToken,
+    /// Connection ids where there is no recorder to give them.
+    pub(super) conn_ids: AtomicU64,
+}
+
+impl Shared {
+    /// The id of a new connection.
+    pub(super) fn next_conn_id(&self) -> ConnId {
+        match &self.recorder {
+            Some(recorder) => recorder.next_conn_id(),
+            None => ConnId(self.conn_ids.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// Whether `address` is one of our own listeners. Compared by resolved address, never by name; `local` is our end of
+    /// the client's connection, an address of this machine.
+    pub(super) fn is_own(&self, address: SocketAddr, local: Option<IpAddr>) -> bool {
+        let ip = address.ip().to_canonical();
+        let reaches_loopback = ip.is_loopback() || is_unspecified(ip);
+        self.own.iter().any(|own| {
+            let own_ip = own.ip().to_canonical();
+            own.port() == address.port()
+                && (own_ip == ip
+                    || (is_unspecified(own_ip)
+                        && (reaches_loopback || local.map(|l| l.to_canonical()) == Some(ip)))
+                    || (own_ip.is_loopback() && is_unspecified(ip)))
+        })
+    }
+}
+
+fn is_unspecified(ip: IpAddr) -> bool {
+    ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) || ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+}

@@ -1,0 +1,273 @@
+//! What waits for the next group, and the bounds on it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+use crate::flow::{ClientConn, ConnId, Flow, Mid, ServerConn};
+use crate::store::{Entry, StoreError};
+
+/// How a caller learns what became of its flow.
+pub(super) type Waiter = oneshot::Sender<Result<bool, Arc<StoreError>>>;
+
+/// The queue. Short std locks only; nothing here waits for the disk.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    /// The driver waits here.
+    wake: Notify,
+    /// One permit a flow, from its admission to the end of its commit.
+    places: Semaphore,
+    place_count: usize,
+    /// Weight of what waits or is being committed, and where admission waits for it to fall.
+    bytes: AtomicUsize,
+    bytes_limit: usize,
+    bytes_fell: Notify,
+    pub(super) lost: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) flows: Vec<Finished>,
+    pub(super) clients: HashMap<ConnId, Arc<ClientConn>>,
+    pub(super) servers: HashMap<ConnId, Arc<ServerConn>>,
+    weight: usize,
+    /// Somebody waits for the commit of a flow in here.
+    urgent: bool,
+    /// No more is taken: the driver drains what is here, then ends.
+    closing: bool,
+    /// The driver has ended.
+    ended: bool,
+}
+
+/// A flow that was handed over.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) entry: Entry,
+    pub(super) weight: usize,
+    /// Whether the flow has ended; a snapshot of an open one keeps its place.
+    pub(super) ended: bool,
+    pub(super) waiter: Option<Waiter>,
+}
+
+/// What the driver takes at a time.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) flows: Vec<Finished>,
+    pub(super) clients: Vec<Arc<ClientConn>>,
+    pub(super) servers: Vec<Arc<ServerConn>>,
+}
+
+/// What the driver finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing to do.
+    Nothing,
+    /// News of connections, which may wait for a flow to go with.
+    Connections,
+    /// Flows, which may wait a little for more.
+    Soon,
+    /// Enough for a group, or somebody waits.
+    Now,
+    /// Nothing is left, and nothing will come.
+    Over,
+}
+
+impl Queue {
+    pub(super) fn new(places: usize, bytes_limit: usize) -> Self {
+        let place_count = places.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            waiting: Mutex::new(Waiting::default()),
+            wake: Notify::new(),
+            places: Semaphore::new(place_count),
+            place_count,
+            bytes: AtomicUsize::new(0),
+            bytes_limit,
+            bytes_fell: Notify::new(),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits until there is a place, and until the bytes that wait are below their bound; takes the place.
+    ///
+    /// The fast path is one compare-and-swap and one load. Dropping this future takes nothing.
+    pub(super) async fn take_place(&self) {
+        while self.bytes.load(Ordering::Relaxed) >= self.bytes_limit {
+            let mut fell = std::pin::pin!(self.bytes_fell.notified());
+            fell.as_mut().enable();
+            // Between the look and the enrolment, all may have been committed.
+            if self.bytes.load(Ordering::Relaxed) >= self.bytes_limit && !self.lock().ended {
+                fell.await;
+            } else {
+                break;
+            }
+        }
+        if let Ok(permit) = self.places.acquire().await {
+            permit.forget();
+        }
+    }
+
+    pub(super) fn give_places_back(&self, count: usize) {
+        self.places.add_permits(count);
+    }
+
+    pub(super) fn places_used(&self) -> usize {
+        self.place_count.saturating_sub(self.places.available_permits())
+    }
+
+    /// Takes a flow that was handed over. Never waits.
+    pub(super) fn push(&self, flow: Finished) {
+        let mut waiting = self.lock();
+        if waiting.ended {
+            drop(waiting);
+            self.lost.fetch_add(u64::from(flow.ended), Ordering::Relaxed);
+            // The waiter learns it by its channel closing.
+            return;
+        }
+        self.bytes.fetch_add(flow.weight, Ordering::Relaxed);
+        let was = waiting.due();
+        waiting.weight += flow.weight;
+        waiting.urgent |= flow.waiter.is_some();
+        waiting.flows.push(flow);
+        let is = waiting.due();
+        drop(waiting);
+        if was != is {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn client_changed(&self, conn: Arc<ClientConn>) {
+        self.changed(|waiting| newest(&mut waiting.clients, conn.id, conn, |c| c.revision));
+    }
+
+    pub(super) fn server_changed(&self, conn: Arc<ServerConn>) {
+        self.changed(|waiting| newest(&mut waiting.servers, conn.id, conn, |c| c.revision));
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut Waiting)) {
+        let mut waiting = self.lock();
+        let was = waiting.due();
+        change(&mut waiting);
+        let is = waiting.due();
+        drop(waiting);
+        if was != is {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    /// The driver has ended: nobody waits for it any more.
+    pub(super) fn end(&self) {
+        let left = {
+            let mut waiting = self.lock();
+            waiting.ended = true;
+            std::mem::take(&mut waiting.flows)
+        };
+        self.lost.fetch_add(left.iter().filter(|f| f.ended).count() as u64, Ordering::Relaxed);
+        self.places.close();
+        self.bytes.store(0, Ordering::Relaxed);
+        self.bytes_fell.notify_waiters();
+    }
+
+    pub(super) fn due(&self) -> Due {
+        self.lock().due()
+    }
+
+    /// Waits until [`Queue::due`] may have changed since it was last asked.
+    pub(super) async fn changed_due(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes a group's worth, oldest first.
+    pub(super) fn take(&self, spare: Vec<Finished>) -> Batch {
+        let mut waiting = self.lock();
+        let clients = waiting.clients.drain().map(|(_, conn)| conn).collect();
+        let servers = waiting.servers.drain().map(|(_, conn)| conn).collect();
+        let mut flows = if waiting.flows.len() <= GROUP_ROWS && waiting.weight <= GROUP_BYTES {
+            std::mem::replace(&mut waiting.flows, spare)
+        } else {
+            let mut weight = 0;
+            let mut fits = |flow: &Finished| {
+                weight += flow.weight;
+                weight <= GROUP_BYTES
+            };
+            let count = waiting.flows.iter().take(GROUP_ROWS).take_while(|f| fits(f)).count().max(1);
+            waiting.flows.drain(..count).collect()
+        };
+        let taken: usize = flows.iter().map(|f| f.weight).sum();
+        waiting.weight -= taken;
+        waiting.urgent = waiting.flows.iter().any(|f| f.waiter.is_some());
+        drop(waiting);
+        flows.shrink_to(GROUP_ROWS);
+        Batch { flows, clients, servers }
+    }
+
+    /// A group is done with.
+    pub(super) fn release(&self, weight: usize, places: usize) {
+        let before = self.bytes.fetch_sub(weight, Ordering::Relaxed);
+        if before >= self.bytes_limit {
+            self.bytes_fell.notify_waiters();
+        }
+        self.give_places_back(places);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn due(&self) -> Due {
+        let some_connections = !self.clients.is_empty() || !self.servers.is_empty();
+        if self.flows.is_empty() {
+            return match (some_connections, self.closing) {
+                (false, true) => Due::Over,
+                (true, true) => Due::Now,
+                (true, false) => Due::Connections,
+                (false, false) => Due::Nothing,
+            };
+        }
+        let many = self.flows.len() >= ENOUGH_ROWS || self.weight >= GROUP_BYTES / 2;
+        if self.urgent || self.closing || many { Due::Now } else { Due::Soon }
+    }
+}
+
+fn newest<C>(map: &mut HashMap<ConnId, Arc<C>>, id: ConnId, conn: Arc<C>, revision: impl Fn(&C) -> u32) {
+    if id.0 != 0 && map.get(&id).is_none_or(|there| revision(there) <= revision(&conn)) {
+        map.insert(id, conn);
+    }
+}
+
+/// What a flow takes in memory, roughly: text and inline bytes, and what surrounds them.
+pub(super) fn weight(flow: &Flow) -> usize {
+    let inline = |body: &crate::flow::Body| body.as_inline().map_or(0, bytes::Bytes::len);
+    let request =
+        flow.request.as_ref().map_or(0, |r| r.headers.text_len() + inline(&r.body) + r.target.len());
+    let response = flow.response.as_ref().map_or(0, |r| r.headers.text_len() + inline(&r.body));
+    request + response + 1024
+}
+
+/// The most flows, and the most bytes of them, in one group. Past a few hundred, larger groups gain nothing.
+const GROUP_ROWS: usize = 2000;
+const GROUP_BYTES: usize = 8 << 20;
+
+/// Flows that make a good group, so that there is no use in waiting for more.
+const ENOUGH_ROWS: usize = 1000;
+
+impl Finished {
+    pub(super) fn new(mid: Mid, mut flow: Flow, rewrite: bool, ended: bool, waiter: Option<Waiter>) -> Self {
+        flow.mid = Some(mid);
+        let weight = weight(&flow);
+        Self { entry: Entry { mid, flow, rewrite }, weight, ended, waiter }
+    }
+}

@@ -1,0 +1,387 @@
+//! The recorder's handle: open, admit, store, collect, close.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{broadcast, oneshot, watch};
+
+use super::driver::{self, Driver};
+use super::queue::Queue;
+use super::ticket::Ticket;
+use crate::flow::{ClientConn, ConnId, Content, Flow, FlowError, Kind, Mid, ServerConn, State};
+use crate::store::{BodySide, Durability, Reader, Segments, StoreError, Writer, WriterOptions};
+
+/// Stores flows and finds them again. Cheap to clone.
+///
+/// [`Recorder::close`] should end it. When the last clone is dropped without that, what is queued is still stored, as
+/// long as the runtime goes on.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+    _last: Arc<CloseOnDrop>,
+}
+
+/// What a recorder may use, and what it promises.
+#[derive(Debug, Clone)]
+pub struct RecorderOptions {
+    /// Flows that may be admitted and not yet committed.
+    pub queue_places: usize,
+    /// Bytes that may wait for the disk: half for bodies, half for finished flows.
+    pub queue_bytes: usize,
+    /// Bodies up to this many bytes are kept in the record, larger ones in segment files.
+    pub inline_limit: usize,
+    /// How long a flow for which nobody waits may wait for others to go with. Fewer, larger groups cost less.
+    pub linger: Duration,
+    /// What a commit promises.
+    pub durability: Durability,
+    /// A name for this session, as people gave it.
+    pub label: String,
+    /// Where the proxy listens.
+    pub listen: String,
+}
+
+impl Default for RecorderOptions {
+    fn default() -> Self {
+        Self {
+            queue_places: 16_384,
+            queue_bytes: 16 << 20,
+            inline_limit: 2048,
+            linger: Duration::from_millis(10),
+            durability: Durability::Full,
+            label: String::new(),
+            listen: String::new(),
+        }
+    }
+}
+
+/// Why a flow could not be stored or collected.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The recorder is closed.
+    #[error("the recorder is closed")]
+    Closed,
+    /// The transaction failed; the flow is not stored.
+    #[error("the flow could not be stored: {0}")]
+    Commit(#[source] Arc<StoreError>),
+    /// The flow is stored, but the disk could not take a body of it.
+    #[error("flow {mid} is stored without a body that the disk could not take")]
+    BodyLost {
+        /// Its ticket.
+        mid: Mid,
+    },
+    /// The store could not be read.
+    #[error("the flow could not be read: {0}")]
+    Read(#[source] StoreError),
+    /// The store could not be closed in order.
+    #[error("the store could not be closed: {0}")]
+    Close(#[source] Arc<StoreError>),
+}
+
+/// What a recorder did so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Flows that ended and are committed.
+    pub stored: u64,
+    /// Flows that ended and could not be stored.
+    pub lost: u64,
+    /// Bodies of stored flows that the disk could not take.
+    pub lost_bodies: u64,
+    /// Flows that are admitted and not committed.
+    pub queued: u64,
+    /// Groups that were committed.
+    pub groups: u64,
+    /// Bytes of the records that were committed.
+    pub record_bytes: u64,
+}
+
+/// A flow whose transaction has committed.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// Its ticket.
+    pub mid: Mid,
+    /// How far it came; [`State::Open`] for a snapshot.
+    pub state: State,
+    /// What kind of thing happened.
+    pub kind: Kind,
+    /// Method, as spelled; empty without a request.
+    pub method: Bytes,
+    /// See [`Flow::url`].
+    pub url: String,
+    /// Status of the final response.
+    pub status: Option<u16>,
+    /// Payload bytes of the response, and of a tunnel those from the origin.
+    pub response_len: u64,
+    /// How long it took, in microseconds.
+    pub duration_us: Option<u64>,
+    /// What went wrong.
+    pub error: Option<FlowError>,
+}
+
+/// What handles and driver share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) options: RecorderOptions,
+    pub(super) queue: Arc<Queue>,
+    pub(super) segments: Segments,
+    pub(super) next_mid: AtomicU64,
+    pub(super) next_conn: AtomicU64,
+    /// The first connection id of this session.
+    first_conn: u64,
+    pub(super) committed: broadcast::Sender<Arc<[Committed]>>,
+    pub(super) counts: Counts,
+    /// The driver's last word.
+    end: watch::Receiver<Option<Result<Stats, Arc<StoreError>>>>,
+    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    readers: Mutex<Vec<Reader>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) stored: AtomicU64,
+    pub(super) lost_bodies: AtomicU64,
+    pub(super) groups: AtomicU64,
+    pub(super) record_bytes: AtomicU64,
+    /// Whether the last group could not be stored.
+    pub(super) failing: AtomicBool,
+}
+
+impl Recorder {
+    /// Opens the store at `path` for writing, making it if there is none. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Writer::open`].
+    pub async fn open(path: &Path, options: RecorderOptions) -> Result<Self, StoreError> {
+        let writer_options = WriterOptions {
+            durability: options.durability,
+            queue_bytes: options.queue_bytes / 2,
+            label: options.label.clone(),
+            listen: options.listen.clone(),
+        };
+        let path = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || Writer::open(&path, &writer_options)).await;
+        let writer = match opened {
+            Ok(writer) => writer?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        Ok(Self::start(writer, options))
+    }
+
+    /// Starts the driver on a store that is open.
+    pub(super) fn start(writer: Writer, options: RecorderOptions) -> Self {
+        let (next_mid, next_conn) = writer.next_ids();
+        let (end_sender, end) = watch::channel(None);
+        let shared = Arc::new(Shared {
+            path: writer.path().to_owned(),
+            queue: Arc::new(Queue::new(options.queue_places, options.queue_bytes / 2)),
+            segments: writer.segments().clone(),
+            next_mid: AtomicU64::new(next_mid),
+            next_conn: AtomicU64::new(next_conn),
+            first_conn: next_conn,
+            committed: broadcast::channel(COMMITTED_GROUPS).0,
+            counts: Counts::default(),
+            end,
+            task: Mutex::new(None),
+            readers: Mutex::new(Vec::new()),
+            options,
+        });
+        let driver = Driver::new(Arc::clone(&shared), writer);
+        let task = tokio::spawn(driver::run(driver, end_sender));
+        *shared.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        Self { _last: Arc::new(CloseOnDrop { queue: Arc::clone(&shared.queue) }), shared }
+    }
+
+    /// Reserves a place and the mid for a flow that begins; waits while places or bytes are used up.
+    ///
+    /// Dropping this future reserves nothing.
+    pub async fn admit(&self) -> Ticket {
+        self.shared.queue.take_place().await;
+        let mid = Mid(self.shared.next_mid.fetch_add(1, Ordering::Relaxed));
+        Ticket::new(Arc::clone(&self.shared.queue), self.shared.segments.clone(), mid)
+    }
+
+    /// An id for a new connection, unique in this store.
+    #[must_use]
+    pub fn next_conn_id(&self) -> ConnId {
+        ConnId(self.shared.next_conn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Tells a newer revision of a client's connection. It is written if a flow of the connection is or was. Never
+    /// blocks.
+    pub fn client_conn_changed(&self, conn: Arc<ClientConn>) {
+        self.shared.queue.client_changed(conn);
+    }
+
+    /// As [`Recorder::client_conn_changed`], of a connection to an origin.
+    pub fn server_conn_changed(&self, conn: Arc<ServerConn>) {
+        self.shared.queue.server_changed(conn);
+    }
+
+    /// Bodies up to this many bytes belong in the record.
+    #[must_use]
+    pub fn inline_limit(&self) -> usize {
+        self.shared.options.inline_limit
+    }
+
+    /// Stores a flow; its mid, once its transaction has committed.
+    ///
+    /// A mid that the flow has is replaced. Inline bodies above the inline limit are moved to segment files; extents
+    /// must be of this store. Connections without an id of this session get one. A flow that is
+    /// [`State::Open`] will be [`State::Interrupted`] when the store is opened again.
+    ///
+    /// Dropping this future may leave the flow stored all the same.
+    ///
+    /// # Errors
+    /// [`RecordError::Commit`] if the transaction failed, [`RecordError::BodyLost`] if the flow is stored but a body of
+    /// it is not, [`RecordError::Closed`] after [`Recorder::close`].
+    pub async fn store(&self, mut flow: Flow) -> Result<Mid, RecordError> {
+        if self.shared.queue.is_closing() {
+            return Err(RecordError::Closed);
+        }
+        let ticket = self.admit().await;
+        let mid = ticket.mid();
+        self.adopt_conns(&mut flow);
+        self.move_bodies(&ticket, &mut flow).await;
+        let (waiter, outcome) = oneshot::channel();
+        ticket.finish_for(flow, Some(waiter));
+        match outcome.await {
+            Ok(Ok(false)) => Ok(mid),
+            Ok(Ok(true)) => Err(RecordError::BodyLost { mid }),
+            Ok(Err(error)) => Err(RecordError::Commit(error)),
+            Err(_) => Err(RecordError::Closed),
+        }
+    }
+
+    /// The flow with this mid, with its connections and bodies; `None` if there is none. Bodies above 64 MiB stay
+    /// [`Content::Extents`]: read them with [`Reader::body`].
+    ///
+    /// # Errors
+    /// [`RecordError::Read`] if the store cannot be read or what it holds is damaged.
+    pub async fn collect(&self, mid: Mid) -> Result<Option<Flow>, RecordError> {
+        let shared = Arc::clone(&self.shared);
+        let work = move || {
+            let spare = shared.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let reader = spare.map_or_else(|| Reader::open(&shared.path), Ok)?;
+            let flow = reader.load(mid, COLLECT_BYTES)?;
+            let mut readers = shared.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            if readers.len() < SPARE_READERS && !shared.queue.is_closing() {
+                readers.push(reader);
+            }
+            Ok(flow)
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result.map_err(RecordError::Read),
+            Err(join) => match join.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(RecordError::Closed),
+            },
+        }
+    }
+
+    /// The feed of what is committed, a group at a time, from now on. A receiver that lags loses groups, not the store.
+    #[must_use]
+    pub fn commits(&self) -> broadcast::Receiver<Arc<[Committed]>> {
+        self.shared.committed.subscribe()
+    }
+
+    /// Whether the last group of flows could not be stored: what is recorded now may be lost too.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.shared.counts.failing.load(Ordering::Relaxed)
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Stores everything that was handed over, takes the WAL into the database and closes it. A flow that is finished
+    /// after this is lost. Called again, it gives the same.
+    ///
+    /// # Errors
+    /// [`RecordError::Close`] if the last checkpoint failed: what was committed is safe, in the WAL.
+    pub async fn close(&self) -> Result<Stats, RecordError> {
+        self.shared.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared.queue.close();
+        let mut end = self.shared.end.clone();
+        let result = match end.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(Ok(Stats::default())),
+            Err(_) => return Err(RecordError::Closed),
+        };
+        let task = self.shared.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // It has said its last word, so it is as good as ended.
+            let _ = task.await;
+        }
+        result.map_err(RecordError::Close)
+    }
+
+    /// Gives ids to connections that have none of this session.
+    fn adopt_conns(&self, flow: &mut Flow) {
+        let ours = self.shared.first_conn..self.shared.next_conn.load(Ordering::Relaxed);
+        if *flow.client != ClientConn::default() && !ours.contains(&flow.client.id.0) {
+            Arc::make_mut(&mut flow.client).id = self.next_conn_id();
+        }
+        if let Some(server) = &mut flow.server
+            && !ours.contains(&server.id.0)
+        {
+            Arc::make_mut(server).id = self.next_conn_id();
+        }
+    }
+
+    async fn move_bodies(&self, ticket: &Ticket, flow: &mut Flow) {
+        let request = flow.request.as_mut().map(|r| (BodySide::Request, &mut r.body));
+        let response = flow.response.as_mut().map(|r| (BodySide::Response, &mut r.body));
+        let tunnel = flow.tunnel.as_mut().map(|t| {
+            [(BodySide::TunnelClient, &mut t.from_client), (BodySide::TunnelServer, &mut t.from_server)]
+        });
+        for (side, body) in request.into_iter().chain(response).chain(tunnel.into_iter().flatten()) {
+            if let Content::Inline(bytes) = &body.content
+                && bytes.len() > self.inline_limit()
+            {
+                let mut writer = ticket.body(side);
+                writer.write(bytes.clone()).await;
+                body.content = Content::Extents(writer.extents());
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn stats(&self) -> Stats {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Stats {
+            stored: load(&self.counts.stored),
+            lost: load(&self.queue.lost),
+            lost_bodies: load(&self.counts.lost_bodies),
+            queued: self.queue.places_used() as u64,
+            groups: load(&self.counts.groups),
+            record_bytes: load(&self.counts.record_bytes),
+        }
+    }
+}
+
+/// Lets the driver end when no handle is left.
+#[derive(Debug)]
+struct CloseOnDrop {
+    queue: Arc<Queue>,
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Groups that a slow receiver of the feed may be behind.
+const COMMITTED_GROUPS: usize = 16;
+
+/// The largest body that [`Recorder::collect`] brings into memory.
+const COLLECT_BYTES: u64 = 64 << 20;
+
+/// Connections kept for the next [`Recorder::collect`].
+const SPARE_READERS: usize = 2;

@@ -1,0 +1,119 @@
+//! A place in the recorder, from admission to the end of the flow.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::queue::{Finished, Queue, Waiter};
+use crate::flow::{Extent, Flow, Mid};
+use crate::store::{BodySide, Segments};
+
+/// An admitted flow: its mid, and its place in the queue.
+///
+/// Dropped unfinished, it gives the place back, and nothing of the flow is stored (but a snapshot that
+/// [`Ticket::write_open`] gave).
+#[derive(Debug)]
+pub struct Ticket {
+    queue: Arc<Queue>,
+    segments: Segments,
+    mid: Mid,
+    /// Whether a snapshot was handed over, so that there may be a row already.
+    snapshot: bool,
+    finished: bool,
+}
+
+impl Ticket {
+    pub(super) fn new(queue: Arc<Queue>, segments: Segments, mid: Mid) -> Self {
+        Self { queue, segments, mid, snapshot: false, finished: false }
+    }
+
+    /// The mid that the flow will have. Nobody outside may be told before it is committed.
+    #[must_use]
+    pub fn mid(&self) -> Mid {
+        self.mid
+    }
+
+    /// A writer for one of the flow's bodies. One for each side at a time.
+    #[must_use]
+    pub fn body(&self, side: BodySide) -> BodyWriter {
+        BodyWriter {
+            segments: self.segments.clone(),
+            mid: self.mid,
+            side,
+            seq: 0,
+            extents: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// Has the flow stored as it is now, [`crate::flow::State::Open`]; its end will replace it. Never blocks.
+    pub fn write_open(&mut self, flow: Flow) {
+        let flow = Finished::new(self.mid, flow, self.snapshot, false, None);
+        self.snapshot = true;
+        self.queue.push(flow);
+    }
+
+    /// Hands the flow over at its end. Never blocks. Extents of bodies are those that [`BodyWriter::extents`] gave; if
+    /// the disk could not take one of them, the body is stored as lost.
+    pub fn finish(self, flow: Flow) {
+        self.finish_for(flow, None);
+    }
+
+    pub(super) fn finish_for(mut self, flow: Flow, waiter: Option<Waiter>) {
+        self.finished = true;
+        self.queue.push(Finished::new(self.mid, flow, self.snapshot, true, waiter));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.queue.give_places_back(1);
+        }
+    }
+}
+
+/// Appends a body to the segment files as it passes.
+#[derive(Debug)]
+pub struct BodyWriter {
+    segments: Segments,
+    mid: Mid,
+    side: BodySide,
+    seq: u64,
+    extents: Vec<Extent>,
+    len: u64,
+}
+
+impl BodyWriter {
+    /// Appends `data`, waiting while too much waits for the disk. It never fails: what a failing disk cannot take makes
+    /// the body a lost one.
+    ///
+    /// Dropping this future while it waits appends nothing, for `data` up to the recorder's bound on bytes; of longer
+    /// data, a part may be appended.
+    pub async fn write(&mut self, mut data: Bytes) {
+        while !data.is_empty() {
+            let room = self.segments.reserve(data.len()).await;
+            let part = data.split_to(room.clamp(1, data.len()));
+            self.len += part.len() as u64;
+            self.seq += self.segments.append(self.mid, self.side, self.seq, part, &mut self.extents);
+        }
+    }
+
+    /// Where the bytes so far lie, for [`crate::flow::Content::Extents`].
+    #[must_use]
+    pub fn extents(&self) -> Vec<Extent> {
+        self.extents.clone()
+    }
+
+    /// Bytes appended so far.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}

@@ -1,0 +1,116 @@
+//! What can go wrong with a store, by the operation that failed.
+
+use std::path::PathBuf;
+
+/// Why a store could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process writes to it.
+    #[error("{} is in use by another writer{}", path.display(), pid.map_or(String::new(), |pid| format!(" (pid {pid})")))]
+    Locked {
+        /// The database.
+        path: PathBuf,
+        /// The process that holds it, where its lock file tells.
+        pid: Option<u32>,
+    },
+    /// It was written by a newer version of this program.
+    #[error("{} has store version {found}; this program knows up to {known}", path.display())]
+    NewerSchema {
+        /// The database.
+        path: PathBuf,
+        /// The version of the file.
+        found: u32,
+        /// The newest version that this program can read.
+        known: u32,
+    },
+    /// The file is something else: another program's database, or no database.
+    #[error("{} is not a manent store", path.display())]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its file or folder cannot be written or created.
+    #[error("cannot write to {}: {source}", path.display())]
+    NotWritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no such file.
+    #[error("there is no store at {}", path.display())]
+    NotFound {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The disk, or what the store may use of it, is full.
+    #[error("no space left for {}", path.display())]
+    Full {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// What was read is not what was written.
+    #[error("{} is damaged: {detail}", path.display())]
+    Damaged {
+        /// The database or segment file.
+        path: PathBuf,
+        /// What and where.
+        detail: String,
+    },
+    /// SQLite failed at something.
+    #[error("{}: {action} failed: {source}", path.display())]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The system failed at something.
+    #[error("{}: {action} failed: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Our own code panicked while it wrote a group.
+    #[error("{}: the writer panicked: {message}", path.display())]
+    Panicked {
+        /// The database.
+        path: PathBuf,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl StoreError {
+    /// Sorts an error of SQLite into full, damaged, and the rest.
+    pub(super) fn sqlite(path: &std::path::Path, action: &'static str, source: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(DiskFull) => StoreError::Full { path, source },
+            Some(DatabaseCorrupt | NotADatabase) => {
+                StoreError::Damaged { path, detail: format!("{action}: {source}") }
+            }
+            _ => StoreError::Sqlite { path, action, source },
+        }
+    }
+
+    pub(super) fn io(path: &std::path::Path, action: &'static str, source: std::io::Error) -> Self {
+        use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+        let path = path.to_owned();
+        match source.kind() {
+            PermissionDenied | ReadOnlyFilesystem | NotADirectory | NotFound => {
+                StoreError::NotWritable { path, source }
+            }
+            _ => StoreError::Io { path, action, source },
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! One group: segments to disk, then its rows in one transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::row::{self, sqlite_int};
+use super::schema::MAX_RECORD;
+use super::{Durability, Segments};
+use crate::codec;
+use crate::flow::{BodyEnd, ClientConn, Content, Flow, Mid, ServerConn};
+
+/// What goes into one transaction.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// Flows, in any order. Of several with one mid, the last is stored.
+    pub entries: Vec<Entry>,
+    /// Newer revisions of connections. Written if the connection is that of a flow, in this group or before.
+    pub clients: Vec<Arc<ClientConn>>,
+    /// See `clients`.
+    pub servers: Vec<Arc<ServerConn>>,
+    /// Mids below this were given out.
+    pub next_mid: u64,
+    /// Connection ids below this were given out.
+    pub next_conn: u64,
+}
+
+/// One flow of a group.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its ticket.
+    pub mid: Mid,
+    /// The flow; a body of it whose extents were lost is replaced when the group is committed.
+    pub flow: Flow,
+    /// Whether a row of this mid may be there already.
+    pub rewrite: bool,
+}
+
+/// What a group became.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Bytes of records.
+    pub record_bytes: u64,
+    /// Bodies that had to be marked as lost.
+    pub lost_bodies: u64,
+}
+
+/// What the writing thread remembers from group to group. All of it could be asked of the database again.
+#[derive(Debug)]
+pub(super) struct Book {
+    pub(super) session: i64,
+    pub(super) durability: Durability,
+    hosts: HashMap<String, i64>,
+    /// The revisions of connections that are in the database.
+    written: HashMap<u64, u32>,
+    /// Newer revisions whose connection has no flow yet.
+    unclaimed: HashMap<u64, Conn>,
+    next: (u64, u64),
+    record: Vec<u8>,
+}
+
+/// A connection of either side.
+#[derive(Debug, Clone)]
+enum Conn {
+    Client(Arc<ClientConn>),
+    Server(Arc<ServerConn>),
+}
+
+impl Book {
+    pub(super) fn new(session: i64, durability: Durability) -> Self {
+        Self {
+            session,
+            durability,
+            hosts: HashMap::new(),
+            written: HashMap::new(),
+            unclaimed: HashMap::new(),
+            next: (0, 0),
+            record: Vec::new(),
+        }
+    }
+
+    /// Syncs the bodies, then commits the rows. After an error nothing of the group is in the database, and it may be
+    /// tried again.
+    pub(super) fn commit(
+        &mut self,
+        conn: &mut Connection,
+        segments: &Segments,
+        group: &mut Group,
+    ) -> rusqlite::Result<Outcome> {
+        // The order is the whole point: a row that is on disk must not name bytes that are not.
+        segments.wait_written(segments.taken());
+        let grown = match self.durability {
+            Durability::Full => segments.sync(),
+            Durability::Normal => Vec::new(),
+        };
+        let mut outcome = Outcome::default();
+        for entry in &mut group.entries {
+            outcome.lost_bodies += mark_lost(&mut entry.flow, segments);
+        }
+        self.take_changes(group);
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let fresh = self.write(&tx, group, &mut outcome)?;
+        save_segments(&tx, &grown)?;
+        if self.next != (group.next_mid, group.next_conn) {
+            save_counters(&tx, group)?;
+        }
+        tx.commit()?;
+        self.remember(fresh, group);
+        Ok(outcome)
+    }
+
+    fn take_changes(&mut self, group: &mut Group) {
+        let clients = group.clients.drain(..).map(Conn::Client);
+        for change in clients.chain(group.servers.drain(..).map(Conn::Server)) {
+            let older = self.unclaimed.get(&change.id()).is_none_or(|c| c.revision() <= change.revision());
+            if older {
+                self.unclaimed.insert(change.id(), change);
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        tx: &Transaction<'_>,
+        group: &Group,
+        outcome: &mut Outcome,
+    ) -> rusqlite::Result<Fresh> {
+        let mut fresh = Fresh::default();
+        let mut insert = tx.prepare_cached(row::INSERT)?;
+        let mut replace = tx.prepare_cached(row::REPLACE)?;
+        let mut record = tx.prepare_cached(RECORD)?;
+        let mut buffer = std::mem::take(&mut self.record);
+        // Rising mids append to the trees. An entry is large, so it is their numbers that are sorted.
+        let mut order: Vec<usize> = (0..group.entries.len()).collect();
+        order.sort_by_key(|&at| group.entries[at].mid);
+        for (i, &at) in order.iter().enumerate() {
+            let Entry { mid, flow, rewrite } = &group.entries[at];
+            if order.get(i + 1).is_some_and(|&later| group.entries[later].mid == *mid) {
+                continue;
+            }
+            if flow.client.id.0 != 0 {
+                self.write_conn(tx, &mut fresh, &Conn::Client(Arc::clone(&flow.client)))?;
+            }
+            if let Some(server) = flow.server.as_ref().filter(|s| s.id.0 != 0) {
+                self.write_conn(tx, &mut fresh, &Conn::Server(Arc::clone(server)))?;
+            }
+            let host = self.host(tx, &mut fresh, &flow.target.host)?;
+            let statement = if *rewrite { &mut replace } else { &mut insert };
+            row::insert(statement, *mid, self.session, host, flow)?;
+            encode(flow, &mut buffer);
+            record.execute(params![sqlite_int(mid.0), &buffer[..]])?;
+            outcome.record_bytes += buffer.len() as u64;
+        }
+        buffer.shrink_to(BUFFER);
+        self.record = buffer;
+        let changed: Vec<_> =
+            self.unclaimed.values().filter(|c| self.written.contains_key(&c.id())).cloned().collect();
+        for change in changed {
+            self.write_conn(tx, &mut fresh, &change)?;
+        }
+        Ok(fresh)
+    }
+
+    /// Writes the newest known revision of a connection, unless it is in the database.
+    fn write_conn(&self, tx: &Transaction<'_>, fresh: &mut Fresh, conn: &Conn) -> rusqlite::Result<()> {
+        let id = conn.id();
+        let conn = self.unclaimed.get(&id).filter(|newer| newer.revision() > conn.revision()).unwrap_or(conn);
+        let there = fresh.conns.get(&id).or_else(|| self.written.get(&id));
+        if there.is_some_and(|&revision| revision >= conn.revision()) {
+            return Ok(());
+        }
+        let (side, started, peer, record) = match conn {
+            Conn::Client(c) => (1, c.started_unix_ns, c.peer.as_ref(), codec::encode_client_conn(c)),
+            Conn::Server(c) => (2, c.started_unix_ns, c.peer.as_ref(), codec::encode_server_conn(c)),
+        };
+        let peer = peer.map(ToString::to_string);
+        tx.prepare_cached(CONN)?.execute(params![
+            sqlite_int(id),
+            side,
+            self.session,
+            conn.revision(),
+            started,
+            peer,
+            record
+        ])?;
+        fresh.conns.insert(id, conn.revision());
+        Ok(())
+    }
+
+    fn host(&self, tx: &Transaction<'_>, fresh: &mut Fresh, name: &str) -> rusqlite::Result<i64> {
+        if let Some(&id) = self.hosts.get(name).or_else(|| fresh.hosts.get(name)) {
+            return Ok(id);
+        }
+        let known = tx.prepare_cached(HOST)?.query_row([name], |row| row.get(0)).optional()?;
+        let id = match known {
+            Some(id) => id,
+            None => tx.prepare_cached(NEW_HOST)?.insert([name])?,
+        };
+        fresh.hosts.insert(name.to_owned(), id);
+        Ok(id)
+    }
+
+    /// After the commit: what it wrote is known.
+    fn remember(&mut self, fresh: Fresh, group: &Group) {
+        self.next = (group.next_mid, group.next_conn);
+        if self.hosts.len() > REMEMBERED {
+            self.hosts.clear();
+        }
+        if self.written.len() > REMEMBERED {
+            self.written.clear();
+        }
+        self.hosts.extend(fresh.hosts);
+        self.written.extend(fresh.conns);
+        self.unclaimed.retain(|id, _| !self.written.contains_key(id));
+        if self.unclaimed.len() > REMEMBERED {
+            self.unclaimed.clear();
+        }
+    }
+}
+
+/// What a transaction adds to the [`Book`], once it is committed.
+#[derive(Debug, Default)]
+struct Fresh {
+    hosts: HashMap<String, i64>,
+    conns: HashMap<u64, u32>,
+}
+
+impl Conn {
+    fn id(&self) -> u64 {
+        match self {
+            Conn::Client(c) => c.id.0,
+            Conn::Server(c) => c.id.0,
+        }
+    }
+
+    fn revision(&self) -> u32 {
+        match self {
+            Conn::Client(c) => c.revision,
+            Conn::Server(c) => c.revision,
+        }
+    }
+}
+
+/// Replaces the content of bodies whose bytes were dropped; how many.
+fn mark_lost(flow: &mut Flow, segments: &Segments) -> u64 {
+    let request = flow.request.as_mut().map(|r| &mut r.body);
+    let response = flow.response.as_mut().map(|r| &mut r.body);
+    let tunnel = flow.tunnel.as_mut().map(|t| [&mut t.from_client, &mut t.from_server]);
+    let mut lost = 0;
+    for body in request.into_iter().chain(response).chain(tunnel.into_iter().flatten()) {
+        if let Content::Extents(extents) = &body.content
+            && extents.iter().any(|extent| segments.is_lost(extent))
+        {
+            body.content = Content::Absent;
+            body.end = BodyEnd::Lost;
+            lost += 1;
+        }
+    }
+    lost
+}
+
+/// The record, without what would make it longer than SQLite takes: better a flow without its bodies than none.
+fn encode(flow: &Flow, buffer: &mut Vec<u8>) {
+    codec::encode_flow_into(flow, buffer);
+    if buffer.len() <= MAX_RECORD {
+        return;
+    }
+    tracing::warn!(bytes = buffer.len(), "a record is too large, it is stored without inline bodies");
+    let mut small = flow.clone();
+    small.imported = None;
+    let bodies = [small.request.as_mut().map(|r| &mut r.body), small.response.as_mut().map(|r| &mut r.body)];
+    for body in bodies.into_iter().flatten() {
+        body.content = Content::Absent;
+        body.end = BodyEnd::Lost;
+    }
+    small.tunnel = None;
+    codec::encode_flow_into(&small, buffer);
+}
+
+fn save_segments(tx: &Transaction<'_>, grown: &[(u32, u64)]) -> rusqlite::Result<()> {
+    for &(number, len) in grown {
+        tx.prepare_cached(SEGMENT)?.execute(params![number, sqlite_int(len)])?;
+    }
+    Ok(())
+}
+
+fn save_counters(tx: &Transaction<'_>, group: &Group) -> rusqlite::Result<()> {
+    let mut counter = tx.prepare_cached(COUNTER)?;
+    counter.execute(params!["next_mid", sqlite_int(group.next_mid)])?;
+    counter.execute(params!["next_conn", sqlite_int(group.next_conn)])?;
+    Ok(())
+}
+
+/// Hosts, and connections, that are remembered; beyond that, all are forgotten and looked up anew.
+const REMEMBERED: usize = 16_384;
+
+/// What the buffer for records keeps from group to group.
+const BUFFER: usize = 1 << 20;
+
+const RECORD: &str = "INSERT OR REPLACE INTO record (mid, pbuf) VALUES (?1, ?2)";
+const HOST: &str = "SELECT id FROM host WHERE name = ?1";
+const NEW_HOST: &str = "INSERT INTO host (name) VALUES (?1)";
+const CONN: &str = "INSERT INTO conn (id, side, session, revision, started_unix_ns, peer, pbuf) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, \
+     peer = excluded.peer, pbuf = excluded.pbuf WHERE excluded.revision > revision";
+const SEGMENT: &str =
+    "INSERT INTO segment (number, len) VALUES (?1, ?2) ON CONFLICT (number) DO UPDATE SET len = excluded.len";
+const COUNTER: &str =
+    "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";

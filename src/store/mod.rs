@@ -1,0 +1,31 @@
+//! The store: flows by mid in one SQLite file, large bodies in segment files beside it.
+//!
+//! `flow` holds what lists and filters ask for, `record` the protobuf of each flow, `conn` the facts of a connection
+//! once. Bodies above the inline limit are appended, as they pass, to `<db>-bodies/000001.seg` and following; a record
+//! names their extents. There is one writer (held apart by a lock file), and any number of readers (SQLite's WAL).
+//!
+//! Invariant: a group's segments are synced to disk **before** its transaction commits, never the other way round, so
+//! that a row that survives a power cut finds its bodies.
+
+mod body;
+mod error;
+mod group;
+mod lock;
+mod paths;
+mod reader;
+mod recover;
+mod row;
+mod schema;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use body::BodyReader;
+pub use error::StoreError;
+pub use group::{Entry, Group, Outcome};
+pub use reader::Reader;
+pub use row::{ListQuery, Order, Row};
+pub use segment::{BodySide, Segments};
+pub(crate) use writer::Keeper;
+pub use writer::{Durability, Writer, WriterOptions};

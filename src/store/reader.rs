@@ -1,0 +1,179 @@
+//! Reading a store: any number at a time, beside a writer, none of them in its way.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::body::BodyReader;
+use super::paths::Paths;
+use super::row::{self, COLUMNS, sqlite_int};
+use super::schema::{self, Contents};
+use super::{ListQuery, Order, Row, StoreError};
+use crate::codec;
+use crate::flow::{Body, ClientConn, Content, Flow, Mid, ServerConn};
+
+/// A read-only connection to a store, with the segment files beside it.
+#[derive(Debug)]
+pub struct Reader {
+    conn: Connection,
+    paths: Paths,
+}
+
+impl Reader {
+    /// Opens the store at `path`, which may have a writer, also in another process.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::NotAStore`] and [`StoreError::NewerSchema`] as they say; else what the
+    /// system or SQLite said.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let paths = Paths::of(path);
+        match schema::inspect(&paths.db)? {
+            Contents::Store => {}
+            Contents::Missing => return Err(StoreError::NotFound { path: paths.db }),
+            Contents::Empty => return Err(StoreError::NotAStore { path: paths.db }),
+        }
+        Ok(Self { conn: schema::open_reader(&paths.db)?, paths })
+    }
+
+    /// The flow with this mid, with its connections; `None` if there is none. Bodies in segments are left there: see
+    /// [`Reader::body`] and [`Reader::load`].
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if its record cannot be decoded; else what SQLite said.
+    pub fn flow(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "reading a flow", e);
+        let mut statement = self.conn.prepare_cached(FLOW).map_err(fail)?;
+        let found = statement
+            .query_row([sqlite_int(mid.0)], |row| Ok((integer(row, 0)?, blob(row, 1)?)))
+            .optional()
+            .map_err(fail)?;
+        let Some((state, record)) = found else { return Ok(None) };
+        let mut flow = codec::decode_flow(&record).map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
+        flow.mid = Some(mid);
+        flow.state = row::state(state);
+        if flow.client.id.0 != 0
+            && let Some(conn) = self.client_conn(flow.client.id.0)?
+        {
+            flow.client = Arc::new(conn);
+        }
+        if let Some(id) = flow.server.as_ref().map(|s| s.id.0).filter(|&id| id != 0)
+            && let Some(conn) = self.server_conn(id)?
+        {
+            flow.server = Some(Arc::new(conn));
+        }
+        Ok(Some(flow))
+    }
+
+    /// As [`Reader::flow`], with bodies of up to `limit` bytes brought in from their segments.
+    ///
+    /// # Errors
+    /// As [`Reader::flow`]; [`StoreError::Damaged`] also if a body is not what was written.
+    pub fn load(&self, mid: Mid, limit: u64) -> Result<Option<Flow>, StoreError> {
+        let Some(mut flow) = self.flow(mid)? else { return Ok(None) };
+        let request = flow.request.as_mut().map(|r| &mut r.body);
+        let response = flow.response.as_mut().map(|r| &mut r.body);
+        let tunnel = flow.tunnel.as_mut().map(|t| [&mut t.from_client, &mut t.from_server]);
+        for body in request.into_iter().chain(response).chain(tunnel.into_iter().flatten()) {
+            let Content::Extents(extents) = &body.content else { continue };
+            let len = extents.iter().fold(0_u64, |sum, e| sum.saturating_add(e.len));
+            if len > limit {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            let read = self.body(body)?.take(limit).read_to_end(&mut bytes);
+            read.map_err(|e| self.damaged(format!("a body of flow {mid}: {e}")))?;
+            body.content = Content::Inline(Bytes::from(bytes));
+        }
+        Ok(Some(flow))
+    }
+
+    /// A page of flows.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn list(&self, query: &ListQuery) -> Result<Vec<Row>, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "listing flows", e);
+        let direction = match query.order {
+            Order::NewestFirst => "DESC",
+            Order::OldestFirst => "ASC",
+        };
+        let sql = format!(
+            "SELECT {COLUMNS} FROM flow LEFT JOIN host ON host.id = flow.host
+             WHERE flow.mid > ?1 AND flow.mid < ?2 ORDER BY flow.mid {direction} LIMIT ?3"
+        );
+        let after = query.after.map_or(0, |mid| sqlite_int(mid.0));
+        let before = query.before.map_or(i64::MAX, |mid| sqlite_int(mid.0));
+        let limit = query.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(-1));
+        let mut statement = self.conn.prepare_cached(&sql).map_err(fail)?;
+        let rows = statement.query_map(params![after, before, limit], Row::read).map_err(fail)?;
+        rows.collect::<Result<_, _>>().map_err(fail)
+    }
+
+    /// Lowest mid, highest mid and how many there are; `None` for a store without flows.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn bounds(&self) -> Result<Option<(Mid, Mid, u64)>, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "counting flows", e);
+        // Two queries: SQLite takes min and max from the ends of the tree only when each is asked for alone.
+        let sql =
+            "SELECT (SELECT min(mid) FROM flow), (SELECT max(mid) FROM flow), (SELECT count(*) FROM flow)";
+        let read = |row: &rusqlite::Row<'_>| Ok((integer(row, 0)?, integer(row, 1)?, integer(row, 2)?));
+        let (low, high, count) = self.conn.query_row(sql, [], read).map_err(fail)?;
+        let mid = |n: i64| Mid(n.cast_unsigned());
+        Ok(low.zip(high).map(|(low, high)| (mid(low), mid(high), count.unwrap_or(0).cast_unsigned())))
+    }
+
+    /// The bytes of a body of this store, read as they are asked for. Nothing for a body that was not recorded.
+    ///
+    /// # Errors
+    /// None today; opening the first segment may come to be one.
+    pub fn body(&self, body: &Body) -> Result<BodyReader, StoreError> {
+        let paths = self.paths.clone();
+        Ok(match &body.content {
+            Content::Absent => BodyReader::inline(paths, Bytes::new()),
+            Content::Inline(bytes) => BodyReader::inline(paths, bytes.clone()),
+            Content::Extents(extents) => BodyReader::extents(paths, extents.clone()),
+        })
+    }
+
+    fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
+        let Some(record) = self.conn_record(id, 1)? else { return Ok(None) };
+        let conn = codec::decode_client_conn(&record);
+        conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
+    }
+
+    fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
+        let Some(record) = self.conn_record(id, 2)? else { return Ok(None) };
+        let conn = codec::decode_server_conn(&record);
+        conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
+    }
+
+    fn conn_record(&self, id: u64, side: i64) -> Result<Option<Bytes>, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "reading a connection", e);
+        let mut statement = self.conn.prepare_cached(CONN).map_err(fail)?;
+        statement.query_row(params![sqlite_int(id), side], |row| blob(row, 0)).optional().map_err(fail)
+    }
+
+    fn damaged(&self, detail: String) -> StoreError {
+        StoreError::Damaged { path: self.paths.db.clone(), detail }
+    }
+}
+
+fn integer(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<i64>> {
+    Ok(if let ValueRef::Integer(n) = row.get_ref(at)? { Some(n) } else { None })
+}
+
+fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes> {
+    Ok(match row.get_ref(at)? {
+        ValueRef::Blob(b) | ValueRef::Text(b) => Bytes::copy_from_slice(b),
+        _ => Bytes::new(),
+    })
+}
+
+const FLOW: &str = "SELECT flow.state, record.pbuf FROM record JOIN flow USING (mid) WHERE mid = ?1";
+const CONN: &str = "SELECT pbuf FROM conn WHERE id = ?1 AND side = ?2";

@@ -1,0 +1,252 @@
+//! The narrow row of a flow: what lists show and filters ask for.
+
+use std::sync::Arc;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{CachedStatement, params};
+
+use crate::flow::{Body, ConnId, Flow, FlowError, Headers, Kind, Mid, Scheme, State};
+
+/// A flow as a list shows it, read without its record.
+///
+/// Text is what the peer sent with bytes that are not UTF-8 replaced; the record has the bytes themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its ticket.
+    pub mid: Mid,
+    /// What kind of thing happened.
+    pub kind: Kind,
+    /// How far it came.
+    pub state: State,
+    /// Method; empty without a request that could be parsed.
+    pub method: String,
+    /// Scheme of the target.
+    pub scheme: Scheme,
+    /// Host of the target, without brackets.
+    pub host: String,
+    /// Port of the target.
+    pub port: u16,
+    /// Path and query, or what stood in their place; at most 8 KiB of it.
+    pub path: String,
+    /// Status of the final response.
+    pub status: Option<u16>,
+    /// When it began: nanoseconds since 1970, UTC.
+    pub started_unix_ns: i64,
+    /// How long it took, in microseconds; `None` while it is open.
+    pub duration_us: Option<u64>,
+    /// `Content-Type` of the request.
+    pub request_type: Option<String>,
+    /// `Content-Type` of the response.
+    pub response_type: Option<String>,
+    /// Payload bytes of the request, and of a tunnel those from the client.
+    pub request_len: u64,
+    /// Payload bytes of the response, and of a tunnel those from the origin.
+    pub response_len: u64,
+    /// Side, stage and message of its error in one text. May quote a peer.
+    pub error: Option<String>,
+    /// The client's connection.
+    pub client_conn: ConnId,
+    /// The connection to the origin.
+    pub server_conn: Option<ConnId>,
+    /// The flow that this one is a replay of.
+    pub replay_of: Option<Mid>,
+}
+
+/// Which rows a list gives.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ListQuery {
+    /// At most so many; `None` for all.
+    pub limit: Option<usize>,
+    /// Only mids below this one.
+    pub before: Option<Mid>,
+    /// Only mids above this one.
+    pub after: Option<Mid>,
+    /// From which end.
+    pub order: Order,
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Highest mid first.
+    #[default]
+    NewestFirst,
+    /// Lowest mid first.
+    OldestFirst,
+}
+
+impl Row {
+    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        // Lenient: a file from elsewhere may hold anything, and one bad field must not end a list.
+        let int = |at| row.get_ref(at).map(|v| if let ValueRef::Integer(n) = v { Some(n) } else { None });
+        let text = |at| {
+            row.get_ref(at).map(|v| match v {
+                ValueRef::Text(t) | ValueRef::Blob(t) => Some(String::from_utf8_lossy(t).into_owned()),
+                _ => None,
+            })
+        };
+        let number = |at| int(at).map(|n| n.and_then(|n| u64::try_from(n).ok()));
+        let small = |at| int(at).map(|n| n.and_then(|n| u16::try_from(n).ok()));
+        Ok(Self {
+            mid: Mid(number(0)?.unwrap_or(0)),
+            started_unix_ns: int(1)?.unwrap_or(0),
+            duration_us: number(2)?,
+            kind: kind(int(3)?),
+            state: state(int(4)?),
+            method: text(5)?.unwrap_or_default(),
+            scheme: scheme(int(6)?),
+            host: text(7)?.unwrap_or_default(),
+            port: small(8)?.unwrap_or(0),
+            path: text(9)?.unwrap_or_default(),
+            status: small(10)?,
+            request_type: text(11)?,
+            response_type: text(12)?,
+            request_len: number(13)?.unwrap_or(0),
+            response_len: number(14)?.unwrap_or(0),
+            error: text(15)?,
+            client_conn: ConnId(number(16)?.unwrap_or(0)),
+            server_conn: number(17)?.map(ConnId),
+            replay_of: number(18)?.map(Mid),
+        })
+    }
+}
+
+/// What [`Row::read`] reads, in its order.
+pub(super) const COLUMNS: &str = "flow.mid, flow.started_unix_ns, duration_us, kind, state, method, scheme, \
+     host.name, port, path, status, request_type, response_type, request_len, response_len, error, client_conn, \
+     server_conn, replay_of";
+
+pub(super) const INSERT: &str = "INSERT INTO flow (mid, session, started_unix_ns, duration_us, kind, state, method, \
+     scheme, host, port, path, status, request_type, response_type, request_len, response_len, error, client_conn, \
+     server_conn, replay_of) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+
+/// As [`INSERT`], for a flow that was written while it was open.
+pub(super) const REPLACE: &str = "INSERT OR REPLACE INTO flow (mid, session, started_unix_ns, duration_us, kind, \
+     state, method, scheme, host, port, path, status, request_type, response_type, request_len, response_len, error, \
+     client_conn, server_conn, replay_of) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+
+/// Writes the row of a flow.
+pub(super) fn insert(
+    statement: &mut CachedStatement<'_>,
+    mid: Mid,
+    session: i64,
+    host: i64,
+    flow: &Flow,
+) -> rusqlite::Result<()> {
+    let request = flow.request.as_ref();
+    let response = flow.response.as_ref();
+    let tunnel = flow.tunnel.as_ref();
+    let len = |body: Option<&Body>, tunnel: Option<&Body>| {
+        sqlite_int(body.map_or(0, |b| b.len).saturating_add(tunnel.map_or(0, |b| b.len)))
+    };
+    statement.execute(params![
+        sqlite_int(mid.0),
+        session,
+        flow.timing.started_unix_ns,
+        flow.timing.end_us.map(sqlite_int),
+        kind_number(flow.kind),
+        state_number(flow.state),
+        request.map_or("".into(), |r| String::from_utf8_lossy(cap(&r.method, TYPE_BYTES))),
+        scheme_number(flow.target.scheme),
+        host,
+        flow.target.port,
+        String::from_utf8_lossy(cap(flow.path(), PATH_BYTES)),
+        response.map(|r| r.status),
+        request.and_then(|r| content_type(&r.headers)),
+        response.and_then(|r| content_type(&r.headers)),
+        len(request.map(|r| &r.body), tunnel.map(|t| &t.from_client)),
+        len(response.map(|r| &r.body), tunnel.map(|t| &t.from_server)),
+        flow.error.as_ref().map(error_text),
+        sqlite_int(flow.client.id.0),
+        flow.server.as_ref().map(|s: &Arc<_>| sqlite_int(s.id.0)),
+        flow.replay_of.map(|mid| sqlite_int(mid.0)),
+    ])?;
+    Ok(())
+}
+
+/// Side, stage and message as one text.
+fn error_text(error: &FlowError) -> String {
+    format!("{} {}: {}", error.side.as_str(), error.stage.as_str(), error.message)
+}
+
+fn content_type(headers: &Headers) -> Option<std::borrow::Cow<'_, str>> {
+    headers.get("content-type").map(|value| String::from_utf8_lossy(cap(value, TYPE_BYTES)))
+}
+
+fn cap(text: &[u8], len: usize) -> &[u8] {
+    text.get(..len).unwrap_or(text)
+}
+
+/// What of a path is worth having in each row; almost every server refuses longer ones.
+const PATH_BYTES: usize = 8 << 10;
+
+/// Longer methods and types are somebody's joke.
+const TYPE_BYTES: usize = 256;
+
+/// SQLite's integers are signed; nothing that we count comes near 2^63.
+pub(super) fn sqlite_int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// State of a row whose flow the proxy did not see end.
+pub(super) const INTERRUPTED: i64 = 6;
+
+fn state_number(state: State) -> i64 {
+    match state {
+        State::Open => 0,
+        State::Complete => 1,
+        State::ClientAborted => 2,
+        State::ServerAborted => 3,
+        State::Refused => 4,
+        State::Failed => 5,
+        State::Interrupted => INTERRUPTED,
+    }
+}
+
+pub(super) fn state(number: Option<i64>) -> State {
+    match number {
+        Some(0) => State::Open,
+        Some(1) => State::Complete,
+        Some(2) => State::ClientAborted,
+        Some(3) => State::ServerAborted,
+        Some(4) => State::Refused,
+        Some(INTERRUPTED) => State::Interrupted,
+        _ => State::Failed,
+    }
+}
+
+fn kind_number(kind: Kind) -> i64 {
+    match kind {
+        Kind::Http => 0,
+        Kind::Connect => 1,
+        Kind::Tunnel => 2,
+        Kind::Tls => 3,
+    }
+}
+
+fn kind(number: Option<i64>) -> Kind {
+    match number {
+        Some(1) => Kind::Connect,
+        Some(2) => Kind::Tunnel,
+        Some(3) => Kind::Tls,
+        _ => Kind::Http,
+    }
+}
+
+fn scheme_number(scheme: Scheme) -> i64 {
+    match scheme {
+        Scheme::Http => 0,
+        Scheme::Https => 1,
+        Scheme::Tcp => 2,
+    }
+}
+
+fn scheme(number: Option<i64>) -> Scheme {
+    match number {
+        Some(0) => Scheme::Http,
+        Some(1) => Scheme::Https,
+        _ => Scheme::Tcp,
+    }
+}

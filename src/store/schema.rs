@@ -1,0 +1,219 @@
+//! The tables, the settings of a connection, and the check that a file is a store of ours before anything touches it.
+//!
+//! Columns are for ever. A step to a newer `user_version` is a function here that runs under the writer's lock; a
+//! store whose version is above [`VERSION`] is refused, since its rows may mean more than we know.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, OpenFlags};
+
+use super::paths::Paths;
+use super::{Durability, StoreError};
+
+/// The version of the tables that this program writes.
+pub(super) const VERSION: u32 = 1;
+
+/// `application_id` in the database's header: "mnnt".
+const APPLICATION_ID: u32 = 0x6d6e_6e74;
+
+/// The longest record, in bytes. Heads are limited to far less, and large bodies lie in segments.
+pub(super) const MAX_RECORD: usize = 64 << 20;
+
+/// No foreign keys are declared: one writer keeps the references, and each check would cost a look-up a row.
+///
+/// `flow.mid` is not AUTOINCREMENT: that writes `sqlite_sequence` at each insert; `meta.next_mid`, written once a
+/// group, keeps a mid from being used twice just as well (figures in tests/bench/store.rs).
+const TABLES: &str = "
+CREATE TABLE meta (          -- counters that outlive deleted rows: next_mid, next_conn
+  key TEXT PRIMARY KEY, value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE session (       -- one opening of the store by a writer
+  id INTEGER PRIMARY KEY, started_unix_ns INTEGER NOT NULL, ended_unix_ns INTEGER,
+  label TEXT NOT NULL, listen TEXT NOT NULL, version TEXT NOT NULL
+) STRICT;
+CREATE TABLE host (          -- names, so that a row holds a small number
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE flow (          -- what lists and filters ask for; nothing here needs the record to be read
+  mid INTEGER PRIMARY KEY, session INTEGER NOT NULL, started_unix_ns INTEGER NOT NULL, duration_us INTEGER,
+  kind INTEGER NOT NULL, state INTEGER NOT NULL, method TEXT NOT NULL, scheme INTEGER NOT NULL,
+  host INTEGER NOT NULL, port INTEGER NOT NULL, path TEXT NOT NULL, status INTEGER,
+  request_type TEXT, response_type TEXT, request_len INTEGER NOT NULL, response_len INTEGER NOT NULL,
+  error TEXT, client_conn INTEGER NOT NULL, server_conn INTEGER, replay_of INTEGER
+) STRICT;
+CREATE INDEX flow_open ON flow(mid) WHERE state = 0;
+CREATE TABLE record (        -- proto/flow.proto, Flow
+  mid INTEGER PRIMARY KEY, pbuf BLOB NOT NULL
+) STRICT;
+CREATE TABLE conn (          -- side 1: ClientConn, 2: ServerConn, of proto/flow.proto
+  id INTEGER PRIMARY KEY, side INTEGER NOT NULL, session INTEGER NOT NULL, revision INTEGER NOT NULL,
+  started_unix_ns INTEGER NOT NULL, peer TEXT, pbuf BLOB NOT NULL
+) STRICT;
+CREATE TABLE segment (       -- len: bytes of the file that committed rows may refer to
+  number INTEGER PRIMARY KEY, len INTEGER NOT NULL
+) STRICT;
+";
+
+/// What the first 100 bytes of a file tell (sqlite.org/fileformat2.html §1.3), read without SQLite, so that a file
+/// that is not ours is not even opened as a database.
+pub(super) fn inspect(path: &Path) -> Result<Contents, StoreError> {
+    let mut head = [0; 100];
+    let read = File::open(path).and_then(|file| read_up_to(file, &mut head));
+    match read {
+        Ok(0) => return Ok(Contents::Empty),
+        Ok(100) => {}
+        Ok(_) => return Err(StoreError::NotAStore { path: path.to_owned() }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Contents::Missing),
+        Err(e) if e.kind() == std::io::ErrorKind::IsADirectory => {
+            return Err(StoreError::NotAStore { path: path.to_owned() });
+        }
+        Err(source) => return Err(StoreError::io(path, "reading the database's header", source)),
+    }
+    let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    if !head.starts_with(b"SQLite format 3\0") || number(68) != APPLICATION_ID {
+        return Err(StoreError::NotAStore { path: path.to_owned() });
+    }
+    match number(60) {
+        found if found > VERSION => {
+            Err(StoreError::NewerSchema { path: path.to_owned(), found, known: VERSION })
+        }
+        _ => Ok(Contents::Store),
+    }
+}
+
+/// What a path holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Contents {
+    Missing,
+    Empty,
+    Store,
+}
+
+fn read_up_to(mut file: File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+/// Opens the writing connection, with tables made if there are none. The file must be there, empty or ours.
+pub(super) fn open_writer(paths: &Paths, durability: Durability) -> Result<Connection, StoreError> {
+    let fail = |action| move |e| StoreError::sqlite(&paths.db, action, e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(&paths.db, flags).map_err(fail("opening the database"))?;
+    create_tables(&conn).map_err(fail("creating the tables"))?;
+    harden(&conn).map_err(fail("setting up the connection"))?;
+    let synchronous = match durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+    };
+    conn.execute_batch(&format!(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = OFF;
+         PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;
+         PRAGMA journal_size_limit = 67108864;"
+    ))
+    .map_err(fail("setting up the connection"))?;
+    conn.set_prepared_statement_cache_capacity(32);
+    Ok(conn)
+}
+
+/// In a rollback transaction, before WAL is switched on: so the header that [`inspect`] reads is in the database
+/// itself, never only in the WAL.
+fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
+    let version: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != 0 {
+        return Ok(());
+    }
+    conn.execute_batch(&format!(
+        "PRAGMA page_size = 8192; PRAGMA synchronous = FULL; BEGIN IMMEDIATE;
+         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT;"
+    ))
+}
+
+/// Opens a reading connection. It is read-only, and does not trust the file: see security.md row 26.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let fail = |action| move |e| StoreError::sqlite(path, action, e);
+    let conn = connect_reader(path).map_err(fail("opening the database"))?;
+    harden(&conn).map_err(fail("setting up the connection"))?;
+    conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;")
+        .map_err(fail("setting up the connection"))?;
+    Ok(conn)
+}
+
+fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    match probe(&conn) {
+        // In a folder that may not be written, SQLite cannot make the shared memory of a WAL. Without a WAL the file
+        // is at rest, and may be read as such.
+        Err(e) if is_cantopen(&e) && !has_wal(path) => {
+            let uri = format!("file:{}?immutable=1", escape_uri(path));
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+        }
+        Err(e) => Err(e),
+        Ok(()) => Ok(conn),
+    }
+}
+
+fn probe(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY)?;
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+}
+
+fn is_cantopen(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, ReadOnly};
+    matches!(error.sqlite_error_code(), Some(CannotOpen | ReadOnly))
+}
+
+fn has_wal(path: &Path) -> bool {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    std::fs::metadata(wal).is_ok_and(|m| m.len() > 0)
+}
+
+fn escape_uri(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt;
+    path.as_os_str().as_bytes().iter().fold(String::new(), |mut uri, &byte| {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(byte)),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(uri, "%{byte:02x}");
+            }
+        }
+        uri
+    })
+}
+
+/// What both kinds of connection have in common: nothing in the file is run, and nothing is taken on trust.
+fn harden(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    let max_record = i32::try_from(MAX_RECORD + (1 << 20)).unwrap_or(i32::MAX);
+    for (limit, value) in [
+        (Limit::SQLITE_LIMIT_LENGTH, max_record),
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, 1 << 20),
+        (Limit::SQLITE_LIMIT_COLUMN, 100),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+    ] {
+        conn.set_limit(limit, value)?;
+    }
+    conn.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;")
+}
+
+/// How long a connection waits for another's lock. Only a checkpoint or an opening ever holds one.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(5);

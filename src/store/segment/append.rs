@@ -1,0 +1,398 @@
+//! The append side: places are given out at once, one thread writes the pieces in that order.
+//!
+//! A sender learns where its piece will lie before it is written, so extents need no answer from the disk. When a
+//! segment cannot be written or synced, it is broken from the first byte that is not known to be good; the next piece
+//! goes to a new segment, and [`Segments::is_lost`] tells of each extent whether it is among what was dropped.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::files::{SegmentFile, SegmentFiles};
+use super::piece::{HEADER, Piece};
+use super::{BodySide, PIECE_BYTES, SEGMENT_BYTES};
+use crate::flow::{Extent, Mid};
+
+/// The append side of a store's segments. Cheap to clone; the writing thread ends with [`Segments::close`].
+#[derive(Debug, Clone)]
+pub struct Segments {
+    shared: Arc<Shared>,
+}
+
+/// Where appending begins.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Start {
+    pub(in crate::store) number: u32,
+    pub(in crate::store) offset: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// The thread waits here for pieces.
+    work: Condvar,
+    /// Commits wait here for pieces to be written.
+    done: Condvar,
+    budget: tokio::sync::Semaphore,
+    budget_bytes: usize,
+    files: Box<dyn SegmentFiles>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Where the next piece goes.
+    next: Start,
+    queue: Vec<Queued>,
+    /// Pieces ever taken, and pieces of these that were written or dropped. `written <= taken`.
+    taken: u64,
+    written: u64,
+    /// Segments that are not wholly good, and their first byte that is not.
+    broken: BTreeMap<u32, u64>,
+    /// Segments with bytes that may not be on disk yet.
+    dirty: BTreeMap<u32, Dirty>,
+    /// After a failure: drop pieces until then, rather than make a new file for each.
+    pause: Option<Instant>,
+    /// Whether the last write or sync failed, so that an episode is logged once.
+    failing: bool,
+    lost_pieces: u64,
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Dirty {
+    file: Arc<dyn SegmentFile>,
+    written: u64,
+    synced: u64,
+}
+
+#[derive(Debug)]
+struct Queued {
+    segment: u32,
+    offset: u64,
+    piece: Piece,
+    data: Bytes,
+}
+
+impl Segments {
+    /// Starts the thread. `budget_bytes` bounds the data that wait to be written.
+    pub(in crate::store) fn start(
+        files: Box<dyn SegmentFiles>,
+        next: Start,
+        budget_bytes: usize,
+    ) -> io::Result<Self> {
+        let state = State {
+            next,
+            queue: Vec::new(),
+            taken: 0,
+            written: 0,
+            broken: BTreeMap::new(),
+            dirty: BTreeMap::new(),
+            pause: None,
+            failing: false,
+            lost_pieces: 0,
+            closing: false,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            done: Condvar::new(),
+            budget: tokio::sync::Semaphore::new(budget_bytes),
+            budget_bytes,
+            files,
+            thread: Mutex::new(None),
+        });
+        let thread = {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new().name("segments".into()).spawn(move || shared.run())?
+        };
+        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(Self { shared })
+    }
+
+    /// Waits until there is room for `len` bytes, or for as many as ever fit at a time, and takes it; how many it took.
+    /// The room comes back when the bytes that [`Segments::append`] gets are written. Dropping this future takes
+    /// nothing.
+    pub async fn reserve(&self, len: usize) -> usize {
+        let len = len.min(self.shared.budget_bytes);
+        let permits = u32::try_from(len).unwrap_or(u32::MAX);
+        if let Ok(permit) = self.shared.budget.acquire_many(permits).await {
+            permit.forget();
+        }
+        permits as usize
+    }
+
+    /// Gives `data` (for all of which room was reserved) its place as piece `seq` and following of a body, and queues it.
+    /// Pushes the extents to `extents`, merged with the last one where they touch. Never blocks for long. Returns how
+    /// many pieces it became.
+    ///
+    /// Data that are dropped at once, because the disk just failed, get [`LOST`] as their extent.
+    pub fn append(
+        &self,
+        mid: Mid,
+        side: BodySide,
+        seq: u64,
+        mut data: Bytes,
+        extents: &mut Vec<Extent>,
+    ) -> u64 {
+        let mut state = self.shared.lock();
+        if state.closing || state.paused() {
+            state.lost_pieces += 1;
+            drop(state);
+            self.shared.budget.add_permits(data.len());
+            push(extents, LOST);
+            return 1;
+        }
+        let was_idle = state.queue.is_empty();
+        let mut count = 0;
+        while !data.is_empty() {
+            let data = data.split_to(data.len().min(PIECE_BYTES));
+            let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            let piece = Piece { len, mid: mid.0, seq: seq + count, side: side as u8 };
+            let Start { number: segment, offset } = state.place(piece.stored_len());
+            push(extents, Extent { segment, offset, stored_len: piece.stored_len(), len: len.into() });
+            state.queue.push(Queued { segment, offset, piece, data });
+            state.taken += 1;
+            count += 1;
+        }
+        drop(state);
+        if was_idle {
+            self.shared.work.notify_one();
+        }
+        count
+    }
+
+    /// Number of the last piece that was taken so far.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.shared.lock().taken
+    }
+
+    /// Pieces that were dropped because the disk failed.
+    #[must_use]
+    pub fn lost_pieces(&self) -> u64 {
+        self.shared.lock().lost_pieces
+    }
+
+    /// Whether the bytes of this extent are not, and never will be, in their file.
+    #[must_use]
+    pub fn is_lost(&self, extent: &Extent) -> bool {
+        if *extent == LOST {
+            return true;
+        }
+        let state = self.shared.lock();
+        state.broken.get(&extent.segment).is_some_and(|&good| extent.offset + extent.stored_len > good)
+    }
+
+    /// Waits until the first `upto` pieces are written (or dropped). For a thread that may block.
+    pub(in crate::store) fn wait_written(&self, upto: u64) {
+        let mut state = self.shared.lock();
+        while state.written < upto {
+            state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Brings everything that is written to disk; the segments that grew, with the length that is on disk. A segment
+    /// that cannot be synced is broken from its last sync on. For a thread that may block.
+    pub(in crate::store) fn sync(&self) -> Vec<(u32, u64)> {
+        let due: Vec<_> = {
+            let state = self.shared.lock();
+            let due = state.dirty.iter().filter(|(_, d)| d.written > d.synced);
+            due.map(|(&number, d)| (number, Arc::clone(&d.file), d.written)).collect()
+        };
+        let mut grown = Vec::with_capacity(due.len());
+        for (number, file, written) in due {
+            let result = file.sync();
+            let mut state = self.shared.lock();
+            let current = state.next.number;
+            let Some(dirty) = state.dirty.get_mut(&number) else { continue };
+            match result {
+                Ok(()) => {
+                    dirty.synced = written;
+                    if number != current && dirty.written == written {
+                        state.dirty.remove(&number);
+                    }
+                    state.failing = false;
+                    grown.push((number, written));
+                }
+                Err(e) => {
+                    // What the kernel could not write, it may have dropped: a second sync would prove nothing.
+                    let good = dirty.synced;
+                    state.dirty.remove(&number);
+                    state.fail(number, good, &e);
+                }
+            }
+        }
+        grown
+    }
+
+    /// Writes what is queued and ends the thread. What comes later is lost.
+    pub(in crate::store) fn close(&self) {
+        self.shared.lock().closing = true;
+        self.shared.work.notify_all();
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It catches its errors; a panic of it has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The extent of data that were dropped. Segments are numbered from 1.
+const LOST: Extent = Extent { segment: 0, offset: 0, stored_len: 0, len: 0 };
+
+/// Adds an extent, or lengthens the last one.
+fn push(extents: &mut Vec<Extent>, extent: Extent) {
+    if let Some(last) = extents.last_mut()
+        && last.segment == extent.segment
+        && last.offset + last.stored_len == extent.offset
+    {
+        last.stored_len += extent.stored_len;
+        last.len += extent.len;
+        return;
+    }
+    extents.push(extent);
+}
+
+impl State {
+    fn place(&mut self, len: u64) -> Start {
+        if self.next.offset > 0 && self.next.offset + len > SEGMENT_BYTES {
+            self.next = Start { number: self.next.number + 1, offset: 0 };
+        }
+        let place = self.next;
+        self.next.offset += len;
+        place
+    }
+
+    fn paused(&mut self) -> bool {
+        match self.pause {
+            Some(until) if Instant::now() < until => true,
+            _ => {
+                self.pause = None;
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, segment: u32, good: u64, error: &io::Error) {
+        if !self.failing {
+            tracing::error!(segment, good, %error, "bodies cannot be stored");
+        }
+        self.failing = true;
+        let from = self.broken.entry(segment).or_insert(good);
+        *from = good.min(*from);
+        self.pause = Some(Instant::now() + RETRY);
+        if self.next.number == segment {
+            self.next = Start { number: segment + 1, offset: 0 };
+        }
+    }
+}
+
+/// How long pieces are dropped after a failure, before a new segment is tried.
+const RETRY: Duration = Duration::from_millis(500);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread.
+    fn run(&self) {
+        let mut batch = Vec::new();
+        let mut open: Option<(u32, Arc<dyn SegmentFile>)> = None;
+        loop {
+            {
+                let mut state = self.lock();
+                while state.queue.is_empty() {
+                    if state.closing {
+                        return;
+                    }
+                    state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                std::mem::swap(&mut state.queue, &mut batch);
+            }
+            for run in batch.chunk_by(follows) {
+                for run in run.chunks(RUN_PIECES) {
+                    self.write_run(run, &mut open);
+                }
+            }
+            batch.clear();
+            batch.shrink_to(RUN_PIECES);
+        }
+    }
+
+    /// Writes pieces that lie one behind the other.
+    fn write_run(&self, run: &[Queued], open: &mut Option<(u32, Arc<dyn SegmentFile>)>) {
+        let Queued { segment, offset, .. } = run[0];
+        let bytes: u64 = run.iter().map(|q| q.piece.stored_len()).sum();
+        let is_broken = self.lock().broken.contains_key(&segment);
+        let result = match is_broken {
+            true => Ok(None),
+            false => self.file(segment, open).and_then(|file| {
+                write_all(&*file, run).inspect_err(|_| {
+                    // Best effort: a reader trusts extents only, never the length of the file.
+                    let _ = file.truncate(offset);
+                })?;
+                Ok(Some(file))
+            }),
+        };
+        let mut state = self.lock();
+        match result {
+            Ok(Some(file)) => {
+                let dirty =
+                    state.dirty.entry(segment).or_insert(Dirty { file, written: offset, synced: offset });
+                dirty.written = offset + bytes;
+            }
+            Ok(None) => state.lost_pieces += run.len() as u64,
+            Err(e) => {
+                state.lost_pieces += run.len() as u64;
+                state.fail(segment, offset, &e);
+                *open = None;
+            }
+        }
+        state.written += run.len() as u64;
+        drop(state);
+        self.done.notify_all();
+        self.budget.add_permits(run.iter().map(|q| q.data.len()).sum());
+    }
+
+    fn file(
+        &self,
+        segment: u32,
+        open: &mut Option<(u32, Arc<dyn SegmentFile>)>,
+    ) -> io::Result<Arc<dyn SegmentFile>> {
+        match open {
+            Some((number, file)) if *number == segment => Ok(Arc::clone(file)),
+            _ => {
+                let file = self.files.open(segment)?;
+                *open = Some((segment, Arc::clone(&file)));
+                Ok(file)
+            }
+        }
+    }
+}
+
+fn follows(a: &Queued, b: &Queued) -> bool {
+    a.segment == b.segment && a.offset + a.piece.stored_len() == b.offset
+}
+
+/// Pieces in one write: two slices each, and 1024 slices is what Linux takes (`IOV_MAX`).
+const RUN_PIECES: usize = 500;
+
+fn write_all(file: &dyn SegmentFile, run: &[Queued]) -> io::Result<()> {
+    let headers: Vec<[u8; HEADER]> = run.iter().map(|q| q.piece.header(&q.data)).collect();
+    let mut slices: Vec<IoSlice<'_>> =
+        run.iter().zip(&headers).flat_map(|(q, h)| [IoSlice::new(h), IoSlice::new(&q.data)]).collect();
+    let mut rest = &mut slices[..];
+    let mut offset = run[0].offset;
+    while !rest.is_empty() {
+        let n = file.write_at(rest, offset)?;
+        offset += n as u64;
+        IoSlice::advance_slices(&mut rest, n);
+    }
+    Ok(())
+}

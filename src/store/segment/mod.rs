@@ -1,0 +1,33 @@
+//! Segment files: append-only, made of pieces of bodies in the order in which they passed.
+
+mod append;
+mod files;
+pub(super) mod piece;
+#[cfg(test)]
+mod tests;
+
+pub use append::Segments;
+pub(super) use append::Start;
+pub(super) use files::DiskFiles;
+#[cfg(test)]
+pub(super) use files::{SegmentFile, SegmentFiles};
+
+/// Which body of a flow a piece belongs to. The numbers are in segment files, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BodySide {
+    /// Of the request.
+    Request = 1,
+    /// Of the response.
+    Response = 2,
+    /// Of a tunnel, from the client.
+    TunnelClient = 3,
+    /// Of a tunnel, from the origin.
+    TunnelServer = 4,
+}
+
+/// A new file is begun when the next piece would not fit below this: small enough to be copied out when it is mostly
+/// dead, large enough that a day's capture is a few dozen files.
+const SEGMENT_BYTES: u64 = 512 << 20;
+
+/// The most data in one piece: what a reader must hold to check its sum.
+const PIECE_BYTES: usize = 256 << 10;

@@ -1,0 +1,87 @@
+//! A piece: 32 bytes of header and its data. Numbers are little-endian.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0–3 | `MNTp` |
+//! | 4–7 | length of the data, 1 to 256 KiB |
+//! | 8–15 | mid |
+//! | 16–23 | number of the piece in its body, from 0 |
+//! | 24 | side, see [`super::BodySide`] |
+//! | 25–27 | zero |
+//! | 28–31 | CRC-32C over bytes 0–27 and the data |
+
+use std::io::{self, Read};
+
+use super::PIECE_BYTES;
+
+/// Length of a piece's header, bytes.
+pub(in crate::store) const HEADER: usize = 32;
+
+const MAGIC: [u8; 4] = *b"MNTp";
+
+/// What a piece says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct Piece {
+    pub(in crate::store) len: u32,
+    pub(in crate::store) mid: u64,
+    pub(in crate::store) seq: u64,
+    pub(in crate::store) side: u8,
+}
+
+impl Piece {
+    /// The header as it is written, its sum made over `data`, which is `len` bytes long.
+    pub(in crate::store) fn header(&self, data: &[u8]) -> [u8; HEADER] {
+        let mut header = [0; HEADER];
+        header[..4].copy_from_slice(&MAGIC);
+        header[4..8].copy_from_slice(&self.len.to_le_bytes());
+        header[8..16].copy_from_slice(&self.mid.to_le_bytes());
+        header[16..24].copy_from_slice(&self.seq.to_le_bytes());
+        header[24] = self.side;
+        let sum = crc32c::crc32c_append(crc32c::crc32c(&header[..28]), data);
+        header[28..].copy_from_slice(&sum.to_le_bytes());
+        header
+    }
+
+    /// Bytes in the file.
+    pub(in crate::store) fn stored_len(&self) -> u64 {
+        HEADER as u64 + u64::from(self.len)
+    }
+}
+
+/// Reads the next piece into `data`.
+///
+/// `Ok(None)` where the bytes are not a whole and undamaged piece; an error only if the file cannot be read.
+pub(in crate::store) fn read(file: &mut impl Read, data: &mut Vec<u8>) -> io::Result<Option<Piece>> {
+    let mut header = [0; HEADER];
+    if !filled(file.read_exact(&mut header))? {
+        return Ok(None);
+    }
+    let word = |at: usize| header.as_chunks::<4>().0.get(at / 4).map_or(0, |w| u32::from_le_bytes(*w));
+    let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+    let piece = Piece { len: word(4), mid: long(8), seq: long(16), side: header[24] };
+    let len = piece.len as usize;
+    if header[..4] != MAGIC || len == 0 || len > PIECE_BYTES {
+        return Ok(None);
+    }
+    data.resize(len, 0);
+    Ok((filled(file.read_exact(data))? && piece.header(data) == header).then_some(piece))
+}
+
+/// Where the last good piece ends, reading from `from`, which is the position of `file`.
+pub(in crate::store) fn good_end(file: &mut impl Read, from: u64) -> io::Result<u64> {
+    let mut end = from;
+    let mut data = Vec::new();
+    while let Some(piece) = read(file, &mut data)? {
+        end += piece.stored_len();
+    }
+    Ok(end)
+}
+
+/// Whether a read got all it wanted; the end of the file is an answer, not an error.
+fn filled(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(e),
+    }
+}

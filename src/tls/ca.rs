@@ -1,0 +1,374 @@
+//! The certificate authority: what signs leaves, checked before the first one is asked for.
+//!
+//! An authority that is loaded is tried out at once with a leaf, so that a key that does not belong, a name that
+//! cannot be written back, or an end of validity is one message at start-up and not a failure at each client.
+//! Where its files come from is `ca_files`.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
+};
+use rustls::pki_types::CertificateDer;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::crypto::{self, DAY};
+use super::{leaf, pem};
+
+/// A certificate authority that can sign: made at the first start ([`Ca::load_or_create`]), or given.
+///
+/// `Debug` shows its certificate's facts, never its key.
+pub struct Ca {
+    pub(super) issuer: Issuer<'static, KeyPair>,
+    pub(super) cert: CertificateDer<'static>,
+    /// Certificates between it and a root, itself first; empty for a self-signed one, which clients hold themselves.
+    pub(super) intermediates: Vec<CertificateDer<'static>>,
+    /// Whether it has a subject key identifier, which leaves then point to.
+    pub(super) has_key_id: bool,
+    pub(super) not_before: i64,
+    pub(super) not_after: i64,
+    spki_sha256: [u8; 32],
+    subject: String,
+    path: Option<PathBuf>,
+}
+
+impl Ca {
+    /// Reads a certificate and its key from PEM, in any order and any of the forms PKCS#8, PKCS#1, SEC 1. Of several
+    /// certificates, the one that belongs to the key is the authority; the others may be needed to reach its root.
+    ///
+    /// # Errors
+    /// When something is missing, or the checks of an authority fail; see [`CaError`].
+    pub fn from_pem(pem: &[u8]) -> Result<Self, CaError> {
+        let name = Path::new("the given PEM");
+        Self::from_blocks(read_pem(pem, name)?, name, name)
+    }
+
+    /// As [`Ca::from_pem`], from what two files, or one, held.
+    pub(super) fn from_blocks(
+        blocks: pem::Blocks,
+        cert_path: &Path,
+        key_path: &Path,
+    ) -> Result<Self, CaError> {
+        if blocks.certs.is_empty() {
+            return Err(CaError::NoCertificate { path: cert_path.into() });
+        }
+        let key = load_key(&blocks, key_path)?;
+        let spki = key.subject_public_key_info();
+        let is_ours = |der: &&Vec<u8>| {
+            X509Certificate::from_der(der).is_ok_and(|(_, cert)| cert.public_key().raw == spki)
+        };
+        let Some(der) = blocks.certs.iter().find(is_ours).cloned() else {
+            return Err(CaError::Mismatch { cert: cert_path.into(), key: key_path.into() });
+        };
+        let others =
+            blocks.certs.into_iter().filter(|other| *other != der).map(CertificateDer::from).collect();
+        Self::check(CertificateDer::from(der), key, others, cert_path)
+    }
+
+    /// Every check that does not need the files.
+    fn check(
+        der: CertificateDer<'static>,
+        key: KeyPair,
+        others: Vec<CertificateDer<'static>>,
+        path: &Path,
+    ) -> Result<Self, CaError> {
+        let not_ca = |reason: &str| CaError::NotCa { path: path.into(), reason: reason.into() };
+        let (_, cert) = X509Certificate::from_der(&der).map_err(|_| not_ca("it cannot be read"))?;
+        match cert.basic_constraints() {
+            Ok(Some(constraints)) if constraints.value.ca => {}
+            _ => return Err(not_ca("it has no CA flag (BasicConstraints)")),
+        }
+        if let Ok(Some(usage)) = cert.key_usage()
+            && !usage.value.key_cert_sign()
+        {
+            return Err(not_ca("its key usage does not allow signing certificates"));
+        }
+        let (not_before, not_after) =
+            (cert.validity().not_before.timestamp(), cert.validity().not_after.timestamp());
+        let now = crypto::now_unix();
+        if now >= not_after {
+            return Err(CaError::Expired { path: path.into(), date: crypto::date(not_after) });
+        }
+        if now < not_before {
+            return Err(CaError::NotYetValid { path: path.into(), date: crypto::date(not_before) });
+        }
+        let has_key_id = key_id(&cert).is_some();
+        let self_issued = cert.subject().as_raw() == cert.issuer().as_raw();
+        let subject = super::explain::readable(&cert.subject().to_string());
+        let spki_sha256 = crypto::sha256(cert.public_key().raw);
+        let probe = |reason: String| CaError::Probe { path: path.into(), reason };
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| probe(error.to_string()))?;
+        let intermediates = if self_issued { Vec::new() } else { [vec![der.clone()], others].concat() };
+        let ca = Self {
+            issuer,
+            cert: der,
+            intermediates,
+            has_key_id,
+            not_before,
+            not_after,
+            spki_sha256,
+            subject,
+            path: None,
+        };
+        ca.try_out(now).map_err(probe)?;
+        Ok(ca)
+    }
+
+    /// Signs a leaf and looks at it as a client would: issuer's name byte for byte, key id, signature.
+    fn try_out(&self, now: i64) -> Result<(), String> {
+        let key = KeyPair::generate().map_err(|error| error.to_string())?;
+        let name = super::server_name("probe.invalid").map_err(|error| error.to_string())?;
+        let probe = leaf::sign(self, &key, &name, now).map_err(|error| error.to_string())?;
+        let unreadable = |_| "it cannot be read".to_owned();
+        let (_, leaf) = X509Certificate::from_der(&probe.der).map_err(unreadable)?;
+        let (_, cert) = X509Certificate::from_der(&self.cert).map_err(unreadable)?;
+        if leaf.issuer().as_raw() != cert.subject().as_raw() {
+            return Err("its subject has a form that cannot be repeated byte for byte as an issuer \
+                        (several values of one kind), so no client would find the way from leaf to CA"
+                .into());
+        }
+        let points_to = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
+            _ => None,
+        });
+        if points_to != key_id(&cert) {
+            return Err("the leaf's authority key id is not its subject key id".into());
+        }
+        leaf.verify_signature(Some(cert.public_key()))
+            .map_err(|_| "the leaf's signature does not verify with its public key".to_owned())
+    }
+
+    pub(super) fn at(mut self, path: PathBuf) -> Self {
+        self.path = Some(path);
+        self
+    }
+
+    /// Its certificate as PEM: one block, no key.
+    #[must_use]
+    pub fn cert_pem(&self) -> String {
+        pem::certificate(&self.cert)
+    }
+
+    /// Its certificate, DER.
+    #[must_use]
+    pub fn cert_der(&self) -> &[u8] {
+        &self.cert
+    }
+
+    /// SHA-256 over its SubjectPublicKeyInfo in base64, as Chromium's `--ignore-certificate-errors-spki-list` wants it.
+    #[must_use]
+    pub fn spki_sha256_base64(&self) -> String {
+        pem::base64(&self.spki_sha256)
+    }
+
+    /// SHA-256 over its SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn spki_sha256(&self) -> [u8; 32] {
+        self.spki_sha256
+    }
+
+    /// The file that its certificate was read from; that of a given CA may hold its key, too. `None` without a file.
+    #[must_use]
+    pub fn cert_path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Its subject as text, control characters escaped.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// When it ends, seconds since 1970.
+    #[must_use]
+    pub fn not_after_unix(&self) -> i64 {
+        self.not_after
+    }
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ca")
+            .field("subject", &self.subject)
+            .field("not_after", &crypto::date(self.not_after))
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no usable CA: which file, what is wrong, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaError {
+    /// A file operation failed.
+    #[error("cannot {operation} {path}")]
+    Io {
+        /// Such as `read`.
+        operation: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is none in the directory, and none was to be made.
+    #[error("there is no CA in {dir}; a capture makes one at its first start")]
+    Missing {
+        /// The CA directory.
+        dir: PathBuf,
+    },
+    /// The certificate is there, its key is not.
+    #[error(
+        "{cert} has no key: {key} is missing; put it back, or remove the certificate so that a new CA is made"
+    )]
+    KeyMissing {
+        /// The certificate.
+        cert: PathBuf,
+        /// The key that should be there.
+        key: PathBuf,
+    },
+    /// Others on this machine can read the key.
+    #[error("{path} can be read by others (mode {mode:04o}); if nobody did, run: chmod 600 '{path}'")]
+    KeyExposed {
+        /// The file with the key.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Not PEM.
+    #[error("{path} is not valid PEM: {reason}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        reason: String,
+    },
+    /// No certificate block.
+    #[error("{path} holds no certificate (a block CERTIFICATE)")]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No key block.
+    #[error("{path} holds no private key; give the file that does with --ca-key")]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is under a passphrase.
+    #[error(
+        "the private key in {path} is encrypted; write it out without: openssl pkey -in '{path}' -out ca.key"
+    )]
+    KeyEncrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is of a kind or form that cannot be used.
+    #[error(
+        "the private key in {path} cannot be used: it has to be P-256, P-384, Ed25519 or RSA of 2048 to 8192 bits \
+         (openssl pkey -in '{path}' -out ca.key may put it into a form that can)"
+    )]
+    KeyUnusable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Certificate and key do not belong together.
+    #[error(
+        "the private key in {key} does not belong to the certificate in {cert}; give the two that were made together"
+    )]
+    Mismatch {
+        /// The file of the certificate.
+        cert: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+    },
+    /// The certificate may not sign others.
+    #[error("the certificate in {path} is not a CA's: {reason}")]
+    NotCa {
+        /// The file.
+        path: PathBuf,
+        /// What it lacks.
+        reason: String,
+    },
+    /// Its time is over.
+    #[error(
+        "the CA in {path} expired on {date}, and clients would refuse everything; \
+         remove its certificate and key so that a new one is made, and trust that one"
+    )]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// The date, UTC.
+        date: String,
+    },
+    /// Its time has not come.
+    #[error("the CA in {path} is valid from {date} only; is the clock of this machine right?")]
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// The date, UTC.
+        date: String,
+    },
+    /// A leaf signed with it would not be accepted.
+    #[error("the CA in {path} cannot sign certificates that clients accept: {reason}; use another one")]
+    Probe {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Making a key or certificate failed.
+    #[error("cannot make a CA: {reason}")]
+    Make {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The certificate of a new authority for `key`, DER: valid for two years from two days ago, for leaves only.
+pub(super) fn self_signed(key: &KeyPair, now: i64) -> Result<Vec<u8>, CaError> {
+    let make = |reason: String| CaError::Make { reason };
+    let mut params = CertificateParams::default();
+    let key_id = params.key_identifier(key);
+    let short: String = key_id.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    // With a piece of the key id, so that trust stores that hold the CAs of two machines tell them apart; of two
+    // with one name, clients may try the wrong one.
+    params.distinguished_name.push(DnType::CommonName, format!("manent CA {short}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.serial_number =
+        Some(crypto::random_serial().map_err(|_| make("the system has no random numbers".into()))?);
+    crypto::set_validity(&mut params, now - 2 * DAY, now + 728 * DAY);
+    let cert = params.self_signed(key).map_err(|error| make(error.to_string()))?;
+    Ok(cert.der().to_vec())
+}
+
+/// The blocks of `text`, which came from `path`.
+pub(super) fn read_pem(text: &[u8], path: &Path) -> Result<pem::Blocks, CaError> {
+    pem::read(text).map_err(|reason| CaError::Pem { path: path.into(), reason })
+}
+
+/// The first key that can be used.
+fn load_key(blocks: &pem::Blocks, path: &Path) -> Result<KeyPair, CaError> {
+    if blocks.keys.is_empty() {
+        let path = path.into();
+        return Err(if blocks.encrypted_key {
+            CaError::KeyEncrypted { path }
+        } else {
+            CaError::NoKey { path }
+        });
+    }
+    let mut forms = blocks.keys.iter().flatten();
+    forms
+        .find_map(|form| KeyPair::try_from(form).ok())
+        .ok_or_else(|| CaError::KeyUnusable { path: path.into() })
+}
+
+fn key_id<'a>(cert: &X509Certificate<'a>) -> Option<&'a [u8]> {
+    cert.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+        _ => None,
+    })
+}

@@ -1,0 +1,133 @@
+//! The CA's files: made once, never overwritten, and refused when others can read the key.
+//!
+//! The pair is `manent-ca.pem` (the certificate, nothing else, so that it can be handed round) and `manent-ca.key`.
+//! Any other file in the directory is left alone, such as another tool's CA.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rcgen::KeyPair;
+
+use super::ca::{Ca, CaError, read_pem, self_signed};
+use super::{crypto, pem};
+
+impl Ca {
+    /// Loads the CA of `dir`, making the directory (mode 0700), key (0600) and certificate where they are not there.
+    ///
+    /// Two first starts at once agree: each file gets its name by a link that fails where the name is taken, the key
+    /// before the certificate, and both are read back. Whoever comes second uses what the first one made. A start
+    /// that ended in between leaves a key without certificate, for which the next start makes one.
+    ///
+    /// # Errors
+    /// When a file cannot be made, or what is there is refused; see [`CaError`].
+    pub fn load_or_create(dir: &Path) -> Result<Self, CaError> {
+        let (cert, key) = paths(dir);
+        // The order matters: where there is a certificate, its key was there before it.
+        if exists(&cert)? {
+            return Self::load(dir);
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("create", dir))?;
+        if !exists(&key)? {
+            let fresh = KeyPair::generate().map_err(|error| CaError::Make { reason: error.to_string() })?;
+            create(&key, fresh.serialize_pem().as_bytes(), 0o600)?;
+        }
+        let blocks = read_pem(&read_secret(&key)?, &key)?;
+        let usable = blocks.keys.iter().flatten().find_map(|form| KeyPair::try_from(form).ok());
+        let Some(pair) = usable else { return Err(CaError::KeyUnusable { path: key }) };
+        create(&cert, pem::certificate(&self_signed(&pair, crypto::now_unix())?).as_bytes(), 0o644)?;
+        Self::load(dir)
+    }
+
+    /// Loads the CA of `dir`.
+    ///
+    /// # Errors
+    /// When there is none, or what is there is refused; see [`CaError`].
+    pub fn load(dir: &Path) -> Result<Self, CaError> {
+        let (cert, key) = paths(dir);
+        if !exists(&cert)? {
+            return Err(CaError::Missing { dir: dir.into() });
+        }
+        if !exists(&key)? {
+            return Err(CaError::KeyMissing { cert, key });
+        }
+        Self::load_files(&cert, Some(&key))
+    }
+
+    /// Loads a CA from a file with certificates and, unless `key` names another file, their key: one or more PEM
+    /// blocks in any order, such as mitmproxy's `mitmproxy-ca.pem`. The files are never changed.
+    ///
+    /// # Errors
+    /// When a file cannot be read, can be read by others though it holds a key, or is refused; see [`CaError`].
+    pub fn load_files(cert: &Path, key: Option<&Path>) -> Result<Self, CaError> {
+        let (mode, text) = read(cert)?;
+        let mut blocks = read_pem(&text, cert)?;
+        if let Some(key) = key {
+            let of_key = read_pem(&read_secret(key)?, key)?;
+            blocks.keys = of_key.keys;
+            blocks.encrypted_key = of_key.encrypted_key;
+        } else if !blocks.keys.is_empty() {
+            refuse_exposed(cert, mode)?;
+        }
+        let from = key.unwrap_or(cert);
+        Ok(Self::from_blocks(blocks, cert, from)?.at(cert.into()))
+    }
+}
+
+/// Certificate and key of the CA of `dir`.
+fn paths(dir: &Path) -> (PathBuf, PathBuf) {
+    (dir.join("manent-ca.pem"), dir.join("manent-ca.key"))
+}
+
+/// Gives `path` its content if it has none, whole or not at all.
+fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), CaError> {
+    let mut random = [0; 8];
+    crypto::fill_random(&mut random)
+        .map_err(|_| CaError::Make { reason: "the system has no random numbers".into() })?;
+    let temporary = path.with_extension(format!("{:016x}.tmp", u64::from_be_bytes(random)));
+    let written = (|| {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        match fs::hard_link(&temporary, path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    })();
+    // It may not be there at all; if it stays, it is a file of ours with the same mode and no use to anyone.
+    let _ = fs::remove_file(&temporary);
+    written.map_err(io("create", path))
+}
+
+fn exists(path: &Path) -> Result<bool, CaError> {
+    path.try_exists().map_err(io("look for", path))
+}
+
+/// Permission bits and content. Asked of the open file, so that both are of the same one.
+fn read(path: &Path) -> Result<(u32, Vec<u8>), CaError> {
+    let mut content = Vec::new();
+    let of_open = fs::File::open(path).and_then(|file| {
+        let mode = file.metadata()?.permissions().mode() & 0o7777;
+        file.take(MAX_FILE).read_to_end(&mut content)?;
+        Ok(mode)
+    });
+    Ok((of_open.map_err(io("read", path))?, content))
+}
+
+fn read_secret(path: &Path) -> Result<Vec<u8>, CaError> {
+    let (mode, content) = read(path)?;
+    refuse_exposed(path, mode)?;
+    Ok(content)
+}
+
+fn refuse_exposed(path: &Path, mode: u32) -> Result<(), CaError> {
+    if mode & 0o077 == 0 { Ok(()) } else { Err(CaError::KeyExposed { path: path.into(), mode }) }
+}
+
+fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> CaError {
+    move |source| CaError::Io { operation, path: path.into(), source }
+}
+
+/// No PEM file of a CA is this large; `/dev/zero` is.
+const MAX_FILE: u64 = 1 << 20;

@@ -1,0 +1,218 @@
+//! The handshake with an origin: its certificate is checked before a byte of a request leaves.
+//!
+//! What the origin presented is kept also where it was refused, so that the record shows what was refused.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{Roots, crypto, describe_client_side, explain_upstream, server_name};
+use crate::flow::TlsInfo;
+
+/// Whether origins have to prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verification {
+    /// Chain, time and name are checked against the roots.
+    On,
+    /// Any certificate will do, as long as the origin holds its key. For origins under test.
+    Off,
+}
+
+/// The client side of TLS, one for the whole proxy: its sessions are resumed across connections.
+pub struct ClientTls {
+    base: ClientConfig,
+    verification: Verification,
+    /// One configuration for each list of protocols that was asked for. They share verifier and sessions.
+    by_alpn: Mutex<Vec<(Vec<Bytes>, Arc<ClientConfig>)>>,
+}
+
+impl ClientTls {
+    /// TLS towards origins that are checked against `roots`, or not at all.
+    ///
+    /// # Errors
+    /// When rustls does not take `roots`; it takes those of [`Roots::load`].
+    pub fn new(roots: &Roots, verification: Verification) -> Result<Self, rustls::Error> {
+        let provider = crypto::provider();
+        let webpki = if roots.is_empty() || verification == Verification::Off {
+            None
+        } else {
+            let store = Arc::clone(&roots.store);
+            let built = WebPkiServerVerifier::builder_with_provider(store, Arc::clone(&provider)).build();
+            Some(built.map_err(|error| rustls::Error::General(error.to_string()))?)
+        };
+        let verifier = CapturingVerifier { webpki, verification };
+        let mut base = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .dangerous() // the one place; `CapturingVerifier` asks webpki for everything but `Verification::Off`
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        base.resumption = Resumption::in_memory_sessions(SESSIONS);
+        if let Some(key_log) = crypto::key_log() {
+            base.key_log = key_log;
+        }
+        Ok(Self { base, verification, by_alpn: Mutex::default() })
+    }
+
+    /// The configuration that offers `alpn` in this order; nothing is offered if it is empty.
+    #[must_use]
+    pub fn config(&self, alpn: &[Bytes]) -> Arc<ClientConfig> {
+        let mut known = self.by_alpn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = known.iter().find(|(offers, _)| offers == alpn) {
+            return Arc::clone(config);
+        }
+        let mut config = self.base.clone();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let config = Arc::new(config);
+        // Clients may make us ask for anything; past some lists there is no more to gain by remembering.
+        if known.len() < ALPN_LISTS {
+            known.push((alpn.to_vec(), Arc::clone(&config)));
+        }
+        config
+    }
+
+    /// Shakes hands over `io` with the origin called `name`: a host name, which is also sent as SNI, or an IP
+    /// literal. The stream is given only after the origin proved that name, unless [`Verification::Off`].
+    ///
+    /// Sets no time limit. Dropping the future drops `io`.
+    ///
+    /// # Errors
+    /// When `name` cannot be one of a certificate, the origin does not speak TLS that we speak, or its certificate is
+    /// refused. The error holds what is known, the presented chain included.
+    pub async fn connect<IO>(
+        &self,
+        io: IO,
+        name: &str,
+        alpn: &[Bytes],
+    ) -> Result<(TlsStream<IO>, TlsInfo), HandshakeError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut info = TlsInfo { alpn_offers: alpn.to_vec(), ..TlsInfo::default() };
+        let name = match server_name(name) {
+            Ok(name) => name,
+            Err(error) => return Err(HandshakeError::new(error.to_string(), info)),
+        };
+        if let ServerName::DnsName(dns) = &name {
+            info.sni = Some(dns.as_ref().to_owned());
+        }
+        let config = self.config(alpn);
+        info.cipher_offers =
+            config.crypto_provider().cipher_suites.iter().map(|suite| suite.suite().into()).collect();
+        let handshake = TlsConnector::from(config).connect(name, io);
+        let presented = RefCell::default();
+        let (outcome, presented) = PRESENTED
+            .scope(presented, async {
+                let outcome = handshake.await;
+                (outcome, PRESENTED.with(RefCell::take))
+            })
+            .await;
+        match outcome {
+            Ok(stream) => {
+                let info = describe_client_side(stream.get_ref().1, info, self.verification);
+                Ok((stream, info))
+            }
+            Err(error) => {
+                let message = explain_upstream(&error, &presented);
+                info.chain = presented;
+                Err(HandshakeError::new(message, info))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientTls").field("verification", &self.verification).finish_non_exhaustive()
+    }
+}
+
+/// A handshake with an origin that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct HandshakeError {
+    /// Why, in words; certificate texts in it are escaped.
+    pub message: String,
+    /// How far it came. `error` is set, `chain` is what was presented.
+    pub info: Box<TlsInfo>,
+}
+
+impl HandshakeError {
+    fn new(message: String, mut info: TlsInfo) -> Self {
+        info.error = Some(message.clone());
+        Self { message, info: Box::new(info) }
+    }
+}
+
+tokio::task_local! {
+    /// Where the verifier leaves what was presented in the handshake that this task polls. The verifier cannot be one
+    /// of each handshake: rustls resumes a session only with the very verifier that it began with.
+    static PRESENTED: RefCell<Vec<Bytes>>;
+}
+
+/// Keeps the presented chain, then asks webpki.
+#[derive(Debug)]
+struct CapturingVerifier {
+    /// `None` without roots, or when nothing is verified.
+    webpki: Option<Arc<WebPkiServerVerifier>>,
+    verification: Verification,
+}
+
+impl ServerCertVerifier for CapturingVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain = std::iter::once(end_entity).chain(intermediates);
+        let chain = chain.map(|cert| Bytes::copy_from_slice(cert)).collect();
+        // Outside of `connect` there is nobody to keep it for.
+        let _ = PRESENTED.try_with(|presented| presented.replace(chain));
+        match (&self.webpki, self.verification) {
+            (Some(webpki), _) => {
+                webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            (None, Verification::On) => Err(CertificateError::UnknownIssuer.into()),
+            (None, Verification::Off) => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &crypto::provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &crypto::provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        crypto::provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Sessions of origins that are kept for resumption; eight for each name.
+const SESSIONS: usize = 2048;
+
+/// Browsers, curl and the runtimes make some five different lists.
+const ALPN_LISTS: usize = 32;

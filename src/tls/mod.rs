@@ -1,0 +1,33 @@
+//! TLS on both legs: our CA and the leaves it signs, the check of origins, and handshakes in words.
+//!
+//! Two halves. Towards clients: [`Ca`] (made at the first start, or given), [`Leaves`] (one certificate a name), and
+//! [`hello`] (is a whole ClientHello there yet). Towards origins: [`Roots`] (whom we trust) and [`ClientTls`] (the
+//! handshake). [`describe`](describe_client_side) and [`explain`] turn what happened into records and words.
+//!
+//! It opens no sockets and decides no policy. What it keeps: no key material in `Debug`, messages or records, and no
+//! way to a handshake with an origin whose certificate was not checked, but for [`Verification::Off`].
+
+mod ca;
+mod ca_files;
+mod client;
+mod crypto;
+mod describe;
+mod explain;
+pub mod hello;
+mod leaf;
+mod leaves;
+mod name;
+mod pem;
+mod roots;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+pub use ca::{Ca, CaError};
+pub use client::{ClientTls, HandshakeError, Verification};
+pub use describe::{describe_client_side, describe_hello, describe_server_side};
+pub use explain::{explain, explain_client, explain_upstream};
+pub use leaf::LeafError;
+pub use leaves::{Alpn, Leaves};
+pub use name::{NameError, server_name};
+pub use roots::{Roots, RootsError};

@@ -1,0 +1,140 @@
+//! Whom we trust when an origin shows its certificate.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{Ca, crypto, pem};
+
+/// The system's roots, which include a company's own, with those that were added, without our own CA.
+#[derive(Debug, Clone)]
+pub struct Roots {
+    pub(super) store: Arc<RootCertStore>,
+    warnings: Vec<String>,
+}
+
+impl Roots {
+    /// Reads the system's roots (as OpenSSL finds them; `SSL_CERT_FILE` and `SSL_CERT_DIR` take their place) and
+    /// those of `extra_pem`. Takes some milliseconds of file reading: once, at start-up.
+    ///
+    /// `own_ca` is left out of the system's: where it is trusted by the system, one proxy that runs into another, or
+    /// into itself, would find that all is well. In `extra_pem` it stays, because there somebody asked for it.
+    ///
+    /// That the system has no roots is not an error: there are uses that need none. See [`Roots::warnings`].
+    ///
+    /// # Errors
+    /// When a file of `extra_pem` cannot be read, holds no certificate, or holds one that cannot be trusted.
+    pub fn load(extra_pem: &[PathBuf], own_ca: Option<&Ca>) -> Result<Self, RootsError> {
+        let system = rustls_native_certs::load_native_certs();
+        let warnings =
+            system.errors.iter().map(|error| format!("a root of the system was left out: {error}"));
+        let mut roots = Self::of_system(system.certs, own_ca, warnings.collect());
+        let mut store = Arc::unwrap_or_clone(roots.store);
+        for path in extra_pem {
+            add_file(&mut store, path)?;
+        }
+        if store.is_empty() {
+            roots
+                .warnings
+                .push("there are no trusted roots: every origin's certificate will be refused".into());
+        }
+        roots.store = Arc::new(store);
+        Ok(roots)
+    }
+
+    pub(super) fn of_system(
+        certs: Vec<CertificateDer<'static>>,
+        own_ca: Option<&Ca>,
+        mut warnings: Vec<String>,
+    ) -> Self {
+        let is_own = |cert: &CertificateDer<'_>| {
+            own_ca.is_some_and(|ca| {
+                // By its key, so that an older certificate of the same CA goes, too.
+                X509Certificate::from_der(cert)
+                    .is_ok_and(|(_, cert)| crypto::sha256(cert.public_key().raw) == ca.spki_sha256())
+            })
+        };
+        let mut store = RootCertStore::empty();
+        let (_, unusable) = store.add_parsable_certificates(certs.into_iter().filter(|cert| !is_own(cert)));
+        if unusable > 0 {
+            warnings.push(format!("{unusable} roots of the system have a form that cannot be used"));
+        }
+        Self { store: Arc::new(store), warnings }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.store.is_empty()
+    }
+
+    /// What was left out, in words, for the log.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+/// Why a file of roots was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootsError {
+    /// It could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not PEM.
+    #[error("{path} is not valid PEM: {reason}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        reason: String,
+    },
+    /// It is PEM, or anything else, without a certificate.
+    #[error("{path} holds no certificate (a block CERTIFICATE in PEM)")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate in it has a form that cannot be used as a root.
+    #[error("certificate {number} in {path} cannot be used as a root: {reason}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Which one, from 1.
+        number: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), RootsError> {
+    let text = std::fs::read(path).map_err(|source| RootsError::Read { path: path.into(), source })?;
+    let blocks = pem::read(&text).map_err(|reason| RootsError::Pem { path: path.into(), reason })?;
+    if blocks.certs.is_empty() {
+        return Err(RootsError::Empty { path: path.into() });
+    }
+    for (at, der) in blocks.certs.into_iter().enumerate() {
+        store.add(der.into()).map_err(|error| RootsError::Unusable {
+            path: path.into(),
+            number: at + 1,
+            reason: super::explain(&error),
+        })?;
+    }
+    Ok(())
+}

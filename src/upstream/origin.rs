@@ -1,0 +1,210 @@
+//! A connection to an origin that speaks HTTP/1.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+
+use crate::flow::{ServerConn, Target};
+use crate::http1::{Reader, Writer};
+
+/// A stream of any kind: TCP, TLS on it, either with bytes put back in front.
+pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {
+    /// Makes the stream's socket send RST when it is dropped, so that the peer cannot take the end for a clean one.
+    fn reset_on_drop(&mut self);
+}
+
+/// See [`Io`].
+pub type BoxIo = Box<dyn Io>;
+
+/// Which origins may share a connection: what was dialled, by which name it was verified, and how it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// What was dialled.
+    pub target: Target,
+    /// The name in TLS; empty in clear.
+    pub name: String,
+}
+
+/// An open connection to an origin, between two exchanges or in one.
+#[derive(Debug)]
+pub struct Origin {
+    /// What it is good for.
+    pub key: Key,
+    /// Its facts, as they are recorded.
+    pub facts: Arc<ServerConn>,
+    /// Reads responses.
+    pub reader: Reader<ReadHalf<BoxIo>>,
+    /// Writes requests.
+    pub writer: Writer<WriteHalf<BoxIo>>,
+    /// Exchanges that it has carried.
+    pub used: u32,
+    /// Whether it authenticated one client (NTLM, Negotiate) and must not serve another.
+    pub tied: bool,
+    /// Tells of its close.
+    closing: Closing,
+}
+
+/// Called with a connection's last facts when it is dropped.
+pub type OnClose = Arc<dyn Fn(Arc<ServerConn>) + Send + Sync>;
+
+/// Notes the close of a connection, however that comes about.
+struct Closing {
+    facts: Arc<ServerConn>,
+    started: Instant,
+    note: Option<OnClose>,
+}
+
+impl Origin {
+    /// A fresh connection.
+    #[must_use]
+    pub fn new(key: Key, facts: ServerConn, io: BoxIo, started: Instant) -> Self {
+        let (read, write) = tokio::io::split(io);
+        let facts = Arc::new(facts);
+        Self {
+            key,
+            closing: Closing { facts: Arc::clone(&facts), started, note: None },
+            facts,
+            reader: Reader::new(read, BytesMut::new()),
+            writer: Writer::new(write),
+            used: 0,
+            tied: false,
+        }
+    }
+
+    /// Calls `note` with its facts, the time of its close among them, when it is dropped.
+    #[must_use]
+    pub fn on_close(mut self, note: OnClose) -> Self {
+        self.closing.note = Some(note);
+        self
+    }
+
+    /// Whether it can carry a request: still open, and nothing came that nobody asked for.
+    pub fn is_idle(&mut self) -> bool {
+        if !self.reader.buffer().is_empty() || self.reader.at_eof() {
+            return false;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(self.reader.poll_fill(&mut cx), Poll::Pending)
+    }
+
+    /// Gives back the stream with what was read from it.
+    #[must_use]
+    pub fn into_io(self) -> (BoxIo, BytesMut) {
+        let (read, buf) = self.reader.into_parts();
+        (read.unsplit(self.writer.into_inner()), buf)
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(note) = self.note.take() {
+            let mut facts = ServerConn::clone(&self.facts);
+            facts.revision += 1;
+            facts.closed_us = Some(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
+            note(Arc::new(facts));
+        }
+    }
+}
+
+impl std::fmt::Debug for Closing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Closing").field("started", &self.started).finish_non_exhaustive()
+    }
+}
+
+impl Io for tokio::net::TcpStream {
+    fn reset_on_drop(&mut self) {
+        // A socket that is already gone needs no reset.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl<S: Io> Io for tokio_rustls::client::TlsStream<S> {
+    fn reset_on_drop(&mut self) {
+        self.get_mut().0.reset_on_drop();
+    }
+}
+
+impl<S: Io> Io for tokio_rustls::server::TlsStream<S> {
+    fn reset_on_drop(&mut self) {
+        self.get_mut().0.reset_on_drop();
+    }
+}
+
+impl Io for BoxIo {
+    fn reset_on_drop(&mut self) {
+        self.as_mut().reset_on_drop();
+    }
+}
+
+/// A stream with bytes that were read from it put back in front.
+#[derive(Debug)]
+pub struct Prefixed<S> {
+    prefix: BytesMut,
+    inner: S,
+}
+
+impl<S> Prefixed<S> {
+    /// `prefix`, then `inner`.
+    pub fn new(prefix: BytesMut, inner: S) -> Self {
+        Self { prefix, inner }
+    }
+}
+
+impl<S: Io> Io for Prefixed<S> {
+    fn reset_on_drop(&mut self) {
+        self.inner.reset_on_drop();
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.prefix.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
+        }
+        let len = self.prefix.len().min(buf.remaining());
+        buf.put_slice(&self.prefix.split_to(len));
+        if self.prefix.is_empty() {
+            self.prefix = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,141 @@
+//! One end of a connection, driven by the test byte by byte.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::soon;
+
+/// A client or an origin's side of a connection.
+pub(crate) struct Peer {
+    io: Box<dyn Io>,
+}
+
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+impl Peer {
+    pub(crate) fn new(io: impl Io + 'static) -> Self {
+        Self { io: Box::new(io) }
+    }
+
+    pub(crate) async fn connect(addr: SocketAddr) -> Self {
+        let tcp = soon("connect", TcpStream::connect(addr)).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        Self::new(tcp)
+    }
+
+    /// Takes the stream out, for TLS to be put on it.
+    pub(crate) fn into_io(self) -> Box<dyn Io> {
+        self.io
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.unwrap();
+    }
+
+    /// Sends to a peer that may have gone.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        soon("room to send", async {
+            self.io.write_all(bytes.as_ref()).await?;
+            self.io.flush().await
+        })
+        .await
+    }
+
+    /// Sends one byte at a time.
+    pub(crate) async fn trickle(&mut self, bytes: impl AsRef<[u8]>) {
+        for byte in bytes.as_ref() {
+            self.send([*byte]).await;
+        }
+    }
+
+    /// Reads exactly these bytes, and fails on the first difference.
+    pub(crate) async fn expect(&mut self, bytes: impl AsRef<[u8]>) {
+        let wanted = bytes.as_ref();
+        let mut seen = Vec::new();
+        while seen.len() < wanted.len() {
+            let mut buf = vec![0; wanted.len() - seen.len()];
+            let what = format!("\"{}\" after \"{}\"", wanted.escape_ascii(), seen.escape_ascii());
+            let len = soon(&what, self.io.read(&mut buf)).await.unwrap();
+            seen.extend_from_slice(&buf[..len]);
+            let same = wanted.starts_with(&seen) && len > 0;
+            assert!(same, "wanted {}\n   got {}", wanted.escape_ascii(), seen.escape_ascii());
+        }
+    }
+
+    /// Reads a head: up to and including the first empty line.
+    pub(crate) async fn head(&mut self) -> String {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            let what = format!("the end of a head after \"{}\"", seen.escape_ascii());
+            let byte = soon(&what, self.io.read_u8()).await;
+            seen.push(byte.unwrap_or_else(|error| panic!("{error} in a head after {}", seen.escape_ascii())));
+        }
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+
+    pub(crate) async fn read(&mut self, len: usize) -> Vec<u8> {
+        let mut buf = vec![0; len];
+        soon("bytes", self.io.read_exact(&mut buf)).await.unwrap();
+        buf
+    }
+
+    /// Reads to the end; an error is an end too.
+    pub(crate) async fn rest(&mut self) -> (Vec<u8>, std::io::Result<()>) {
+        let mut seen = Vec::new();
+        let end = soon("the end of the connection", self.io.read_to_end(&mut seen)).await;
+        (seen, end.map(|_| ()))
+    }
+
+    /// Fails unless the next thing is a clean end.
+    pub(crate) async fn expect_end(&mut self) {
+        let (rest, end) = self.rest().await;
+        assert!(
+            rest.is_empty() && end.is_ok(),
+            "wanted the end, got \"{}\" and {end:?}",
+            rest.escape_ascii()
+        );
+    }
+
+    /// Ends our direction only.
+    pub(crate) async fn half_close(&mut self) {
+        soon("half-close", self.io.shutdown()).await.unwrap();
+    }
+
+    /// Reads the answer to a refused request, up to the close; its status line must begin with this. Gives the whole.
+    pub(crate) async fn expect_error(&mut self, status: &str) -> String {
+        let (answer, _) = self.rest().await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "wanted {status}, got {answer}");
+        answer
+    }
+}
+
+/// An origin that the test answers for.
+pub(crate) struct Origin {
+    listener: TcpListener,
+}
+
+impl Origin {
+    pub(crate) async fn listen() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    pub(crate) async fn accept(&self) -> Peer {
+        let (tcp, _) = soon("a connection to the origin", self.listener.accept()).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        Peer::new(tcp)
+    }
+
+    /// Fails if anybody has connected.
+    pub(crate) fn expect_nobody(&self) {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(self.listener.poll_accept(&mut cx).is_pending(), "somebody connected to the origin");
+    }
+}

@@ -1,0 +1,137 @@
+//! TLS on both ends of a test: a CA for origins, origins with its certificates, clients that trust the proxy.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::{Origin, Peer, Setup, soon};
+
+/// A CA of the test's own, for its origins.
+pub(crate) struct TestCa {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl TestCa {
+    pub(crate) fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "test origins CA");
+        let cert = params.self_signed(&key).unwrap();
+        Self { pem: cert.pem(), issuer: Issuer::new(params, key) }
+    }
+
+    /// Writes its certificate into `dir`, to be given as `--upstream-ca`.
+    pub(crate) fn write(&self, dir: &Path) -> PathBuf {
+        let path = dir.join("origins-ca.pem");
+        std::fs::write(&path, &self.pem).unwrap();
+        path
+    }
+
+    /// A server configuration with a certificate for `names`.
+    pub(crate) fn server_config(&self, names: &[&str], alpn: &[&str]) -> Arc<ServerConfig> {
+        self.server_config_of(names, alpn, |_| {})
+    }
+
+    /// The same with changes to the certificate.
+    pub(crate) fn server_config_of(
+        &self,
+        names: &[&str],
+        alpn: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+/// An origin that speaks TLS.
+pub(crate) struct TlsOrigin {
+    pub(crate) origin: Origin,
+    config: Arc<ServerConfig>,
+}
+
+impl TlsOrigin {
+    pub(crate) async fn listen(config: Arc<ServerConfig>) -> Self {
+        Self { origin: Origin::listen().await, config }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.origin.addr()
+    }
+
+    /// Accepts a connection and its handshake.
+    pub(crate) async fn accept(&self) -> Peer {
+        self.try_accept().await.unwrap()
+    }
+
+    pub(crate) async fn try_accept(&self) -> std::io::Result<Peer> {
+        let tcp = self.origin.accept().await.into_io();
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
+        Ok(Peer::new(soon("the proxy's handshake", acceptor.accept(tcp)).await?))
+    }
+}
+
+impl Setup {
+    /// A proxy that trusts `ca` for origins.
+    pub(crate) async fn trusting(ca: &TestCa) -> Self {
+        Self::with(|config| {
+            let dir = config.store.parent().unwrap().to_owned();
+            config.upstream_ca = vec![ca.write(&dir)];
+        })
+        .await
+    }
+
+    /// A client's TLS configuration that trusts the proxy's CA alone.
+    pub(crate) fn client_config(&self, alpn: &[&str]) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(self.proxy.ca().cert_der().to_vec())).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+        config
+    }
+
+    /// A client with a tunnel to `authority` and TLS for `name` in it. The origin must be accepted meanwhile: see
+    /// [`Setup::https`].
+    pub(crate) async fn tls_client(
+        &self,
+        authority: &str,
+        name: &str,
+        alpn: &[&str],
+    ) -> std::io::Result<Peer> {
+        let tunnel = self.tunnel(authority).await.into_io();
+        let connector = TlsConnector::from(Arc::new(self.client_config(alpn)));
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        Ok(Peer::new(soon("our handshake", connector.connect(name, tunnel)).await?))
+    }
+
+    /// Client and origin with TLS on both sides of the proxy, for `name`.
+    pub(crate) async fn https(&self, origin: &TlsOrigin, name: &str) -> (Peer, Peer) {
+        let authority = format!("127.0.0.1:{}", origin.addr().port());
+        let (client, server) =
+            tokio::join!(self.tls_client(&authority, name, &["http/1.1"]), origin.accept());
+        (client.unwrap(), server)
+    }
+}

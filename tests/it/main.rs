@@ -1,0 +1,6 @@
+//! Behaviour of the whole, through the front door: real sockets on loopback, one harness, one binary.
+
+#![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
+
+mod conformance;
+mod harness;
