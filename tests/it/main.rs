@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
 
+mod cli;
 mod conformance;
 mod harness;
