@@ -63,7 +63,7 @@ pub(super) async fn forward(
                 live.with(|flow| {
                     flow.tunnel = Some(Tunnel { reason: format!("upgrade {name}"), ..Tunnel::default() });
                 });
-                return Ok(tunnel::relay(client, stream, origin, live).await);
+                return tunnel::relay(client, stream, origin, live).await;
             }
             Ok(relayed) => {
                 // An exchange may have made the connection one client's own.

@@ -174,11 +174,15 @@ impl Acceptor {
     /// Waits for a place, then for a connection.
     async fn admit(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let places = Arc::clone(&self.registry.places);
-        let place = match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => place,
-            Err(_) => {
-                self.registry.evict_oldest_idle();
-                places.acquire_owned().await.map_err(io::Error::other)?
+        let place = loop {
+            if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                break place;
+            }
+            self.registry.evict_oldest_idle();
+            // Where none is idle now, one may be in a moment.
+            let freed = tokio::time::timeout(ACCEPT_PAUSE, Arc::clone(&places).acquire_owned()).await;
+            if let Ok(place) = freed {
+                break place.map_err(io::Error::other)?;
             }
         };
         let (tcp, peer) = self.listener.accept().await?;

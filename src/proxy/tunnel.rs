@@ -18,7 +18,7 @@ use crate::exchange::{Live, Tee, Ticker};
 use crate::flow::{self, BodyEnd, Framing, Side, Stage, Tunnel};
 use crate::http1::{Reader, Writer};
 use crate::record::BodySide;
-use crate::upstream::{Key, Origin};
+use crate::upstream::{Io as _, Key, Origin};
 
 /// Relays a tunnel that is left unread, and records it as one flow.
 pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Opened, reason: &str) {
@@ -42,14 +42,23 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
         Ok(origin) => {
             live.connected(Arc::clone(&origin.facts), false);
             client.entry.busy();
-            relay(client, &mut stream, origin, &live).await;
+            client.set_unfinished(true);
+            if relay(client, &mut stream, origin, &live).await.is_ok() {
+                client.set_unfinished(false);
+            }
         }
         Err(error) => error.record(&live),
     }
 }
 
-/// Copies both ways until both have ended, one fails, or nothing passes for too long. Half-closes are passed on.
-pub(super) async fn relay(client: &mut Client, stream: &mut Stream, origin: Origin, live: &Live) -> After {
+/// Copies both ways until both have ended, one fails, or nothing passes for too long. Half-closes are passed on; what broke
+/// is broken towards the origin, too, and is for the caller to break towards the client.
+pub(super) async fn relay(
+    client: &mut Client,
+    stream: &mut Stream,
+    origin: Origin,
+    live: &Live,
+) -> Result<After, Error> {
     let limit = client.shared.limits.relay_timeout;
     let last_us = AtomicU64::new(live.now_us());
     let Origin { reader: mut origin_reader, writer: mut origin_writer, facts: _facts, .. } = origin;
@@ -61,10 +70,17 @@ pub(super) async fn relay(client: &mut Client, stream: &mut Stream, origin: Orig
         both(&mut client.ticker, limit, live, &last_us, up, down).await
     };
     match result {
-        Ok(()) => live.complete(),
-        Err(error) => error.record(live),
+        Ok(()) => {
+            live.complete();
+            Ok(After::Close)
+        }
+        Err(error) => {
+            error.record(live);
+            let (read, _) = origin_reader.into_parts();
+            read.unsplit(origin_writer.into_inner()).reset_on_drop();
+            Err(error)
+        }
     }
-    After::Close
 }
 
 async fn both(
