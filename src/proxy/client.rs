@@ -96,16 +96,12 @@ impl Client {
     pub(super) async fn run(mut self, tcp: TcpStream) {
         let socket = Socket { tcp, counters: Arc::clone(&self.counters) };
         let mut stream = Stream::new(Box::new(socket), BytesMut::new());
-        loop {
-            match serve::run(&mut self, &mut stream, &mut Scope::Explicit).await {
-                End::Close => return,
-                End::Reset => return stream.reset(),
-                End::Connect(connect) => {
-                    // `None`: refused, and the client may go on on this connection.
-                    let Some(opened) = intercept::connect(&mut self, &mut stream, *connect).await else {
-                        continue;
-                    };
-                    return self.tunnel(stream, opened).await;
+        match serve::run(&mut self, &mut stream, &mut Scope::Explicit).await {
+            End::Close => {}
+            End::Reset => stream.reset(),
+            End::Connect(connect) => {
+                if let Some(opened) = intercept::connect(&mut self, &mut stream, *connect).await {
+                    self.tunnel(stream, opened).await;
                 }
             }
         }

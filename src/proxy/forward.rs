@@ -23,6 +23,8 @@ pub(super) enum After {
     Close,
     /// It ends, though the client is still sending.
     CloseUnread,
+    /// It ends so that the client cannot take it for a good end.
+    Reset,
 }
 
 /// Sends a request and relays what comes back.

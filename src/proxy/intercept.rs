@@ -35,7 +35,7 @@ pub(super) enum Reached {
     Dialed(Box<Dialed>, Instant),
 }
 
-/// Answers a `CONNECT`: dials first, then promises. `None` if it was refused; the client then may ask again.
+/// Answers a `CONNECT`: dials first, then promises. `None` if it was refused; the connection has ended then.
 pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: Connect) -> Option<Opened> {
     let Connect { request, started, target } = connect;
     let key = Key { target: Target { scheme: Scheme::Https, ..target.clone() }, name: target.host.clone() };
@@ -65,7 +65,7 @@ pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: C
         Err(error) => {
             let live = begin(client, started, flow::Kind::Connect, request, target).await;
             error.record(&live);
-            serve::answer_error(client, stream, &live, &error).await;
+            serve::answer_error(client, stream, live, &error).await;
             None
         }
     }

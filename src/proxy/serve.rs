@@ -138,18 +138,24 @@ async fn exchange(
         Ok(Plan { own_answer: Some(response), .. }) => {
             return match own_answer(stream, &live, response, &request).await {
                 Ok(true) => Next::Again,
-                Ok(false) | Err(_) => Next::End(End::Close),
+                Ok(false) => {
+                    drop(live);
+                    linger(client, stream).await;
+                    Next::End(End::Close)
+                }
+                Err(()) => Next::End(End::Close),
             };
         }
         Ok(plan) => match forward::forward(client, stream, scope, &live, &request, &plan).await {
             Ok(After::Keep) => return Next::Again,
-            Ok(After::Close) => {
+            Ok(After::Reset) => return Next::End(End::Reset),
+            Ok(After::Close) if stream.reader.buffer().is_empty() => {
                 drop(live);
                 // Nothing can fail here that the client would not see itself.
                 let _ = stream.writer.shutdown().await;
                 return Next::End(End::Close);
             }
-            Ok(After::CloseUnread) => {
+            Ok(After::Close | After::CloseUnread) => {
                 drop(live);
                 linger(client, stream).await;
                 return Next::End(End::Close);
@@ -163,8 +169,7 @@ async fn exchange(
     if forward::answered(&live) {
         return Next::End(End::Reset);
     }
-    answer_error_as(client, stream, &live, &error, version).await;
-    drop(live);
+    answer_error_as(client, stream, live, &error, version).await;
     Next::End(End::Close)
 }
 
@@ -285,14 +290,33 @@ fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
             .map(|(n, v)| (n, if secret(n) { &b"(redacted)"[..] } else { v }))
             .collect();
         recorded.headers = redacted;
-        recorded.raw_head = None;
     }
+    recorded.raw_head = request.raw_head.as_ref().map(without_credentials);
     recorded.body = match length {
         Some(BodyLength::None) => Body::inline(Bytes::new()),
         Some(length) => Body { framing: length.into(), ..Body::default() },
         None => Body::default(),
     };
     recorded
+}
+
+/// A raw head with the value of each `Proxy-Authorization` blanked. Also for heads that could not be parsed.
+fn without_credentials(raw: &Bytes) -> Bytes {
+    const NAME: &[u8] = b"proxy-authorization";
+    let is_secret = |line: &[u8]| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME));
+    if !raw.split(|&b| b == b'\n').any(is_secret) {
+        return raw.clone();
+    }
+    let mut out = Vec::with_capacity(raw.len());
+    for line in raw.split_inclusive(|&b| b == b'\n') {
+        if is_secret(line) {
+            out.extend_from_slice(&line[..NAME.len()]);
+            out.extend_from_slice(b": (redacted)\r\n");
+        } else {
+            out.extend_from_slice(line);
+        }
+    }
+    Bytes::from(out)
 }
 
 async fn connect(
@@ -316,9 +340,7 @@ async fn connect(
             let live =
                 intercept::begin(client, started, flow::Kind::Connect, request, Target::default()).await;
             error.record(&live);
-            answer_error(client, stream, &live, &error).await;
-            drop(live);
-            linger(client, stream).await;
+            answer_error(client, stream, live, &error).await;
             Next::End(End::Close)
         }
     }
@@ -334,8 +356,7 @@ async fn bad_head(client: &mut Client, stream: &mut Stream, started: Instant, er
     let request = Request { head_len: seen.len() as u64, raw_head: Some(kept), ..Request::default() };
     live.with(|flow| flow.request = Some(recorded(&request, Some(BodyLength::None))));
     error.record(&live);
-    answer_error(client, stream, &live, &error).await;
-    drop(live);
+    answer_error(client, stream, live, &error).await;
     Next::End(End::Close)
 }
 
@@ -350,19 +371,21 @@ fn head_error(error: ReadError) -> Error {
     }
 }
 
-/// Tells the client of a failure, if it is there to be told, and notes the answer in the flow.
-pub(super) async fn answer_error(client: &mut Client, stream: &mut Stream, live: &Live, error: &Error) {
+/// Tells the client of a failure, if it is there to be told, notes the answer in the flow, and takes leave of both: the
+/// flow has ended then, and our direction of the connection.
+pub(super) async fn answer_error(client: &mut Client, stream: &mut Stream, live: Live, error: &Error) {
     answer_error_as(client, stream, live, error, Version::Http11).await;
 }
 
 async fn answer_error_as(
     client: &mut Client,
     stream: &mut Stream,
-    live: &Live,
+    live: Live,
     error: &Error,
     version: Version,
 ) {
-    let Some(response) = answer::response(error) else { return };
+    let Some(mut response) = answer::response(error) else { return };
+    response.raw_head = error.received.clone();
     let head = live.with(|flow| flow.request.as_ref().is_some_and(|request| request.method == b"HEAD"[..]));
     let length = BodyLength::Length(response.body.len);
     write_response_head(stream.writer.out(), &response, version, length, true);
@@ -374,7 +397,9 @@ async fn answer_error_as(
             flow.response = Some(response);
         }
     });
-    if client.ticker.within(LINGER_TIME, stream.writer.flush()).await.is_ok_and(|sent| sent.is_ok()) {
+    let sent = client.ticker.within(LINGER_TIME, stream.writer.flush()).await;
+    drop(live);
+    if sent.is_ok_and(|sent| sent.is_ok()) {
         linger(client, stream).await;
     }
 }

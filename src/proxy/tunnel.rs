@@ -42,7 +42,11 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
         Ok(origin) => {
             live.connected(Arc::clone(&origin.facts), false);
             client.entry.busy();
-            relay(client, &mut stream, origin, &live).await;
+            let after = relay(client, &mut stream, origin, &live).await;
+            drop(live);
+            if after == After::Reset {
+                stream.reset();
+            }
         }
         Err(error) => error.record(&live),
     }
@@ -52,19 +56,26 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
 pub(super) async fn relay(client: &mut Client, stream: &mut Stream, origin: Origin, live: &Live) -> After {
     let limit = client.shared.limits.relay_timeout;
     let last_us = AtomicU64::new(live.now_us());
-    let Origin { reader: mut origin_reader, writer: mut origin_writer, facts: _facts, .. } = origin;
+    let mut origin = origin;
     let result = {
         let up = Copy { live, last_us: &last_us, side: BodySide::TunnelClient };
         let down = Copy { live, last_us: &last_us, side: BodySide::TunnelServer };
-        let up = up.run(&mut stream.reader, &mut origin_writer);
-        let down = down.run(&mut origin_reader, &mut stream.writer);
+        let up = up.run(&mut stream.reader, &mut origin.writer);
+        let down = down.run(&mut origin.reader, &mut stream.writer);
         both(&mut client.ticker, limit, live, &last_us, up, down).await
     };
     match result {
-        Ok(()) => live.complete(),
-        Err(error) => error.record(live),
+        Ok(()) => {
+            live.complete();
+            After::Close
+        }
+        Err(error) => {
+            error.record(live);
+            // Neither end may take what it got for the whole.
+            origin.into_io().0.reset_on_drop();
+            After::Reset
+        }
     }
-    After::Close
 }
 
 async fn both(
