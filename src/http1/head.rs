@@ -236,7 +236,8 @@ fn range_in(whole: &[u8], part: &[u8]) -> std::ops::Range<usize> {
     start..start + part.len()
 }
 
-fn has_bare_lf(bytes: &[u8]) -> bool {
+/// Whether some line ends in LF without CR.
+pub(super) fn has_bare_lf(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r')
 }
 
