@@ -13,7 +13,7 @@ use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD, MAX_READ_AHEAD};
 use super::mode::explicit::{self, Route};
 use super::{answer, intercept};
 use crate::exchange::Live;
-use crate::flow::{self, Body, Headers, Request, Scheme, Side, Stage, Target, Version};
+use crate::flow::{self, Body, BodyEnd, Framing, Headers, Request, Scheme, Side, Stage, Target, Version};
 use crate::http1::{BodyLength, HeadError, ReadError, Reader, request_length, write_response_head};
 use crate::upstream::{BoxIo, Dialed};
 
@@ -132,7 +132,7 @@ async fn exchange(
             (Err(_), Scope::Tunnel(tunneled)) => tunneled.target.clone(),
             (Err(_), Scope::Explicit) => Target::default(),
         };
-        flow.request = Some(recorded(&request, judged.as_ref().ok().map(|plan| plan.length)));
+        flow.request = Some(recorded(&request, request_length(&request).ok()));
     });
     let error = match judged {
         Ok(Plan { own_answer: Some(response), .. }) => {
@@ -279,7 +279,8 @@ async fn own_answer(
     Ok(keep)
 }
 
-/// A request as it is recorded before its body has come: without the client's credentials for us.
+/// A request as it is recorded before its body has come: without the client's credentials for us. A body whose `length`
+/// cannot be told is cut off before its first byte.
 fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     let mut recorded = request.clone();
     let secret = |name: &[u8]| name.eq_ignore_ascii_case(b"proxy-authorization");
@@ -294,8 +295,9 @@ fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     recorded.raw_head = request.raw_head.as_ref().map(without_credentials);
     recorded.body = match length {
         Some(BodyLength::None) => Body::inline(Bytes::new()),
+        Some(BodyLength::Length(0)) => Body { framing: Framing::Length, ..Body::inline(Bytes::new()) },
         Some(length) => Body { framing: length.into(), ..Body::default() },
-        None => Body::default(),
+        None => Body { end: BodyEnd::CutOff, ..Body::default() },
     };
     recorded
 }
