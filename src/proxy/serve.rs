@@ -80,6 +80,13 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
     let limits = client.shared.limits;
     client.entry.idle();
     let stop = client.entry.token();
+    // Also where the next request is there already: it was sent ahead, and a client must expect to send it again.
+    if stop.is_cancelled() {
+        if !stream.reader.buffer().is_empty() {
+            linger(client, stream).await;
+        }
+        return Next::End(End::Close);
+    }
     let arrived = tokio::select! {
         biased;
         arrived = client.ticker.within(limits.idle_timeout, stream.reader.wait_for_message()) => arrived,

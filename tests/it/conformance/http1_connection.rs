@@ -289,7 +289,8 @@ async fn a_client_that_leaves_ends_the_download() {
     server.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nabc").await;
     client.expect("HTTP/1.1 200 OK\r\n").await;
     drop(client);
-    while server.try_send([b'x'; 65536]).await.is_ok() {}
+    let piece = vec![b'x'; 65536];
+    while server.try_send(&piece).await.is_ok() {}
     let flow = setup.flow().await;
     assert_eq!((flow.state, flow.error.unwrap().side), (State::ClientAborted, Side::Client));
     assert_eq!(flow.response.unwrap().body.end, BodyEnd::CutOff);
