@@ -1,6 +1,7 @@
 //! Reading requests from a client, one after the other, and answering each in its turn (RFC 9112 §9.3.2).
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -82,7 +83,7 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
     let stop = client.entry.token();
     // Also where the next request is there already: it was sent ahead, and a client must expect to send it again.
     if stop.is_cancelled() {
-        if !stream.reader.buffer().is_empty() {
+        if has_unread(stream) {
             linger(client, stream).await;
         }
         return Next::End(End::Close);
@@ -156,7 +157,7 @@ async fn exchange(
         Ok(plan) => match forward::forward(client, stream, scope, &live, &request, &plan).await {
             Ok(After::Keep) => return Next::Again,
             Ok(After::Reset) => return Next::End(End::Reset),
-            Ok(After::Close) if stream.reader.buffer().is_empty() => {
+            Ok(After::Close) if !has_unread(stream) => {
                 drop(live);
                 // Nothing can fail here that the client would not see itself.
                 let _ = stream.writer.shutdown().await;
@@ -411,6 +412,12 @@ async fn answer_error_as(
     if sent.is_ok_and(|sent| sent.is_ok()) {
         linger(client, stream).await;
     }
+}
+
+/// Whether the client has sent something that will not be served.
+fn has_unread(stream: &mut Stream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    !stream.reader.buffer().is_empty() || matches!(stream.reader.poll_fill(&mut cx), Poll::Ready(Ok(1..)))
 }
 
 /// Ends our direction and reads on for a moment: closing with unread data would reset the connection, and the client
