@@ -36,6 +36,19 @@ pub enum Kind {
     Tls,
 }
 
+impl Kind {
+    /// `http`, `connect`, `tunnel` or `tls`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Http => "http",
+            Kind::Connect => "connect",
+            Kind::Tunnel => "tunnel",
+            Kind::Tls => "tls",
+        }
+    }
+}
+
 /// How far a flow came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum State {
@@ -54,6 +67,22 @@ pub enum State {
     Failed,
     /// The proxy ended first. Only a store that is opened again gives this state.
     Interrupted,
+}
+
+impl State {
+    /// `open`, `complete`, `client-aborted` and so on.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Complete => "complete",
+            State::ClientAborted => "client-aborted",
+            State::ServerAborted => "server-aborted",
+            State::Refused => "refused",
+            State::Failed => "failed",
+            State::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// The scheme of what was asked for.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,7 +36,7 @@ pub(super) struct Client {
     pub(super) origins: Vec<Origin>,
     /// Whether its connections to origins end with it.
     pub(super) close_origins: bool,
-    counters: Arc<Counters>,
+    socket: Arc<SocketState>,
 }
 
 /// The two directions of a client's stream.
@@ -88,13 +88,13 @@ impl Client {
             entry,
             origins: Vec::new(),
             close_origins: false,
-            counters: Arc::default(),
+            socket: Arc::default(),
         }
     }
 
     /// Serves the connection to its end.
     pub(super) async fn run(mut self, tcp: TcpStream) {
-        let socket = Socket { tcp, counters: Arc::clone(&self.counters) };
+        let socket = Socket { tcp, state: Arc::clone(&self.socket) };
         let mut stream = Stream::new(Box::new(socket), BytesMut::new());
         match serve::run(&mut self, &mut stream, &mut Scope::Explicit).await {
             End::Close => {}
@@ -111,6 +111,7 @@ impl Client {
     async fn tunnel(&mut self, mut stream: Stream, opened: intercept::Opened) {
         let (mut stream, mut scope) = match detect::first_bytes(self, &mut stream).await {
             detect::First::Nothing => return,
+            detect::First::BrokenTls(reason) => return intercept::broken_tls(self, opened, reason).await,
             detect::First::Opaque(reason) => {
                 return Box::pin(tunnel::opaque(self, stream, opened, reason)).await;
             }
@@ -124,7 +125,11 @@ impl Client {
                 None => return,
             },
         };
-        if let End::Reset = serve::run(self, &mut stream, &mut scope).await {
+        let end = serve::run(self, &mut stream, &mut scope).await;
+        if let Scope::Tunnel(tunneled) = scope {
+            intercept::unasked(self, *tunneled).await;
+        }
+        if let End::Reset = end {
             stream.reset();
         }
     }
@@ -134,6 +139,11 @@ impl Client {
         let facts = Arc::make_mut(&mut self.facts);
         change(facts);
         facts.revision += 1;
+    }
+
+    /// Notes whether a close now would cut something short: see [`Socket`].
+    pub(super) fn set_unfinished(&self, unfinished: bool) {
+        self.socket.unfinished.store(unfinished, Ordering::Relaxed);
     }
 
     /// Microseconds since it was accepted.
@@ -173,7 +183,7 @@ impl Drop for Client {
         if let Some(recorder) = self.shared.recorder.clone() {
             let closed_us = self.now_us();
             let (bytes_in, bytes_out) =
-                (self.counters.read.load(Ordering::Relaxed), self.counters.written.load(Ordering::Relaxed));
+                (self.socket.read.load(Ordering::Relaxed), self.socket.written.load(Ordering::Relaxed));
             self.learn(|facts| {
                 facts.closed_us = Some(closed_us);
                 facts.bytes_in = bytes_in;
@@ -184,18 +194,31 @@ impl Drop for Client {
     }
 }
 
-/// Bytes at the socket.
+/// What a connection and its socket, somewhere below TLS, know of each other.
 #[derive(Debug, Default)]
-struct Counters {
+struct SocketState {
+    /// Bytes read.
     read: AtomicU64,
+    /// Bytes written.
     written: AtomicU64,
+    /// Whether something has begun to pass whose end the client could not tell from a clean close.
+    unfinished: AtomicBool,
 }
 
-/// A client's socket, which counts what passes.
+/// A client's socket, which counts what passes. If it is dropped in the middle of an answer, whatever the reason (the
+/// grace of a shutdown is over, a panic), it sends RST: a body that runs to the close would look whole otherwise.
 #[derive(Debug)]
 struct Socket {
     tcp: TcpStream,
-    counters: Arc<Counters>,
+    state: Arc<SocketState>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.state.unfinished.load(Ordering::Relaxed) {
+            self.tcp.reset_on_drop();
+        }
+    }
 }
 
 impl Io for Socket {
@@ -212,7 +235,7 @@ impl AsyncRead for Socket {
     ) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
-        self.counters.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        self.state.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -224,7 +247,7 @@ impl AsyncWrite for Socket {
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let len = ready!(Pin::new(&mut self.tcp).poll_write(cx, buf))?;
-        self.counters.written.fetch_add(len as u64, Ordering::Relaxed);
+        self.state.written.fetch_add(len as u64, Ordering::Relaxed);
         Poll::Ready(Ok(len))
     }
 
@@ -234,7 +257,7 @@ impl AsyncWrite for Socket {
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let len = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs))?;
-        self.counters.written.fetch_add(len as u64, Ordering::Relaxed);
+        self.state.written.fetch_add(len as u64, Ordering::Relaxed);
         Poll::Ready(Ok(len))
     }
 

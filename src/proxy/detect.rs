@@ -2,7 +2,7 @@
 //!
 //! Waits until it can tell, however the bytes are cut. A client that says nothing waits for the server (SMTP, SSH, MySQL).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, Stream};
 use crate::tls::hello::{Scan, scan};
@@ -16,6 +16,9 @@ pub(super) enum First {
     Tls,
     /// HTTP/1, by its request line.
     Http,
+    /// TLS that never became a whole ClientHello, with the reason. It is not relayed unread: a client could have its
+    /// TLS pass unseen by sending the ClientHello slowly, or with so much in it that nobody waits for its end.
+    BrokenTls(&'static str),
     /// Anything else, with the reason as it is recorded.
     Opaque(&'static str),
 }
@@ -24,32 +27,34 @@ pub(super) enum First {
 /// or HTTP: some clients send one, and it belongs to neither.
 pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream) -> First {
     let limits = client.shared.limits;
-    let mut wait = limits.silent_client;
+    let began = Instant::now();
     loop {
-        match judge(stream.reader.buffer()) {
-            Judged::More(in_hello) => {
-                // A ClientHello that has begun is waited for; other unfinished beginnings only as long as silence.
-                if in_hello {
-                    wait = limits.tls_timeout;
-                }
-            }
+        // One limit for all that it takes to tell: a client that trickles gets no more time with each byte.
+        let (limit, in_hello) = match judge(stream.reader.buffer()) {
+            Judged::More { in_hello: true } => (limits.tls_timeout, true),
+            Judged::More { .. } if stream.reader.buffer().is_empty() => (limits.silent_client, false),
+            // What has begun like a request line gets a moment for the rest of it.
+            Judged::More { .. } => (limits.silent_client.max(FIRST_LINE_TIME), false),
             Judged::Tls { skip } => {
-                drop_prefix(stream, skip);
+                stream.reader.skip(skip);
                 return First::Tls;
             }
             Judged::Http { skip } => {
-                drop_prefix(stream, skip);
+                stream.reader.skip(skip);
                 return First::Http;
             }
+            Judged::BrokenTls(reason) => return First::BrokenTls(reason),
             Judged::Opaque(reason) => return First::Opaque(reason),
-        }
-        match client.ticker.within(wait, stream.reader.fill()).await {
+        };
+        let left = limit.saturating_sub(began.elapsed());
+        match client.ticker.within(left, stream.reader.fill()).await {
             Ok(Ok(0)) if stream.reader.buffer().is_empty() => return First::Nothing,
+            Ok(Ok(0)) if in_hello => return First::BrokenTls("closed in the middle of its ClientHello"),
             Ok(Ok(0)) => return First::Opaque("closed before its protocol was clear"),
-            // More came: what has begun like a request line gets the time that a request has.
-            Ok(Ok(_)) => wait = wait.max(Duration::from_secs(2)),
+            Ok(Ok(_)) => {}
             Ok(Err(_)) => return First::Nothing,
             Err(_) if stream.reader.buffer().is_empty() => return First::Opaque("silent client"),
+            Err(_) if in_hello => return First::BrokenTls("no whole ClientHello in time"),
             Err(_) => return First::Opaque("protocol not clear in time"),
         }
     }
@@ -57,9 +62,10 @@ pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream) -> Fir
 
 #[derive(Debug, PartialEq, Eq)]
 enum Judged {
-    More(bool),
+    More { in_hello: bool },
     Tls { skip: usize },
     Http { skip: usize },
+    BrokenTls(&'static str),
     Opaque(&'static str),
 }
 
@@ -68,13 +74,13 @@ fn judge(bytes: &[u8]) -> Judged {
     let rest = &bytes[skip..];
     match rest.first() {
         // Half of a stray CRLF says as little as nothing.
-        Some(b'\r') if rest.len() == 1 && skip == 0 => Judged::More(false),
-        None => Judged::More(false),
-        Some(0x16) => match scan(rest) {
+        Some(b'\r') if rest.len() == 1 && skip == 0 => Judged::More { in_hello: false },
+        None => Judged::More { in_hello: false },
+        Some(&HANDSHAKE_RECORD) => match scan(rest) {
             // A broken ClientHello is for the TLS acceptor to refuse, with an alert and a record.
             Scan::Complete { .. } | Scan::Malformed => Judged::Tls { skip },
-            Scan::Incomplete => Judged::More(true),
-            Scan::TooLong => Judged::Opaque("ClientHello too long"),
+            Scan::Incomplete => Judged::More { in_hello: true },
+            Scan::TooLong => Judged::BrokenTls("ClientHello of more than 64 KiB"),
             Scan::NotTls => Judged::Opaque("unknown protocol"),
         },
         Some(_) => judge_http(rest, skip),
@@ -96,19 +102,19 @@ fn judge_http(rest: &[u8], skip: usize) -> Judged {
         return Judged::Opaque("unknown protocol");
     }
     match line_end {
-        None => Judged::More(false),
+        None => Judged::More { in_hello: false },
         Some(_) if line.ends_with(b" HTTP/1.1\r") || line.ends_with(b" HTTP/1.0\r") => Judged::Http { skip },
         Some(_) if line.starts_with(b"PRI * HTTP/2.0") => Judged::Opaque("HTTP/2 in clear"),
         Some(_) => Judged::Opaque("unknown protocol"),
     }
 }
 
-fn drop_prefix(stream: &mut Stream, len: usize) {
-    stream.reader.skip(len);
-}
-
 /// How long the first line of an uncommon method may be before it is taken for something else.
 const MAX_FIRST_LINE: usize = 8 * 1024;
+/// How long what has begun like a request line is waited for.
+const FIRST_LINE_TIME: Duration = Duration::from_secs(2);
+/// The first byte of TLS (RFC 8446 §5.1).
+const HANDSHAKE_RECORD: u8 = 0x16;
 
 #[cfg(test)]
 mod tests {
@@ -116,16 +122,16 @@ mod tests {
 
     #[test]
     fn first_bytes_are_judged() {
-        assert_eq!(judge(b""), Judged::More(false));
-        assert_eq!(judge(b"\r"), Judged::More(false));
-        assert_eq!(judge(b"\r\n"), Judged::More(false));
+        assert_eq!(judge(b""), Judged::More { in_hello: false });
+        assert_eq!(judge(b"\r"), Judged::More { in_hello: false });
+        assert_eq!(judge(b"\r\n"), Judged::More { in_hello: false });
         assert_eq!(judge(b"\r\nGET /"), Judged::Http { skip: 2 });
-        assert_eq!(judge(b"PROPFIND / HT"), Judged::More(false));
+        assert_eq!(judge(b"PROPFIND / HT"), Judged::More { in_hello: false });
         assert_eq!(judge(b"PROPFIND / HTTP/1.1\r\n"), Judged::Http { skip: 0 });
         assert_eq!(judge(b"this is not http\r\n"), Judged::Opaque("unknown protocol"));
         assert_eq!(judge(b"EHLO me\r\n"), Judged::Opaque("unknown protocol"));
         assert_eq!(judge(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Judged::Opaque("HTTP/2 in clear"));
-        assert_eq!(judge(b"\x16\x03\x01"), Judged::More(true));
+        assert_eq!(judge(b"\x16\x03\x01"), Judged::More { in_hello: true });
         assert_eq!(judge(b"SSH-2.0-x\r\n"), Judged::Opaque("unknown protocol"));
     }
 }

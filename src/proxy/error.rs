@@ -24,6 +24,8 @@ pub(super) enum Kind {
     GatewayTimeout,
     /// The client is gone: there is nobody to answer.
     ClientGone,
+    /// We end the connection: there is nothing to be told.
+    Ended,
     /// Recording is required and does not work.
     NotRecording,
 }
@@ -72,7 +74,7 @@ impl Error {
             | Kind::NotRecording => State::Refused,
             Kind::ClientGone => State::ClientAborted,
             Kind::BadGateway | Kind::GatewayTimeout if response_begun => State::ServerAborted,
-            Kind::BadGateway | Kind::GatewayTimeout => State::Failed,
+            Kind::BadGateway | Kind::GatewayTimeout | Kind::Ended => State::Failed,
         };
         live.fail(state, self.side, self.stage, self.message.clone());
         if let Some(server) = &self.server {

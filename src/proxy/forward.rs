@@ -23,8 +23,6 @@ pub(super) enum After {
     Close,
     /// It ends, though the client is still sending.
     CloseUnread,
-    /// It ends so that the client cannot take it for a good end.
-    Reset,
 }
 
 /// Sends a request and relays what comes back.
@@ -65,7 +63,7 @@ pub(super) async fn forward(
                 live.with(|flow| {
                     flow.tunnel = Some(Tunnel { reason: format!("upgrade {name}"), ..Tunnel::default() });
                 });
-                return Ok(tunnel::relay(client, stream, origin, live).await);
+                return tunnel::relay(client, stream, origin, live).await;
             }
             Ok(relayed) => {
                 // An exchange may have made the connection one client's own.

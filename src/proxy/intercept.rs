@@ -35,7 +35,7 @@ pub(super) enum Reached {
     Dialed(Box<Dialed>, Instant),
 }
 
-/// Answers a `CONNECT`: dials first, then promises. `None` if it was refused; the connection has ended then.
+/// Answers a `CONNECT`: dials first, then promises. `None` if it was refused; the connection then is at its end.
 pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: Connect) -> Option<Opened> {
     let Connect { request, started, target } = connect;
     let key = Key { target: Target { scheme: Scheme::Https, ..target.clone() }, name: target.host.clone() };
@@ -57,7 +57,8 @@ pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: C
             let head = ConnectHead { authority: request.target.clone(), headers: request.headers.clone() };
             client.learn(|facts| facts.connect = Some(head));
             stream.writer.out().extend_from_slice(b"HTTP/1.1 200 Connection established\r\n\r\n");
-            if stream.writer.flush().await.is_err() {
+            let sent = client.ticker.within(client.shared.limits.relay_timeout, stream.writer.flush()).await;
+            if !matches!(sent, Ok(Ok(()))) {
                 return None;
             }
             Some(Opened { request, started, target, origin })
@@ -82,6 +83,15 @@ pub(super) async fn dial(
     match shared.dialer.connect(&target.host, target.port, &guard).await {
         Ok(mut dialed) => {
             dialed.conn.id = shared.next_conn_id();
+            if let (Ok(here), Ok(there)) = (dialed.tcp.local_addr(), dialed.tcp.peer_addr())
+                && here.ip() == there.ip()
+                && shared.is_own(there, Some(here.ip()))
+            {
+                // One of the machine's own addresses, on which a listener for all of them is reached.
+                let message = format!("{} is this proxy itself ({there})", target.host_port());
+                let error = Error::new(Kind::Loop, Side::Proxy, Stage::Target, message);
+                return Err(Error { server: Some(Box::new(dialed.conn)), ..error });
+            }
             Ok((dialed, since))
         }
         Err(error) => Err(dial_error(shared, error)),
@@ -161,7 +171,14 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened) -> Scope {
             None
         }
     };
-    Scope::Tunnel(Box::new(Tunneled { target, identity: None, broken: None, first, offers: Vec::new() }))
+    Scope::Tunnel(Box::new(Tunneled {
+        target,
+        identity: None,
+        broken: None,
+        opened_by: None,
+        first,
+        offers: Vec::new(),
+    }))
 }
 
 /// Intercepts TLS: the whole ClientHello is in the stream's buffer. The origin's handshake comes first, so that the client
@@ -253,8 +270,25 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         facts.tls_end_us = Some(tls_end);
     });
     let stream = Stream::new(Box::new(stream), bytes::BytesMut::new());
-    let scope = Tunneled { target: https, identity: Some(identity), broken, first: None, offers };
+    let opened_by = broken.is_some().then_some((request, started));
+    let scope = Tunneled { target: https, identity: Some(identity), broken, opened_by, first: None, offers };
     Some((stream, Scope::Tunnel(Box::new(scope))))
+}
+
+/// Records TLS of the client's in which not even the ClientHello became whole.
+pub(super) async fn broken_tls(client: &mut Client, opened: Opened, reason: &str) {
+    let Opened { request, started, target, .. } = opened;
+    failed_handshake(client, started, request, target, reason.into(), flow::TlsInfo::default()).await;
+}
+
+/// Records why the origin of a tunnel could not be used, if the client has left without a request that would have been
+/// answered with it.
+pub(super) async fn unasked(client: &Client, tunneled: Tunneled) {
+    let Tunneled { broken: Some(error), opened_by: Some((request, started)), target, .. } = tunneled else {
+        return;
+    };
+    let live = begin(client, started, flow::Kind::Tls, request, target).await;
+    error.record(&live);
 }
 
 /// Records a TLS handshake with the client that failed.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::error::{Error, Kind};
 use super::limits::{FLUSH_AT, Limits, MAX_BAD_HEAD, MAX_INTERIM};
-use super::serve::gone;
+use super::serve::{gone, without_secrets};
 use crate::exchange::{Live, Tee, Ticker};
 use crate::flow::{Body, BodyEnd, Interim, Request, Response, Side, Stage, Version};
 use crate::http1::{
@@ -66,6 +66,8 @@ struct Progress {
     uploaded: AtomicBool,
     /// Whether the upload waits for the client, rather than for the origin.
     awaits_client: AtomicBool,
+    /// Whether the download waits for the client to read.
+    client_reads: AtomicBool,
 }
 
 impl Progress {
@@ -174,6 +176,10 @@ fn timed_out(limit: Duration, progress: &Progress, live: &Live) -> Error {
         let message = format!("no byte of the request body for {limit:?}");
         return Error::new(Kind::ClientTimeout, Side::Client, Stage::RequestBody, message);
     }
+    if progress.client_reads.load(Ordering::Relaxed) {
+        let message = format!("took no byte of the answer for {limit:?}");
+        return Error::client_gone(Stage::ResponseBody, message);
+    }
     let (stage, what) = match live.with(|flow| flow.response.is_some()) {
         true => (Stage::ResponseBody, "nothing passed"),
         false => (Stage::ResponseHead, "no answer"),
@@ -237,7 +243,7 @@ async fn upload_body(
                 }
                 live.with(|flow| {
                     if let Some(request) = &mut flow.request {
-                        request.trailers = trailers;
+                        request.trailers = trailers.map(|t| without_secrets(&t).unwrap_or(t));
                     }
                 });
                 return Ok(());
@@ -334,7 +340,7 @@ async fn download(
         relayed?;
     }
     live.mark(|timing| &mut timing.response_end_us);
-    writer.flush().await.map_err(|error| client_lost(&error))?;
+    send(progress, live, writer).await?;
     // Bytes that nobody asked for would be taken for the next answer: such a connection is not used again.
     let surplus = !switched && !reader.buffer().is_empty();
     Ok(Downloaded { client_keeps, origin_keeps: origin_keeps && !surplus, switched, ties })
@@ -377,7 +383,7 @@ async fn final_head(
         // HTTP/1.0 clients do not know them (RFC 9110 §15.2).
         if message.request.version != Version::Http10 {
             write_interim(writer.out(), &interim);
-            writer.flush().await.map_err(|error| client_lost(&error))?;
+            send(progress, live, writer).await?;
         }
         live.with(|flow| flow.interim.push(interim));
     }
@@ -416,13 +422,13 @@ async fn download_body(
     let chunked = sent_as == BodyLength::Chunked;
     loop {
         match next_part(reader, decoder, writer.queued() > 0).await {
-            Ok(Part::Pause) => writer.flush().await.map_err(|error| client_lost(&error))?,
+            Ok(Part::Pause) => send(progress, live, writer).await?,
             Ok(Part::Data(data)) => {
                 tee.write(&data).await;
                 writer.queue_data(&data, chunked);
                 progress.touch(live);
                 if writer.queued() >= FLUSH_AT {
-                    writer.flush().await.map_err(|error| client_lost(&error))?;
+                    send(progress, live, writer).await?;
                 }
             }
             Ok(Part::End(trailers)) => {
@@ -438,7 +444,7 @@ async fn download_body(
             }
             Err(error) => {
                 // What came before the break belongs to the client.
-                writer.flush().await.map_err(|error| client_lost(&error))?;
+                send(progress, live, writer).await?;
                 let message = match error {
                     ReadError::Io(error) => format!("connection lost in the body: {error}"),
                     error => error.to_string(),
@@ -447,6 +453,15 @@ async fn download_body(
             }
         }
     }
+}
+
+/// Sends what is queued for the client.
+async fn send(progress: &Progress, live: &Live, writer: &mut Writer<WriteHalf<BoxIo>>) -> Result<(), Error> {
+    progress.client_reads.store(true, Ordering::Relaxed);
+    let sent = writer.flush().await;
+    progress.client_reads.store(false, Ordering::Relaxed);
+    progress.touch(live);
+    sent.map_err(|error| client_lost(&error))
 }
 
 fn client_lost(error: &io::Error) -> Error {

@@ -37,6 +37,8 @@ pub(super) struct Tunneled {
     pub(super) identity: Option<String>,
     /// Why the origin cannot be used: each request is answered with it.
     pub(super) broken: Option<Error>,
+    /// The `CONNECT` and its time, for the record if `broken` is never asked for.
+    pub(super) opened_by: Option<(Request, Instant)>,
     /// A connection that was dialled for this tunnel and not used yet.
     pub(super) first: Option<(Dialed, Instant)>,
     /// Protocols to offer on further connections.
@@ -102,7 +104,11 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
     let head = tokio::select! {
         biased;
         head = client.ticker.within(limits.head_timeout, stream.reader.request(&limits.head)) => head,
-        () = stop.cancelled() => Ok(Err(ReadError::Eof)),
+        () = stop.cancelled() => {
+            let message = "ended by the proxy in the middle of a request head";
+            let error = Error::new(Kind::Ended, Side::Proxy, Stage::Shutdown, message);
+            return bad_head(client, stream, started, error).await;
+        }
     };
     client.entry.busy();
     let request = match head {
@@ -144,23 +150,23 @@ async fn exchange(
     });
     let error = match judged {
         Ok(Plan { own_answer: Some(response), .. }) => {
-            return match own_answer(stream, &live, response, &request).await {
-                Ok(true) => Next::Again,
-                Ok(false) => {
+            let sent = own_answer(stream, &live, response, &request);
+            return match client.ticker.within(client.shared.limits.relay_timeout, sent).await {
+                Ok(Ok(true)) => Next::Again,
+                Ok(Ok(false)) => {
                     drop(live);
                     linger(client, stream).await;
                     Next::End(End::Close)
                 }
-                Err(()) => Next::End(End::Close),
+                Ok(Err(())) | Err(_) => Next::End(End::Close),
             };
         }
-        Ok(plan) => match forward::forward(client, stream, scope, &live, &request, &plan).await {
+        Ok(plan) => match forwarded(client, stream, scope, &live, &request, &plan).await {
             Ok(After::Keep) => return Next::Again,
-            Ok(After::Reset) => return Next::End(End::Reset),
             Ok(After::Close) if !has_unread(stream) => {
                 drop(live);
                 // Nothing can fail here that the client would not see itself.
-                let _ = stream.writer.shutdown().await;
+                let _ = client.ticker.within(LINGER_TIME, stream.writer.shutdown()).await;
                 return Next::End(End::Close);
             }
             Ok(After::Close | After::CloseUnread) => {
@@ -179,6 +185,21 @@ async fn exchange(
     }
     answer_error_as(client, stream, live, &error, version).await;
     Next::End(End::Close)
+}
+
+/// [`forward::forward`], in which the end of the connection cuts something short.
+async fn forwarded(
+    client: &mut Client,
+    stream: &mut Stream,
+    scope: &mut Scope,
+    live: &Live,
+    request: &Request,
+    plan: &Plan,
+) -> Result<After, Error> {
+    client.set_unfinished(true);
+    let result = forward::forward(client, stream, scope, live, request, plan).await;
+    client.set_unfinished(false);
+    result
 }
 
 /// What is to be done with a request that was found good.
@@ -208,17 +229,19 @@ fn judge(client: &Client, scope: &Scope, request: &Request) -> Result<Plan, Erro
         Scope::Explicit => explicit::route(request, Scheme::Http)?,
         Scope::Tunnel(tunneled) => inside(tunneled, request)?,
     };
-    if client.shared.require_recording && client.shared.recorder.as_ref().is_none_or(|r| r.is_failing()) {
-        return Err(Error::new(
-            Kind::NotRecording,
-            Side::Proxy,
-            Stage::RequestHead,
-            "recording does not work",
-        ));
-    }
+    recording_works(client)?;
     let host = replaced_host(request, &route);
     let (max_forwards, own_answer) = count_down(request);
     Ok(Plan { route, length, host, max_forwards, own_answer })
+}
+
+/// Whether requests may go on unrecorded, or recording works.
+fn recording_works(client: &Client) -> Result<(), Error> {
+    if client.shared.require_recording && client.shared.recorder.as_ref().is_none_or(|r| r.is_failing()) {
+        let message = "recording does not work";
+        return Err(Error::new(Kind::NotRecording, Side::Proxy, Stage::RequestHead, message));
+    }
+    Ok(())
 }
 
 /// The route of a request inside a tunnel: the tunnel's origin, and no other.
@@ -291,16 +314,14 @@ async fn own_answer(
 /// cannot be told is cut off before its first byte.
 fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     let mut recorded = request.clone();
-    let secret = |name: &[u8]| name.eq_ignore_ascii_case(b"proxy-authorization");
-    if request.headers.iter().any(|(name, _)| secret(name)) {
-        let redacted: Headers = request
-            .headers
-            .iter()
-            .map(|(n, v)| (n, if secret(n) { &b"(redacted)"[..] } else { v }))
-            .collect();
+    if let Some(redacted) = without_secrets(&request.headers) {
         recorded.headers = redacted;
     }
-    recorded.raw_head = request.raw_head.as_ref().map(without_credentials);
+    if let Some(raw) = &request.raw_head {
+        let mut raw = raw.to_vec();
+        redact(&mut raw);
+        recorded.raw_head = Some(Bytes::from(raw));
+    }
     recorded.body = match length {
         Some(BodyLength::None) => Body::inline(Bytes::new()),
         Some(BodyLength::Length(0)) => Body { framing: Framing::Length, ..Body::inline(Bytes::new()) },
@@ -310,23 +331,36 @@ fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     recorded
 }
 
-/// A raw head with the value of each `Proxy-Authorization` blanked. Also for heads that could not be parsed.
-fn without_credentials(raw: &Bytes) -> Bytes {
+/// The fields without the client's credentials for us; `None` where there are none.
+pub(super) fn without_secrets(headers: &Headers) -> Option<Headers> {
+    let secret = |name: &[u8]| name.eq_ignore_ascii_case(b"proxy-authorization");
+    headers
+        .iter()
+        .any(|(name, _)| secret(name))
+        .then(|| headers.iter().map(|(n, v)| (n, if secret(n) { &b"(redacted)"[..] } else { v })).collect())
+}
+
+/// Overwrites the client's credentials for us in bytes that could not be parsed: what follows the field's name up to the
+/// line's end, and the lines that continue it, wherever they stand. The length stays.
+fn redact(head: &mut [u8]) {
     const NAME: &[u8] = b"proxy-authorization";
-    let is_secret = |line: &[u8]| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME));
-    if !raw.split(|&b| b == b'\n').any(is_secret) {
-        return raw.clone();
-    }
-    let mut out = Vec::with_capacity(raw.len());
-    for line in raw.split_inclusive(|&b| b == b'\n') {
-        if is_secret(line) {
-            out.extend_from_slice(&line[..NAME.len()]);
-            out.extend_from_slice(b": (redacted)\r\n");
-        } else {
-            out.extend_from_slice(line);
+    let mut at = 0;
+    while at + NAME.len() <= head.len() {
+        if !head[at..at + NAME.len()].eq_ignore_ascii_case(NAME) {
+            at += 1;
+            continue;
+        }
+        at += NAME.len();
+        while at < head.len() {
+            let folded = matches!(head.get(at + 1), Some(b' ' | b'\t'));
+            match head[at] {
+                b'\n' if !folded => break,
+                b'\r' | b'\n' | b':' | b' ' => {}
+                _ => head[at] = b'*',
+            }
+            at += 1;
         }
     }
-    Bytes::from(out)
 }
 
 async fn connect(
@@ -340,7 +374,9 @@ async fn connect(
     let judged = match (scope, request_length(&request)) {
         (Scope::Tunnel(_), _) => Err(bad("CONNECT inside a tunnel: this is not an explicit proxy in here")),
         (_, Err(error)) => Err(bad(&error.to_string())),
-        (_, Ok(BodyLength::None | BodyLength::Length(0))) => explicit::connect_target(&request),
+        (_, Ok(BodyLength::None | BodyLength::Length(0))) => {
+            explicit::connect_target(&request).and_then(|target| recording_works(client).map(|()| target))
+        }
         (_, Ok(_)) => Err(bad("a CONNECT has no body")),
     };
     let request = recorded(&request, Some(BodyLength::None));
@@ -362,7 +398,9 @@ async fn bad_head(client: &mut Client, stream: &mut Stream, started: Instant, er
         Live::begin(client.shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(&client.facts))
             .await;
     let seen = stream.reader.buffer();
-    let kept = Bytes::copy_from_slice(&seen[..seen.len().min(MAX_BAD_HEAD)]);
+    let mut kept = seen[..seen.len().min(MAX_BAD_HEAD)].to_vec();
+    redact(&mut kept);
+    let kept = Bytes::from(kept);
     let request = Request { head_len: seen.len() as u64, raw_head: Some(kept), ..Request::default() };
     live.with(|flow| flow.request = Some(recorded(&request, Some(BodyLength::None))));
     error.record(&live);

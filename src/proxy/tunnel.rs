@@ -18,7 +18,7 @@ use crate::exchange::{Live, Tee, Ticker};
 use crate::flow::{self, BodyEnd, Framing, Side, Stage, Tunnel};
 use crate::http1::{Reader, Writer};
 use crate::record::BodySide;
-use crate::upstream::{Key, Origin};
+use crate::upstream::{Io as _, Key, Origin};
 
 /// Relays a tunnel that is left unread, and records it as one flow.
 pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Opened, reason: &str) {
@@ -42,18 +42,26 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
         Ok(origin) => {
             live.connected(Arc::clone(&origin.facts), false);
             client.entry.busy();
-            let after = relay(client, &mut stream, origin, &live).await;
+            client.set_unfinished(true);
+            let relayed = relay(client, &mut stream, origin, &live).await;
             drop(live);
-            if after == After::Reset {
-                stream.reset();
+            match relayed {
+                Ok(_) => client.set_unfinished(false),
+                Err(_) => stream.reset(),
             }
         }
         Err(error) => error.record(&live),
     }
 }
 
-/// Copies both ways until both have ended, one fails, or nothing passes for too long. Half-closes are passed on.
-pub(super) async fn relay(client: &mut Client, stream: &mut Stream, origin: Origin, live: &Live) -> After {
+/// Copies both ways until both have ended, one fails, or nothing passes for too long. Half-closes are passed on; what broke
+/// is broken towards the origin, too, and is for the caller to break towards the client.
+pub(super) async fn relay(
+    client: &mut Client,
+    stream: &mut Stream,
+    origin: Origin,
+    live: &Live,
+) -> Result<After, Error> {
     let limit = client.shared.limits.relay_timeout;
     let last_us = AtomicU64::new(live.now_us());
     let mut origin = origin;
@@ -67,13 +75,13 @@ pub(super) async fn relay(client: &mut Client, stream: &mut Stream, origin: Orig
     match result {
         Ok(()) => {
             live.complete();
-            After::Close
+            Ok(After::Close)
         }
         Err(error) => {
             error.record(live);
             // Neither end may take what it got for the whole.
             origin.into_io().0.reset_on_drop();
-            After::Reset
+            Err(error)
         }
     }
 }

@@ -1,0 +1,94 @@
+//! Who is in the way: the process that listens on a port, by what `/proc` tells.
+//!
+//! A courtesy of an error message: on other systems, and for processes of other users, there is no answer.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+/// A running process.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) name: String,
+}
+
+/// The process that listens where `addr` would.
+pub(super) fn listener(addr: SocketAddr) -> Option<Process> {
+    let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .flat_map(|table| table.lines().filter_map(|line| socket(line, addr)).collect::<Vec<_>>())
+        .collect();
+    let pid = std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        holds(&entry.path().join("fd"), &sockets).then_some(pid)
+    })?;
+    Some(Process { pid, name: name_of(pid)? })
+}
+
+/// The name of a running process.
+pub(super) fn name_of(pid: u32) -> Option<String> {
+    Some(std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+}
+
+fn holds(fds: &Path, sockets: &[String]) -> bool {
+    let Ok(fds) = std::fs::read_dir(fds) else { return false };
+    fds.flatten()
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()))
+}
+
+/// The socket of a line of `/proc/net/tcp` (proc_net(5)), as `/proc/PID/fd` names it, if it is a listener in the way
+/// of `addr`.
+fn socket(line: &str, addr: SocketAddr) -> Option<String> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (local, _peer, state) = (fields.next()?, fields.next()?, fields.next()?);
+    let (ip, port) = local.split_once(':')?;
+    let (ip, port) = (parse_ip(ip)?, u16::from_str_radix(port, 16).ok()?);
+    let in_the_way = ip.is_unspecified() || addr.ip().is_unspecified() || ip == addr.ip().to_canonical();
+    if state != LISTEN || port != addr.port() || !in_the_way {
+        return None;
+    }
+    Some(format!("socket:[{}]", fields.nth(5)?))
+}
+
+/// The kernel prints an address as 32-bit words, each in the machine's byte order.
+fn parse_ip(hex: &str) -> Option<IpAddr> {
+    let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    match hex.len() {
+        8 => Some(IpAddr::V4(Ipv4Addr::from(word(0)?))),
+        32 => {
+            let mut bytes = [0; 16];
+            for (i, part) in bytes.chunks_exact_mut(4).enumerate() {
+                part.copy_from_slice(&word(i * 8)?);
+            }
+            Some(Ipv6Addr::from(bytes).to_canonical())
+        }
+        _ => None,
+    }
+}
+
+/// `TCP_LISTEN` in hexadecimal.
+const LISTEN: &str = "0A";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn our_own_listener_is_found() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let found = listener(socket.local_addr().expect("bound")).expect("this process");
+        assert_eq!(found.pid, std::process::id());
+    }
+
+    #[test]
+    fn odd_lines_are_no_listeners() {
+        let addr = "127.0.0.1:8080".parse().expect("an address");
+        for line in ["", "  sl  local_address", "0: zz:zz 0 0A", "0: 0100007F 0 0A", "0: 0100007é:1F90 x 0A"]
+        {
+            assert_eq!(socket(line, addr), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `manent capture`: record until told to stop.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::args::Global;
+use super::errors::{self, CliError};
+use super::feed::{self, Show, Tally};
+use super::flags::ProxyFlags;
+use super::output::Output;
+use super::signals::Signals;
+use super::{process, text};
+use crate::app::{Grace, Proxy, Summary};
+use crate::config::Config;
+
+/// Record what passes until stopped. This is what `manent` does without a command
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct CaptureArgs {
+    #[command(flatten)]
+    proxy: ProxyFlags,
+}
+
+pub(super) fn run(args: &CaptureArgs, global: &Global, output: Output) -> anyhow::Result<ExitCode> {
+    let config = args.proxy.for_capture(global)?;
+    process::forbid_core_dumps();
+    process::raise_file_limit();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(capture(config, output));
+    // All of ours has ended; a print that a stopped terminal holds up is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn capture(config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let period = config.timeouts.grace;
+    warn(&config, &output);
+    let proxy = Proxy::start(config.clone()).await?;
+    let mut feed = Feed::start(&proxy, show(&output), output);
+    say_ready(&proxy, &config, &output);
+    tokio::select! {
+        _ = signals.next() => output.talk("stopping; once more to stop at once"),
+        () = feed.stdout_closed() => {}
+    }
+    let summary = stop(proxy, period, &mut signals).await;
+    let tally = feed.finish().await;
+    if config.record {
+        output.talk(&tally.told());
+    }
+    Ok(match lost(&summary) {
+        Some(error) => errors::report(&error.into(), &output),
+        None => ExitCode::SUCCESS,
+    })
+}
+
+/// Stops the proxy in order; a signal on the way skips the grace, never the drain.
+pub(super) async fn stop(proxy: Proxy, period: Duration, signals: &mut Signals) -> Summary {
+    let skip = CancellationToken::new();
+    let mut shutdown = std::pin::pin!(proxy.shutdown(Grace { period, skip: skip.clone() }));
+    loop {
+        tokio::select! {
+            summary = &mut shutdown => return summary,
+            _ = signals.next() => skip.cancel(),
+        }
+    }
+}
+
+/// What has to be said about flows that are not in the store.
+pub(super) fn lost(summary: &Summary) -> Option<CliError> {
+    (summary.lost > 0).then(|| CliError::Lost { lost: text::count(summary.lost, "flow") })
+}
+
+/// Says what is dangerous about the settings, even when quiet.
+pub(super) fn warn(config: &Config, output: &Output) {
+    let warning = output.talk_paint.yellow("warning");
+    if config.insecure {
+        output.say(&format!(
+            "{warning}: upstream certificates are NOT verified (--insecure): \
+             whoever is between here and an origin can read and change everything"
+        ));
+    }
+    if config.allow_remote && config.listen.iter().any(|addr| !addr.ip().to_canonical().is_loopback()) {
+        output.say(&format!("{warning}: other machines can use this proxy (--allow-remote)"));
+    }
+}
+
+/// The task that follows the commits, and how to end it.
+#[derive(Debug)]
+pub(super) struct Feed {
+    task: Option<JoinHandle<std::io::Result<Tally>>>,
+    stop: CancellationToken,
+    tally: Tally,
+}
+
+impl Feed {
+    pub(super) fn start(proxy: &Proxy, show: Show, output: Output) -> Self {
+        let stop = CancellationToken::new();
+        let commits = proxy.recorder().map(|recorder| recorder.commits());
+        let task = commits.map(|commits| tokio::spawn(feed::follow(commits, show, output, stop.clone())));
+        Self { task, stop, tally: Tally::default() }
+    }
+
+    /// Waits until nobody reads standard output any more; for ever if that does not happen.
+    async fn stdout_closed(&mut self) {
+        let Some(task) = &mut self.task else { return std::future::pending().await };
+        let ended = task.await;
+        self.task = None;
+        match ended {
+            Ok(Err(error)) => tracing::info!(%error, "nobody reads standard output"),
+            Ok(Ok(tally)) => {
+                self.tally = tally;
+                std::future::pending().await
+            }
+            Err(error) => {
+                tracing::error!(%error, "the feed of flows has ended");
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Ends the task once it has shown what was committed, unless standard output holds it up.
+    pub(super) async fn finish(mut self) -> Tally {
+        self.stop.cancel();
+        if let Some(task) = self.task.take()
+            && let Ok(Ok(Ok(tally))) = tokio::time::timeout(LAST_PRINT, task).await
+        {
+            self.tally = tally;
+        }
+        self.tally
+    }
+}
+
+fn show(output: &Output) -> Show {
+    match (output.json, output.quiet, output.terminal) {
+        (true, ..) => Show::Json,
+        (false, false, true) => Show::Lines,
+        _ => Show::Nothing,
+    }
+}
+
+/// The first line is what scripts wait for, so it is said even when quiet.
+fn say_ready(proxy: &Proxy, config: &Config, output: &Output) {
+    output.say(&format!(
+        "manent {} listening on {}   (Ctrl-C stops)",
+        env!("CARGO_PKG_VERSION"),
+        proxy.addr()
+    ));
+    let record = if config.record { text::path(&config.store) } else { "nothing (--no-record)".to_owned() };
+    output.talk(&format!("  record  {record}"));
+    if let Some(path) = proxy.ca().cert_path() {
+        output.talk(&format!("  trust   {}", text::path(path)));
+    }
+    output.talk("  try     manent run -- curl https://example.com/   (nothing to install)");
+}
+
+/// Long enough for any terminal that is being read.
+const LAST_PRINT: Duration = Duration::from_secs(2);
+
+const EXAMPLES: &str = "\
+Examples:
+  manent                                   127.0.0.1:8080, into the default store
+  manent -p 0 -s bug.db                    any free port, into a store of its own
+  manent --json | jq .url                  each flow as it ends
+  manent --upstream-ca company-root.pem    trust a company's own servers
+  curl -x 127.0.0.1:8080 --cacert \"$(manent ca path)\" https://example.com/";

@@ -1,0 +1,126 @@
+//! `manent cat`: a body to standard output.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::args::Global;
+use super::content::{self, Message, Part, StoredBodyFailed};
+use super::errors::CliError;
+use super::escape::TextStream;
+use super::output::{Data, Output};
+use super::store::{self, MidArg};
+use crate::config::units::parse_size;
+use crate::flow::Mid;
+use crate::format::coding::Caps;
+
+/// Write a recorded body to standard output
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct CatArgs {
+    /// The flow's number, or `last`
+    mid: MidArg,
+    /// The request's body instead of the response's
+    #[arg(long)]
+    request: bool,
+    /// As it was on the wire, its content-coding (gzip and so on) left on
+    #[arg(long, conflicts_with = "max_decoded")]
+    raw: bool,
+    /// Write binary bytes to a terminal too
+    #[arg(long)]
+    force: bool,
+    /// Stop decoding after this size, or never: none
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_cap)]
+    max_decoded: Caps,
+}
+
+pub(super) fn run(args: &CatArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+    let (reader, flow, mid) = store::find(&global.store()?, args.mid)?;
+    let part = if args.request { Part::Request } else { Part::Response };
+    let missing = |what, why| CliError::NotRecorded { mid, what, why };
+    let message =
+        content::message(&flow, part).ok_or_else(|| missing(part.as_str(), content::why_missing(&flow)))?;
+    if content::is_absent(message.body) {
+        let why = format!("{} bytes passed, and none was recorded.", message.body.len);
+        return Err(missing(body_of(part), why).into());
+    }
+    let mut body = if args.raw {
+        content::wire(&reader, message.body)?
+    } else {
+        content::decoded(&reader, message, args.max_decoded)?
+    };
+    let escaped = output.terminal && !args.force;
+    let end = copy(&mut body, mid, escaped, output.data())?;
+    judge(end, mid, part, message)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Copies all that can be read, and gives what ended it early.
+///
+/// To a terminal goes text only, escaped.
+fn copy(body: &mut impl Read, mid: Mid, escaped: bool, mut data: Data) -> anyhow::Result<io::Result<()>> {
+    let mut buffer = vec![0; BUFFER];
+    let mut text = TextStream::default();
+    let mut first = true;
+    let end = loop {
+        let (filled, end) = content::fill(body, &mut buffer);
+        let bytes = &buffer[..filled];
+        if !escaped {
+            data.write_all(bytes)?;
+        } else if first && content::is_binary(bytes) {
+            return Err(CliError::BinaryToTerminal { mid }.into());
+        } else {
+            data.write_all(text.piece(bytes).as_bytes())?;
+        }
+        first = false;
+        if filled < buffer.len() {
+            break end;
+        }
+    };
+    data.write_all(text.end().as_bytes())?;
+    data.flush()?;
+    Ok(end)
+}
+
+/// What has to be said about a body of which everything that is there was written.
+fn judge(end: io::Result<()>, mid: Mid, part: Part, message: Message<'_>) -> Result<(), CliError> {
+    if let Err(source) = end {
+        if source.get_ref().is_some_and(|inner| inner.is::<StoredBodyFailed>()) {
+            return Err(CliError::Damaged { mid, source });
+        }
+        // A coding that breaks off where the body does is no second fault.
+        if content::why_not_whole(message.body).is_none() {
+            return Err(CliError::Undecodable { mid, source });
+        }
+    }
+    match content::why_not_whole(message.body) {
+        Some(why) => Err(CliError::NotWhole { mid, what: body_of(part), why }),
+        None => Ok(()),
+    }
+}
+
+fn body_of(part: Part) -> &'static str {
+    match part {
+        Part::Request => "request body",
+        Part::Response => "response body",
+    }
+}
+
+fn parse_cap(text: &str) -> Result<Caps, String> {
+    if text == "none" {
+        return Ok(Caps { max_len: None });
+    }
+    parse_size(text).map(|len| Caps { max_len: Some(len) }).map_err(|error| error.to_string())
+}
+
+/// Arbitrary: large enough that system calls do not count.
+const BUFFER: usize = 64 * 1024;
+
+const EXAMPLES: &str = "\
+Examples:
+  manent cat 1041 | jq .               a response, decoded
+  manent cat last --request            what the client sent
+  manent cat 1041 --raw > body.gz      the bytes of the wire
+
+Exit code 1 if the body is not there or not whole (what is there is written), 3 if there is no such flow.";

@@ -1,0 +1,150 @@
+//! What is said while flows are recorded: a line a flow as it ends, and a tally for the end.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+use super::output::Output;
+use super::row::Line;
+use super::text;
+use crate::flow::{Mid, State};
+use crate::record::Committed;
+
+/// How flows are shown as they end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Show {
+    /// A readable line on standard output.
+    Lines,
+    /// A JSON object on standard output.
+    Json,
+    /// Not at all.
+    Nothing,
+}
+
+/// What was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Tally {
+    flows: u64,
+    errors: u64,
+    mids: Option<(Mid, Mid)>,
+    /// Flows whose news came too fast for us are not in the tally.
+    missed: bool,
+}
+
+/// Follows the commits until `stop` and what was waiting by then, or until the recorder is gone.
+///
+/// # Errors
+/// If standard output is closed: `manent --json | head -1` has what it wanted.
+pub(super) async fn follow(
+    mut commits: Receiver<Arc<[Committed]>>,
+    show: Show,
+    output: Output,
+    stop: CancellationToken,
+) -> io::Result<Tally> {
+    let mut tally = Tally::default();
+    loop {
+        let group = tokio::select! {
+            biased;
+            group = commits.recv() => group,
+            () = stop.cancelled() => return Ok(tally),
+        };
+        match group {
+            Ok(group) => {
+                let ended: Vec<Committed> =
+                    group.iter().filter(|flow| flow.state != State::Open).cloned().collect();
+                ended.iter().for_each(|flow| tally.add(flow));
+                if show != Show::Nothing {
+                    // A terminal may be stopped with Ctrl-S, a pipe may be full: that holds up this task alone.
+                    let printed = tokio::task::spawn_blocking(move || print(&ended, show, output)).await;
+                    printed.map_err(io::Error::other)??;
+                }
+            }
+            Err(RecvError::Lagged(_)) => {
+                tally.missed = true;
+                if show != Show::Nothing {
+                    output.say("warning: flows came faster than they could be printed; all are in the store");
+                }
+            }
+            Err(RecvError::Closed) => return Ok(tally),
+        }
+    }
+}
+
+fn print(flows: &[Committed], show: Show, output: Output) -> io::Result<()> {
+    use io::Write;
+    let mut data = output.data();
+    for flow in flows {
+        let line = Line::from(flow);
+        match show {
+            Show::Json => writeln!(data, "{}", serde_json::Value::Object(line.to_json()))?,
+            Show::Lines => writeln!(data, "{}", line.for_terminal(output.width, MID_WIDTH, output.paint))?,
+            Show::Nothing => {}
+        }
+    }
+    data.flush()
+}
+
+impl Tally {
+    /// For the end of a run: what was recorded, and where to look.
+    pub(super) fn told(&self) -> String {
+        if self.flows == 0 { self.to_string() } else { format!("{self} → manent ls") }
+    }
+
+    fn add(&mut self, flow: &Committed) {
+        self.flows += 1;
+        self.errors += u64::from(flow.state != State::Complete);
+        let (low, high) = self.mids.unwrap_or((flow.mid, flow.mid));
+        self.mids = Some((low.min(flow.mid), high.max(flow.mid)));
+    }
+}
+
+impl std::fmt::Display for Tally {
+    /// `12 flows recorded (mids 1041–1052), 2 errors`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some((low, high)) = self.mids else { return f.write_str("no flow was recorded") };
+        if self.missed {
+            f.write_str("at least ")?;
+        }
+        write!(f, "{} recorded ", text::count(self.flows, "flow"))?;
+        if low == high {
+            write!(f, "(mid {low})")?
+        } else {
+            write!(f, "(mids {low}–{high})")?
+        }
+        if self.errors > 0 {
+            write!(f, ", {}", text::count(self.errors, "error"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Six figures before columns shift.
+const MID_WIDTH: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tally_is_told_in_one_line() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.to_string(), "no flow was recorded");
+        let flow = |mid, state| Committed {
+            mid: Mid(mid),
+            state,
+            kind: crate::flow::Kind::Http,
+            method: "GET".into(),
+            url: "http://h/".into(),
+            status: None,
+            response_len: 0,
+            duration_us: None,
+            error: None,
+        };
+        tally.add(&flow(1042, State::Failed));
+        assert_eq!(tally.to_string(), "1 flow recorded (mid 1042), 1 error");
+        tally.add(&flow(1041, State::Complete));
+        assert_eq!(tally.to_string(), "2 flows recorded (mids 1041–1042), 1 error");
+    }
+}

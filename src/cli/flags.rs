@@ -1,0 +1,295 @@
+//! The flags of a capturing proxy, and how they become a [`Config`].
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+
+use super::args::Global;
+use super::errors::CliError;
+use crate::config::units::{parse_duration, parse_positive_duration, parse_positive_size};
+use crate::config::{CaFiles, Config, DEFAULT_LISTEN, Durability, Limits, Timeouts};
+
+/// Flags that `capture` and `run` share.
+#[derive(Debug, Args)]
+pub(super) struct ProxyFlags {
+    #[command(flatten)]
+    listen: ListenFlags,
+    #[command(flatten)]
+    record: RecordFlags,
+    #[command(flatten)]
+    tls: TlsFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Listening")]
+struct ListenFlags {
+    /// Where to accept clients; port 0 is any free one. Repeatable [env: MANENT_LISTEN, `capture` only]
+    #[arg(short, long, value_name = "[ADDR:]PORT", value_parser = parse_listen)]
+    listen: Vec<SocketAddr>,
+    /// Port on 127.0.0.1
+    #[arg(short, long, value_name = "PORT", conflicts_with = "listen")]
+    port: Option<u16>,
+    /// Let other machines use this proxy, where --listen names an address that they reach
+    #[arg(long, env = "MANENT_ALLOW_REMOTE", value_parser = FalseyValueParser::new())]
+    allow_remote: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Recording")]
+struct RecordFlags {
+    /// Pass everything on and record nothing
+    #[arg(long, env = "MANENT_NO_RECORD", value_parser = FalseyValueParser::new())]
+    no_record: bool,
+    /// Answer 503 to what cannot be recorded, rather than pass it on
+    #[arg(long, env = "MANENT_REQUIRE_RECORDING", value_parser = FalseyValueParser::new())]
+    #[arg(conflicts_with = "no_record")]
+    require_recording: bool,
+    /// What a recorded flow survives: full, a power failure; normal, the end of the process
+    #[arg(long, env = "MANENT_DURABILITY", value_enum, default_value_t)]
+    durability: DurabilityChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum DurabilityChoice {
+    #[default]
+    Full,
+    Normal,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+struct TlsFlags {
+    /// PEM file with the CA's certificate (and key) to use instead of the one in --ca-dir
+    #[arg(long, value_name = "PEM", env = "MANENT_CA_CERT", hide_env_values = true)]
+    ca_cert: Option<PathBuf>,
+    /// PEM file with the key of --ca-cert
+    #[arg(long, value_name = "PEM", env = "MANENT_CA_KEY", requires = "ca_cert", hide_env_values = true)]
+    ca_key: Option<PathBuf>,
+    /// PEM file with roots to trust upstream, besides the system's. Repeatable
+    #[arg(long, value_name = "PEM", env = "MANENT_UPSTREAM_CA", hide_env_values = true)]
+    upstream_ca: Vec<PathBuf>,
+    /// Do not verify upstream certificates
+    #[arg(short = 'k', long, env = "MANENT_INSECURE", value_parser = FalseyValueParser::new())]
+    insecure: bool,
+}
+
+/// Each `None` is the default of [`Timeouts`] or [`Limits`].
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitFlags {
+    /// For a request's head [default: 30s]
+    #[arg(long, value_name = "TIME", env = "MANENT_HEAD_TIMEOUT", value_parser = parse_positive_duration)]
+    head_timeout: Option<Duration>,
+    /// For a TLS handshake on either side [default: 10s]
+    #[arg(long, value_name = "TIME", env = "MANENT_TLS_TIMEOUT", value_parser = parse_positive_duration)]
+    tls_timeout: Option<Duration>,
+    /// For a connection to an origin [default: 10s]
+    #[arg(long, value_name = "TIME", env = "MANENT_CONNECT_TIMEOUT", value_parser = parse_positive_duration)]
+    connect_timeout: Option<Duration>,
+    /// For the next request on a kept connection [default: 2m]
+    #[arg(long, value_name = "TIME", env = "MANENT_IDLE_TIMEOUT", value_parser = parse_positive_duration)]
+    idle_timeout: Option<Duration>,
+    /// For the next byte of a response, body or tunnel [default: 10m]
+    #[arg(long, value_name = "TIME", env = "MANENT_RELAY_TIMEOUT", value_parser = parse_positive_duration)]
+    relay_timeout: Option<Duration>,
+    /// For a tunnel's first byte, before the server is let speak first [default: 300ms]
+    #[arg(long, value_name = "TIME", env = "MANENT_SILENT_CLIENT", value_parser = parse_positive_duration)]
+    silent_client: Option<Duration>,
+    /// For open exchanges when told to stop [default: 5s]
+    #[arg(long, value_name = "TIME", env = "MANENT_GRACE", value_parser = parse_duration)]
+    grace: Option<Duration>,
+    /// Connections of clients at one time [default: 8192]
+    #[arg(long, value_name = "N", env = "MANENT_MAX_CONNECTIONS", value_parser = parse_count)]
+    max_connections: Option<usize>,
+    /// Size of a message's head [default: 256KiB]
+    #[arg(long, value_name = "SIZE", env = "MANENT_MAX_HEAD", value_parser = parse_positive_size)]
+    max_head: Option<u64>,
+    /// Fields in a message's head [default: 1000]
+    #[arg(long, value_name = "N", env = "MANENT_MAX_FIELDS", value_parser = parse_count)]
+    max_fields: Option<usize>,
+}
+
+impl ProxyFlags {
+    /// The settings for `capture`: at 127.0.0.1:8080 if neither flag nor environment says otherwise.
+    ///
+    /// # Errors
+    /// If a setting cannot be used, or there is no home directory and a path is needed.
+    pub(super) fn for_capture(&self, global: &Global) -> anyhow::Result<Config> {
+        let listen = match std::env::var("MANENT_LISTEN") {
+            Ok(value) if !value.trim().is_empty() => listen_from_env(&value)?,
+            _ => vec![DEFAULT_LISTEN],
+        };
+        self.resolve(global, listen)
+    }
+
+    /// The settings for `run`: at a free port if no flag says otherwise.
+    ///
+    /// # Errors
+    /// As [`ProxyFlags::for_capture`].
+    pub(super) fn for_run(&self, global: &Global) -> anyhow::Result<Config> {
+        self.resolve(global, vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
+    }
+
+    fn resolve(&self, global: &Global, default_listen: Vec<SocketAddr>) -> anyhow::Result<Config> {
+        let listen = match (self.listen.port, &self.listen.listen[..]) {
+            (Some(port), _) => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
+            (None, []) => default_listen,
+            (None, given) => given.to_vec(),
+        };
+        let config = Config {
+            listen,
+            allow_remote: self.listen.allow_remote,
+            record: !self.record.no_record,
+            require_recording: self.record.require_recording,
+            durability: match self.record.durability {
+                DurabilityChoice::Full => Durability::Full,
+                DurabilityChoice::Normal => Durability::Normal,
+            },
+            ca_files: self.tls.ca_cert.clone().map(|cert| CaFiles { cert, key: self.tls.ca_key.clone() }),
+            upstream_ca: self.tls.upstream_ca.clone(),
+            insecure: self.tls.insecure,
+            timeouts: self.limits.timeouts(),
+            limits: self.limits.limits(),
+            ..Config::new(global.store()?, global.ca_dir()?)
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl LimitFlags {
+    fn timeouts(&self) -> Timeouts {
+        let default = Timeouts::default();
+        Timeouts {
+            head: self.head_timeout.unwrap_or(default.head),
+            tls: self.tls_timeout.unwrap_or(default.tls),
+            connect: self.connect_timeout.unwrap_or(default.connect),
+            idle: self.idle_timeout.unwrap_or(default.idle),
+            relay_idle: self.relay_timeout.unwrap_or(default.relay_idle),
+            silent_client: self.silent_client.unwrap_or(default.silent_client),
+            grace: self.grace.unwrap_or(default.grace),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let default = Limits::default();
+        let max_head = self.max_head.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        Limits {
+            max_connections: self.max_connections.unwrap_or(default.max_connections),
+            max_head_bytes: max_head.unwrap_or(default.max_head_bytes),
+            max_fields: self.max_fields.unwrap_or(default.max_fields),
+        }
+    }
+}
+
+/// `8080`, `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`.
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let port = port.parse().map_err(|_| "a port from 0 to 65535 was expected, or ADDR:PORT".to_owned())?;
+    if host.is_empty() || host.eq_ignore_ascii_case("localhost") {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let ip: IpAddr = bare.unwrap_or(host).parse().map_err(|_| "ADDR must be an IP address".to_owned())?;
+    if ip.is_ipv6() && bare.is_none() {
+        return Err("an IPv6 address needs brackets: [::1]:8080".to_owned());
+    }
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn listen_from_env(value: &str) -> Result<Vec<SocketAddr>, CliError> {
+    value
+        .split([',', ' '])
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let refuse = |why| CliError::Environment { name: "MANENT_LISTEN", value: value.to_owned(), why };
+            parse_listen(part).map_err(refuse)
+        })
+        .collect()
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be more than zero".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("a whole number was expected".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Harness {
+        #[command(flatten)]
+        global: Global,
+        #[command(flatten)]
+        flags: ProxyFlags,
+    }
+
+    fn config(line: &str) -> anyhow::Result<Config> {
+        let words = format!("test --store s --ca-dir c {line}");
+        let harness = Harness::try_parse_from(words.split_whitespace())?;
+        harness.flags.for_run(&harness.global)
+    }
+
+    #[test]
+    fn addresses_are_read_in_their_forms() {
+        let read = |text| parse_listen(text).map(|addr| addr.to_string());
+        for (text, addr) in [
+            ("8080", "127.0.0.1:8080"),
+            (":0", "127.0.0.1:0"),
+            ("LocalHost:1", "127.0.0.1:1"),
+            ("0.0.0.0:2", "0.0.0.0:2"),
+            ("[::1]:3", "[::1]:3"),
+        ] {
+            assert_eq!(read(text), Ok(addr.to_owned()));
+        }
+        for bad in ["", "x", "65536", "127.0.0.1", "::1", "::1:80", "example.com:80", "[::1]", "-1"] {
+            assert!(parse_listen(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nothing_given_is_the_default() {
+        let config = config("").expect("defaults are usable");
+        let listen = vec!["127.0.0.1:0".parse().expect("an address")];
+        assert_eq!(config, Config { listen, ..Config::new("s".into(), "c".into()) });
+    }
+
+    #[test]
+    fn flags_reach_the_settings() {
+        let config =
+            config("-p 99 -k --upstream-ca a --upstream-ca b --grace 0s --max-head 1MiB --no-record")
+                .expect("good flags");
+        assert_eq!(config.listen[0].port(), 99);
+        assert_eq!(config.upstream_ca, [PathBuf::from("a"), "b".into()]);
+        assert!(config.insecure && !config.record);
+        assert_eq!(config.timeouts.grace, Duration::ZERO);
+        assert_eq!(config.limits.max_head_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn contradictions_and_remote_listeners_are_refused() {
+        for bad in [
+            "-p 1 -l 2",
+            "--no-record --require-recording",
+            "--ca-key k",
+            "--tls-timeout 0s",
+            "--tls-timeout 10",
+            "--max-fields 0",
+            "-l 0.0.0.0:8080",
+        ] {
+            assert!(config(bad).is_err(), "{bad}");
+        }
+        assert!(config("-l 0.0.0.0:8080 --allow-remote").is_ok());
+    }
+}

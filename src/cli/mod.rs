@@ -1,0 +1,55 @@
+//! The command line: subcommands, printing, exit codes.
+//!
+//! Standard output is data, standard error is talk. Only `output` prints, only `errors` words an error, and captured
+//! text reaches a terminal through `escape` alone.
+
+mod args;
+mod busy;
+mod ca;
+mod capture;
+mod cat;
+mod connection;
+mod content;
+mod errors;
+mod escape;
+mod feed;
+mod flags;
+mod json;
+mod log;
+mod ls;
+mod output;
+mod process;
+mod row;
+mod run;
+mod show;
+mod signals;
+mod store;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+use output::Output;
+
+/// Runs `manent` on the command line of this process, and gives its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = args::with_default_command(std::env::args_os().collect());
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return errors::usage(&error, &args::output_before_parsing(&args)),
+    };
+    let output = Output::new(cli.global.color, cli.global.quiet, cli.global.json);
+    log::start(&cli.global);
+    let result = match cli.command {
+        Command::Capture(args) => capture::run(&args, &cli.global, output),
+        Command::Run(args) => run::run(&args, &cli.global, output),
+        Command::Ls(args) => ls::run(&args, &cli.global, &output),
+        Command::Show(args) => show::run(&args, &cli.global, &output),
+        Command::Cat(args) => cat::run(&args, &cli.global, &output),
+        Command::Ca(args) => ca::run(&args, &cli.global, &output),
+    };
+    result.unwrap_or_else(|error| errors::report(&error, &output))
+}

@@ -1,0 +1,184 @@
+//! The only file that prints: data to standard output, talk to standard error, colour where it is wanted.
+
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(super) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set or TERM is `dumb`.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How this process talks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    /// Whether standard output is a terminal.
+    pub(super) terminal: bool,
+    /// Columns of the terminal; meaningless without one.
+    pub(super) width: usize,
+    /// Colours for data.
+    pub(super) paint: Paint,
+    /// Colours for talk.
+    pub(super) talk_paint: Paint,
+    /// Whether talk that is no error is left out.
+    pub(super) quiet: bool,
+    /// Whether data and errors are JSON.
+    pub(super) json: bool,
+}
+
+/// Puts colour on text, or leaves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Paint {
+    /// With escape sequences.
+    Colored,
+    /// As it is.
+    Plain,
+}
+
+/// Writing to standard output failed; stands inside an [`io::Error`], so that it can be told from failures elsewhere.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+pub(super) struct StdoutFailed(#[source] io::Error);
+
+/// Buffered standard output. Flush it: what a drop would write cannot be reported.
+#[derive(Debug)]
+pub(super) struct Data(BufWriter<StdoutLock<'static>>);
+
+impl Output {
+    pub(super) fn new(color: ColorChoice, quiet: bool, json: bool) -> Self {
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let width = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+        Self {
+            terminal: stdout.is_terminal(),
+            width: if width < MIN_WIDTH { DEFAULT_WIDTH } else { width },
+            paint: Paint::choose(color, stdout.is_terminal(), |name| std::env::var(name).ok()),
+            talk_paint: Paint::choose(color, stderr.is_terminal(), |name| std::env::var(name).ok()),
+            quiet,
+            json,
+        }
+    }
+
+    /// Standard output for many writes.
+    pub(super) fn data(&self) -> Data {
+        Data(BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Writes one line of data at once.
+    ///
+    /// # Errors
+    /// If standard output is closed or full.
+    pub(super) fn data_line(&self, line: &str) -> io::Result<()> {
+        let mut data = self.data();
+        writeln!(data, "{line}")?;
+        data.flush()
+    }
+
+    /// Says something that is neither data nor an error, unless it should be quiet.
+    pub(super) fn talk(&self, line: &str) {
+        if !self.quiet {
+            self.say(line);
+        }
+    }
+
+    /// Says something that has to be said even when quiet: warnings, errors, readiness.
+    pub(super) fn say(&self, line: &str) {
+        // Nobody is left to be told that standard error is closed.
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+}
+
+impl Paint {
+    fn choose(color: ColorChoice, terminal: bool, env: impl Fn(&str) -> Option<String>) -> Self {
+        let set = |name| env(name).is_some_and(|value| !value.is_empty());
+        let forced = env("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
+        let colored = match color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto if set("NO_COLOR") => false,
+            ColorChoice::Auto => forced || (terminal && env("TERM").is_none_or(|term| term != "dumb")),
+        };
+        if colored { Self::Colored } else { Self::Plain }
+    }
+
+    pub(super) fn red(self, text: &str) -> String {
+        self.sgr("31", text)
+    }
+
+    pub(super) fn green(self, text: &str) -> String {
+        self.sgr("32", text)
+    }
+
+    pub(super) fn yellow(self, text: &str) -> String {
+        self.sgr("33", text)
+    }
+
+    pub(super) fn cyan(self, text: &str) -> String {
+        self.sgr("36", text)
+    }
+
+    pub(super) fn bold(self, text: &str) -> String {
+        self.sgr("1", text)
+    }
+
+    pub(super) fn dim(self, text: &str) -> String {
+        self.sgr("2", text)
+    }
+
+    fn sgr(self, code: &str, text: &str) -> String {
+        match self {
+            Paint::Colored => format!("\x1b[{code}m{text}\x1b[0m"),
+            Paint::Plain => text.to_owned(),
+        }
+    }
+}
+
+impl Write for Data {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf).map_err(tag)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(tag)
+    }
+}
+
+fn tag(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::Interrupted {
+        return error; // `write_all` tries again on this one
+    }
+    io::Error::new(error.kind(), StdoutFailed(error))
+}
+
+/// What a terminal that does not know its size is taken for.
+const DEFAULT_WIDTH: usize = 100;
+
+/// Narrower than this, columns cannot be told apart; it is rather a terminal that lies (0 or 1 column).
+const MIN_WIDTH: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_follows_flag_then_environment_then_terminal() {
+        let choose = |color, terminal, vars: &[(&str, &str)]| {
+            let env = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned());
+            Paint::choose(color, terminal, env) == Paint::Colored
+        };
+        assert!(choose(ColorChoice::Auto, true, &[]));
+        assert!(!choose(ColorChoice::Auto, false, &[]));
+        assert!(!choose(ColorChoice::Auto, true, &[("NO_COLOR", "1")]));
+        assert!(choose(ColorChoice::Auto, true, &[("NO_COLOR", "")]));
+        assert!(!choose(ColorChoice::Auto, true, &[("TERM", "dumb")]));
+        assert!(choose(ColorChoice::Auto, false, &[("CLICOLOR_FORCE", "1")]));
+        assert!(!choose(ColorChoice::Auto, false, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+        assert!(!choose(ColorChoice::Auto, false, &[("CLICOLOR_FORCE", "0")]));
+        assert!(choose(ColorChoice::Always, false, &[("NO_COLOR", "1")]));
+        assert!(!choose(ColorChoice::Never, true, &[("CLICOLOR_FORCE", "1")]));
+    }
+}

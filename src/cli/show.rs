@@ -1,0 +1,243 @@
+//! `manent show`: one flow, for a person to read. Everything captured is escaped, on a terminal and off it.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::args::Global;
+use super::content::{self, Message, Part};
+use super::escape::{self, TextStream};
+use super::output::{Data, Output, Paint};
+use super::store::{self, MidArg};
+use super::{connection, json, text};
+use crate::config::units::parse_size;
+use crate::flow::{Flow, Headers, Mid};
+use crate::format::coding::Caps;
+use crate::store::Reader;
+
+/// Show one recorded flow
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ShowArgs {
+    /// The flow's number, or `last`
+    mid: MidArg,
+    /// How much of each body [default: 8KiB on a terminal, 64MiB else]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_body: Option<u64>,
+}
+
+pub(super) fn run(args: &ShowArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+    let (reader, flow, mid) = store::find(&global.store()?, args.mid)?;
+    let on_screen = output.terminal && !output.json;
+    let max_body = args.max_body.unwrap_or(if on_screen { SCREEN_BODY } else { PIPE_BODY });
+    if output.json {
+        output.data_line(&json::flow(&flow, mid, &reader, max_body)?.to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut page = Page { data: output.data(), paint: output.paint, store: &reader, mid, max_body };
+    page.flow(&flow)?;
+    page.data.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the flow is written, and how.
+struct Page<'a> {
+    data: Data,
+    paint: Paint,
+    store: &'a Reader,
+    mid: Mid,
+    max_body: u64,
+}
+
+impl Page<'_> {
+    fn flow(&mut self, flow: &Flow) -> anyhow::Result<()> {
+        self.title(flow)?;
+        self.request(flow)?;
+        self.interim(flow)?;
+        self.response(flow)?;
+        self.tunnel(flow)?;
+        self.timing(flow)?;
+        for line in connection::describe(flow) {
+            writeln!(self.data, "  {}", escape::line(line))?;
+        }
+        Ok(())
+    }
+
+    fn title(&mut self, flow: &Flow) -> io::Result<()> {
+        let url = self.paint.bold(&escape::line(flow.url()));
+        writeln!(self.data, "{}  {url}", self.mid)?;
+        let took =
+            flow.timing.end_us.map(|us| format!(", took {}", text::duration_us(us))).unwrap_or_default();
+        let replay = flow.replay_of.map(|mid| format!(", replay of {mid}")).unwrap_or_default();
+        let state = flow.state.as_str();
+        writeln!(self.data, "  {} {state}{took}{replay}", flow.kind.as_str())?;
+        writeln!(self.data, "  started {}", text::local(flow.timing.started_unix_ns))?;
+        if let Some(error) = &flow.error {
+            let (side, stage) = (error.side.as_str(), error.stage.as_str());
+            let what = format!("error: {side} {stage}: {}", error.message);
+            writeln!(self.data, "  {}", self.paint.red(&escape::line(what)))?;
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, flow: &Flow) -> anyhow::Result<()> {
+        let Some(request) = &flow.request else { return Ok(()) };
+        let line = [&request.method[..], &request.target, request.version.as_str().as_bytes()].join(&b' ');
+        self.head(&line, &request.headers, request.raw_head.as_deref())?;
+        if flow.tunnel.is_none() {
+            self.body(flow, Part::Request)?;
+        }
+        self.trailers(request.trailers.as_ref())
+    }
+
+    fn interim(&mut self, flow: &Flow) -> anyhow::Result<()> {
+        for interim in &flow.interim {
+            let mut line = interim.status.to_string().into_bytes();
+            line.push(b' ');
+            line.extend_from_slice(&interim.reason);
+            self.head(&line, &interim.headers, None)?;
+        }
+        Ok(())
+    }
+
+    fn response(&mut self, flow: &Flow) -> anyhow::Result<()> {
+        let Some(response) = &flow.response else { return Ok(()) };
+        let mut line = format!("{} {} ", response.version.as_str(), response.status).into_bytes();
+        line.extend_from_slice(&response.reason);
+        self.head(&line, &response.headers, response.raw_head.as_deref())?;
+        if response.by_proxy {
+            writeln!(self.data, "{}", self.paint.dim("(made by the proxy)"))?;
+        }
+        if flow.tunnel.is_none() {
+            self.body(flow, Part::Response)?;
+        }
+        self.trailers(response.trailers.as_ref())
+    }
+
+    fn head(&mut self, line: &[u8], headers: &Headers, raw: Option<&[u8]>) -> anyhow::Result<()> {
+        writeln!(self.data, "\n{}", self.paint.bold(&escape::line(line)))?;
+        match raw {
+            Some(raw) => {
+                writeln!(self.data, "{}", self.paint.dim("(not in canonical form; as it was on the wire:)"))?;
+                writeln!(self.data, "{}", escape::text(raw).trim_end_matches('\n'))?;
+            }
+            None => self.fields(headers)?,
+        }
+        Ok(())
+    }
+
+    fn fields(&mut self, headers: &Headers) -> io::Result<()> {
+        for (name, value) in headers.iter() {
+            writeln!(self.data, "{}: {}", self.paint.cyan(&escape::line(name)), escape::line(value))?;
+        }
+        Ok(())
+    }
+
+    fn trailers(&mut self, trailers: Option<&Headers>) -> anyhow::Result<()> {
+        let Some(trailers) = trailers else { return Ok(()) };
+        writeln!(self.data, "\n{}", self.paint.dim("(trailers)"))?;
+        Ok(self.fields(trailers)?)
+    }
+
+    fn tunnel(&mut self, flow: &Flow) -> anyhow::Result<()> {
+        let Some(tunnel) = &flow.tunnel else { return Ok(()) };
+        let (up, down) = (text::size(tunnel.from_client.len), text::size(tunnel.from_server.len));
+        let reason = escape::line(&tunnel.reason);
+        writeln!(self.data, "\nrelayed unread ({reason}): {up} from the client, {down} from the origin")?;
+        self.body(flow, Part::Request)?;
+        self.body(flow, Part::Response)
+    }
+
+    /// Text, decoded and up to the limit; of anything else, what it is.
+    fn body(&mut self, flow: &Flow, part: Part) -> anyhow::Result<()> {
+        let Some(message) = content::message(flow, part) else { return Ok(()) };
+        let body = message.body;
+        let why = content::why_not_whole(body);
+        if body.len == 0 && why.is_none() {
+            return Ok(());
+        }
+        if content::is_absent(body) {
+            return self.note(message, "not recorded");
+        }
+        let mut reader = match content::decoded(self.store, message, Caps::default()) {
+            Ok(reader) => reader,
+            Err(error) => return self.note(message, &error.to_string()),
+        };
+        let mut buffer = vec![0; BUFFER];
+        let mut stream = TextStream::default();
+        let mut shown = 0;
+        let mut ends_line = false;
+        loop {
+            let room = usize::try_from(self.max_body - shown).unwrap_or(usize::MAX).min(BUFFER);
+            let (filled, end) = content::fill(&mut reader, &mut buffer[..room]);
+            if shown == 0 {
+                if content::is_binary(&buffer[..filled]) {
+                    return self.note(message, &format!("binary; manent cat {} writes it", self.mid));
+                }
+                writeln!(self.data)?;
+            }
+            shown += filled as u64;
+            let piece = stream.piece(&buffer[..filled]);
+            self.data.write_all(piece.as_bytes())?;
+            ends_line = piece.ends_with('\n') || (piece.is_empty() && ends_line);
+            if let Err(error) = end {
+                writeln!(self.data, "{}", stream.end())?;
+                return self.note(message, why.unwrap_or(&error.to_string()));
+            }
+            if filled < room || room == 0 {
+                break;
+            }
+        }
+        self.data.write_all(stream.end().as_bytes())?;
+        if !ends_line {
+            writeln!(self.data)?;
+        }
+        let more = shown == self.max_body && reader.read(&mut [0])? > 0;
+        match (more, why) {
+            (true, _) => self.note(message, &format!("more; manent cat {} writes all", self.mid)),
+            (false, Some(why)) => self.note(message, why),
+            (false, None) => Ok(()),
+        }
+    }
+
+    fn note(&mut self, message: Message<'_>, what: &str) -> anyhow::Result<()> {
+        let coding = message.headers.and_then(|headers| headers.get("content-encoding"));
+        let coding = coding.map(|name| format!(" {}", escape::line(name))).unwrap_or_default();
+        let note = format!("(body of {} bytes{coding}: {})", message.body.len, escape::line(what));
+        writeln!(self.data, "{}", self.paint.dim(&note))?;
+        Ok(())
+    }
+
+    fn timing(&mut self, flow: &Flow) -> io::Result<()> {
+        let har = flow.timing.har(flow.server.as_deref().filter(|_| !flow.server_reused));
+        let phases = [
+            ("blocked", har.blocked),
+            ("dns", har.dns),
+            ("connect", har.connect),
+            ("tls", har.ssl),
+            ("send", flow.timing.send_end_us.map(|_| har.send)),
+            ("wait", flow.timing.response_head_us.map(|_| har.wait)),
+            ("receive", flow.timing.response_end_us.map(|_| har.receive)),
+        ];
+        let phases =
+            phases.iter().filter_map(|(name, us)| Some(format!("{name} {}", text::duration_us((*us)?))));
+        writeln!(self.data, "\n  timing  {}", phases.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// A few screens.
+const SCREEN_BODY: u64 = 8 * 1024;
+
+/// As much as decoding gives.
+const PIPE_BODY: u64 = 64 * 1024 * 1024;
+
+/// Arbitrary: a few pages.
+const BUFFER: usize = 16 * 1024;
+
+const EXAMPLES: &str = "\
+Examples:
+  manent show last
+  manent show 1041 --json | jq -r '.response.headers[] | .name + \": \" + (.value | tostring)'
+
+Exit code 3 if there is no such flow.";

@@ -1,0 +1,59 @@
+//! The signals that end a capture, or that a child of `run` should hear of.
+
+use std::io;
+
+use tokio::signal::unix::{self, SignalKind};
+
+/// The signals we listen to.
+#[derive(Debug)]
+pub(super) struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    quit: unix::Signal,
+    /// `None` if this process was told to ignore it, as `nohup` does.
+    hangup: Option<unix::Signal>,
+}
+
+impl Signals {
+    /// From here on these signals no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub(super) fn listen() -> io::Result<Self> {
+        let hangup = if is_ignored(rustix::process::Signal::HUP) {
+            None
+        } else {
+            Some(unix::signal(SignalKind::hangup())?)
+        };
+        Ok(Self {
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            terminate: unix::signal(SignalKind::terminate())?,
+            quit: unix::signal(SignalKind::quit())?,
+            hangup,
+        })
+    }
+
+    /// Waits for the next one. Dropping this future loses none.
+    pub(super) async fn next(&mut self) -> rustix::process::Signal {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => rustix::process::Signal::INT,
+            _ = self.terminate.recv() => rustix::process::Signal::TERM,
+            _ = self.quit.recv() => rustix::process::Signal::QUIT,
+            _ = hangup => rustix::process::Signal::HUP,
+        }
+    }
+}
+
+/// Whether this process ignores `signal`, by the mask in `/proc/self/status` (proc_pid_status(5)).
+fn is_ignored(signal: rustix::process::Signal) -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal.as_raw() - 1) & 1 == 1
+}

@@ -1,0 +1,3 @@
+//! Recorded messages in the shapes of other tools and for people's eyes.
+
+pub mod coding;

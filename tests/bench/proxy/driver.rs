@@ -1,0 +1,214 @@
+//! Runs the plan: for each round, scenario and proxy a fresh tree of origin, proxy and client.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+use crate::plan::{Plan, Proxy, Scenario, Shape};
+use crate::process::{Manent, Role, Usage, last_mid};
+use crate::{table, trust};
+
+/// What one step of one measurement gave.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) requests: u64,
+    pub(crate) bytes: u64,
+    pub(crate) elapsed_s: f64,
+    /// CPU time of the proxy process, less what it uses when idle.
+    pub(crate) cpu_s: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) usage: Usage,
+    /// Connections that the origin had seen by the end, of the warm-up too.
+    pub(crate) origin_connections: u64,
+}
+
+/// The samples of one proxy: by round, then by step.
+pub(crate) type Rounds = Vec<Vec<Sample>>;
+
+/// Runs everything and prints a table for each scenario as it is done.
+///
+/// # Errors
+/// When any request failed in any way, or a process did not do as told. What was begun is ended in every case.
+pub(crate) async fn run(plan: &Plan) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = run_all(plan) => done,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+async fn run_all(plan: &Plan) -> Result<()> {
+    for scenario in &plan.scenarios {
+        let proxies: Vec<Proxy> = match scenario.shape {
+            Shape::Memory => plan.proxies.iter().copied().filter(|proxy| *proxy == Proxy::Manent).collect(),
+            Shape::Requests | Shape::Transfer => plan.proxies.clone(),
+        };
+        if proxies.is_empty() {
+            continue;
+        }
+        let rounds = if scenario.shape == Shape::Memory { 1 } else { plan.rounds };
+        let mut results: Vec<(Proxy, Rounds)> = proxies.iter().map(|proxy| (*proxy, Vec::new())).collect();
+        for round in 0..rounds {
+            for turn in 0..proxies.len() {
+                let (proxy, samples) = &mut results[(round + turn) % proxies.len()];
+                let tree = measure(scenario, *proxy);
+                let measured = tokio::time::timeout(LIMIT, tree).await.context("took too long").flatten();
+                samples.push(measured.with_context(|| format!("{} with {}", scenario.name, proxy.name()))?);
+            }
+        }
+        table::print(scenario, &results);
+    }
+    Ok(())
+}
+
+/// A proxy under measurement.
+enum Subject {
+    Role(Role, u16),
+    Manent(Manent),
+}
+
+impl Subject {
+    async fn start(proxy: Proxy, dir: &Path) -> Result<Subject> {
+        let recording = match proxy {
+            Proxy::Relay | Proxy::Hudsucker => {
+                let mut role = Role::spawn(proxy.name(), &json!({ "dir": dir }))?;
+                let port = role.port().await?;
+                return Ok(Subject::Role(role, port));
+            }
+            Proxy::ManentOff => vec!["--no-record".into()],
+            Proxy::Manent => vec!["--store".into(), dir.join(STORE)],
+        };
+        let mut args = vec!["capture".into(), "--quiet".into(), "--listen".into(), "127.0.0.1:0".into()];
+        args.extend([
+            "--ca-dir".into(),
+            dir.join(MANENT_CA),
+            "--upstream-ca".into(),
+            dir.join(trust::CA_CERT),
+        ]);
+        args.extend(recording);
+        Ok(Subject::Manent(Manent::spawn(&args).await?))
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Subject::Role(_, port) => *port,
+            Subject::Manent(manent) => manent.port,
+        }
+    }
+
+    fn usage(&self) -> Result<Usage> {
+        Usage::of(match self {
+            Subject::Role(role, _) => role.pid()?,
+            Subject::Manent(manent) => manent.pid()?,
+        })
+    }
+
+    async fn end(self) -> Result<()> {
+        match self {
+            Subject::Role(role, _) => role.end().await,
+            Subject::Manent(manent) => manent.end().await,
+        }
+    }
+}
+
+async fn measure(scenario: &Scenario, proxy: Proxy) -> Result<Vec<Sample>> {
+    // Under target/, which is a disk: in /tmp, recording would often be measured against memory.
+    let dir = TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR"))?;
+    trust::create_ca(dir.path())?;
+    let mut origin = Role::spawn("origin", &json!({ "dir": dir.path() }))?;
+    let origin_port = origin.port().await?;
+    let subject = Subject::start(proxy, dir.path()).await?;
+    let ca = match &subject {
+        Subject::Role(..) => dir.path().join(trust::CA_CERT),
+        Subject::Manent(_) => dir.path().join(MANENT_CA).join("manent-ca.pem"),
+    };
+    let mut client = Role::spawn(
+        "client",
+        &json!({
+            "proxy": subject.port(), "origin": origin_port, "ca": ca, "fresh": scenario.fresh,
+            "connections": scenario.connections, "method": scenario.method, "bytes": scenario.bytes,
+            "limit_seconds": LIMIT.as_secs(),
+        }),
+    )?;
+    client.told(LIMIT).await?;
+    if scenario.warm_up > 0 {
+        client.ask(&scenario.warm_up.to_string(), LIMIT).await?;
+    }
+    let mut samples = Vec::new();
+    for requests in &scenario.steps {
+        samples.push(step(scenario, *requests, &subject, &mut client, &mut origin).await?);
+    }
+    client.end().await?;
+    subject.end().await?;
+    origin.end().await?;
+    if proxy == Proxy::Manent {
+        let sent = scenario.warm_up + scenario.steps.iter().sum::<u64>();
+        let last = last_mid(&dir.path().join(STORE)).await?;
+        ensure!(last >= sent, "{sent} requests were made, and the store ends at mid {last}");
+    }
+    Ok(samples)
+}
+
+async fn step(
+    scenario: &Scenario,
+    requests: u64,
+    subject: &Subject,
+    client: &mut Role,
+    origin: &mut Role,
+) -> Result<Sample> {
+    settle(scenario, subject).await?;
+    let idle_from = subject.usage()?.cpu;
+    sleep(scenario.idle).await;
+    let before = subject.usage()?.cpu;
+    let idle = (before - idle_from).as_secs_f64();
+    let idle_share = if scenario.idle.is_zero() { 0.0 } else { idle / scenario.idle.as_secs_f64() };
+    let begin = Instant::now();
+    let told = client.ask(&requests.to_string(), LIMIT).await?;
+    // What the proxy still does for these requests, such as writing the record, is part of their cost.
+    settle(scenario, subject).await?;
+    let took = begin.elapsed().as_secs_f64();
+    let usage = subject.usage()?;
+    let number = |key: &str| told[key].as_f64().with_context(|| key.to_owned());
+    let counted = origin.ask("count", LIMIT).await?;
+    Ok(Sample {
+        requests,
+        bytes: requests * scenario.bytes,
+        elapsed_s: number("elapsed_s")?,
+        cpu_s: ((usage.cpu - before).as_secs_f64() - idle_share * took).max(0.0),
+        p50_us: number("p50_us")?,
+        p99_us: number("p99_us")?,
+        usage,
+        origin_connections: counted["connections"].as_u64().context("connections")?,
+    })
+}
+
+/// Waits until the proxy uses at most one tick in a tenth of a second; two seconds at most. Not at all where no figure
+/// is wanted.
+async fn settle(scenario: &Scenario, subject: &Subject) -> Result<()> {
+    if scenario.idle.is_zero() {
+        return Ok(());
+    }
+    let mut last = subject.usage()?.cpu;
+    for _ in 0..20 {
+        sleep(Duration::from_millis(100)).await;
+        let now = subject.usage()?.cpu;
+        if now - last <= Duration::from_millis(10) {
+            break;
+        }
+        last = now;
+    }
+    Ok(())
+}
+
+const STORE: &str = "flows.db";
+const MANENT_CA: &str = "manent-ca";
+
+/// No measurement may take longer: the slowest, the soak, takes about half a minute on two cores.
+const LIMIT: Duration = Duration::from_secs(300);

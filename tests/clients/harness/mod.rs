@@ -1,0 +1,49 @@
+//! What every test needs: an origin that logs what it saw, the proxy, commands with an end, and the store's answers.
+
+mod command;
+mod origin;
+mod proxy;
+mod record;
+mod trust;
+
+pub(crate) use command::{Program, clean, finish, python, succeed, text};
+pub(crate) use origin::{GZIP_TEXT, Origin, Seen, binary, numbered};
+pub(crate) use proxy::{Proxy, Store, manent};
+pub(crate) use record::{Record, assert_exact};
+pub(crate) use trust::{Trust, spki_sha256_base64};
+
+/// An origin over TLS, one in clear, and a proxy between them and whoever comes.
+pub(crate) struct Stage {
+    pub(crate) https: Origin,
+    pub(crate) http: Origin,
+    pub(crate) proxy: Proxy,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Stage {
+    /// Sets up everything and waits until the proxy listens.
+    pub(crate) async fn new() -> Stage {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let trust = Trust::new(dir.path());
+        let https = Origin::https(&trust).await;
+        let http = Origin::http().await;
+        let proxy = Proxy::start(dir.path(), &trust, &[]).await;
+        Stage { https, http, proxy, dir }
+    }
+
+    /// Ends the proxy in order, and gives what the store then holds, oldest first.
+    pub(crate) async fn records(&mut self) -> Vec<Record> {
+        self.proxy.stop().await;
+        self.proxy.store.records().await
+    }
+
+    /// Ends the proxy and checks that the store holds exactly what `origin` saw, in order and byte for byte.
+    pub(crate) async fn assert_recorded(&mut self, seen: &[Seen]) -> Vec<Record> {
+        let records = self.records().await;
+        assert_eq!(records.len(), seen.len(), "records: {records:#?}\nseen: {seen:#?}");
+        for (record, seen) in records.iter().zip(seen) {
+            assert_exact(&self.proxy.store, record, seen).await;
+        }
+        records
+    }
+}

@@ -1,0 +1,129 @@
+//! A flow as `manent ls --json` and `manent show --json` tell it. Only this file knows their keys.
+
+use serde_json::Value;
+
+use super::Seen;
+use super::command::finish;
+use super::proxy::{Store, manent};
+
+pub(crate) struct Record {
+    /// The object of `ls`.
+    pub(crate) row: Value,
+    /// The object of `show`.
+    pub(crate) shown: Value,
+}
+
+impl std::fmt::Debug for Record {
+    /// The row only: the whole holds bodies.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} error: {}", self.row, self.shown["error"])
+    }
+}
+
+impl Record {
+    pub(crate) fn mid(&self) -> u64 {
+        self.row["mid"].as_u64().expect("mid")
+    }
+
+    pub(crate) fn state(&self) -> &str {
+        self.row["state"].as_str().expect("state")
+    }
+
+    pub(crate) fn method(&self) -> &str {
+        self.row["method"].as_str().expect("method")
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        self.row["host"].as_str().expect("host")
+    }
+
+    /// Path and query.
+    pub(crate) fn path(&self) -> &str {
+        self.row["path"].as_str().expect("path")
+    }
+
+    pub(crate) fn status(&self) -> Option<u64> {
+        self.row["status"].as_u64()
+    }
+
+    pub(crate) fn client_conn(&self) -> u64 {
+        self.row["client_conn"].as_u64().expect("client_conn")
+    }
+
+    pub(crate) fn request_version(&self) -> &str {
+        self.shown["request"]["version"].as_str().expect("request.version")
+    }
+
+    pub(crate) fn reason(&self) -> &str {
+        self.shown["response"]["reason"].as_str().expect("response.reason")
+    }
+
+    pub(crate) fn request_headers(&self) -> Vec<(String, String)> {
+        pairs(&self.shown["request"]["headers"])
+    }
+
+    pub(crate) fn response_headers(&self) -> Vec<(String, String)> {
+        pairs(&self.shown["response"]["headers"])
+    }
+
+    pub(crate) fn response_trailers(&self) -> Vec<(String, String)> {
+        pairs(&self.shown["response"]["trailers"])
+    }
+
+    /// The statuses of the 1xx responses.
+    pub(crate) fn interim_statuses(&self) -> Vec<u64> {
+        let interim = self.shown["interim"].as_array().expect("interim");
+        interim.iter().filter_map(|one| one["status"].as_u64()).collect()
+    }
+
+    /// The host name of the client's ClientHello.
+    pub(crate) fn client_sni(&self) -> Option<&str> {
+        self.shown["client"]["tls"]["sni"].as_str()
+    }
+}
+
+/// Fields as an array of `{"name": …, "value": …}`.
+fn pairs(fields: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().expect("a field is text").to_owned();
+    let fields = fields.as_array().unwrap_or_else(|| panic!("not a list of fields: {fields}"));
+    fields.iter().map(|field| (text(&field["name"]), text(&field["value"]))).collect()
+}
+
+/// Checks that the store holds of `record` what the origin saw and sent, to the byte.
+pub(crate) async fn assert_exact(store: &Store, record: &Record, seen: &Seen) {
+    assert_eq!((record.method(), record.path()), (seen.method.as_str(), seen.target.as_str()), "{record:#?}");
+    assert_eq!((record.state(), record.status()), ("complete", Some(u64::from(seen.status))), "{record:#?}");
+    assert_eq!(record.reason(), "Fine By Me");
+    // Order, case and repeats; what belongs to one hop only is the client's in the record and ours at the origin.
+    assert_eq!(
+        end_to_end(record.request_headers()),
+        end_to_end(seen.headers.clone()),
+        "{} request",
+        seen.target
+    );
+    assert_eq!(record.response_headers(), seen.response_headers, "{} response", seen.target);
+    let mid = record.mid().to_string();
+    assert_body(store, &["cat", &mid, "--request", "--raw"], &seen.body).await;
+    assert_body(store, &["cat", &mid, "--raw"], &seen.response_body).await;
+}
+
+/// Whatever the command says of an absent body, it prints none.
+async fn assert_body(store: &Store, args: &[&str], body: &[u8]) {
+    let output = finish(manent(&store.home).args(args).arg("--store").arg(&store.path)).await;
+    assert!(output.status.success() || body.is_empty(), "{args:?}: {output:?}");
+    assert!(
+        output.stdout == body,
+        "{args:?}: {} bytes printed that are not the {} that passed",
+        output.stdout.len(),
+        body.len()
+    );
+}
+
+/// `headers` without those that end at each hop (RFC 9110 §7.6.1).
+pub(crate) fn end_to_end(headers: Vec<(String, String)>) -> Vec<(String, String)> {
+    let of_hop = |name: &str| HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop));
+    headers.into_iter().filter(|(name, _)| !of_hop(name)).collect()
+}
+
+const HOP_BY_HOP: &[&str] =
+    &["connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];

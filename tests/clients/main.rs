@@ -1,0 +1,14 @@
+//! Real clients through the real binary: curl, Python, Node.js and Chromium, and what the store holds afterwards.
+//!
+//! Not part of plain `cargo test`, which needs nothing but cargo: `tests/run` installs the clients and then runs
+//! `cargo test --features clients --test clients`. Where a client is missing its tests fail and say what to install; they
+//! never skip. Each test has its own origin, proxy, CA and store, on ports of their own, and talks to loopback only.
+
+mod harness;
+
+mod chromium;
+mod curl;
+mod kill;
+mod node;
+mod python;
+mod run;
