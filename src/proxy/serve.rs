@@ -1,6 +1,7 @@
 //! Reading requests from a client, one after the other, and answering each in its turn (RFC 9112 §9.3.2).
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD, MAX_READ_AHEAD};
 use super::mode::explicit::{self, Route};
 use super::{answer, intercept};
 use crate::exchange::Live;
-use crate::flow::{self, Body, Headers, Request, Scheme, Side, Stage, Target, Version};
+use crate::flow::{self, Body, BodyEnd, Framing, Headers, Request, Scheme, Side, Stage, Target, Version};
 use crate::http1::{BodyLength, HeadError, ReadError, Reader, request_length, write_response_head};
 use crate::upstream::{BoxIo, Dialed};
 
@@ -82,6 +83,13 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
     let limits = client.shared.limits;
     client.entry.idle();
     let stop = client.entry.token();
+    // Also where the next request is there already: it was sent ahead, and a client must expect to send it again.
+    if stop.is_cancelled() {
+        if has_unread(stream) {
+            linger(client, stream).await;
+        }
+        return Next::End(End::Close);
+    }
     let arrived = tokio::select! {
         biased;
         arrived = client.ticker.within(limits.idle_timeout, stream.reader.wait_for_message()) => arrived,
@@ -138,7 +146,7 @@ async fn exchange(
             (Err(_), Scope::Tunnel(tunneled)) => tunneled.target.clone(),
             (Err(_), Scope::Explicit) => Target::default(),
         };
-        flow.request = Some(recorded(&request, judged.as_ref().ok().map(|plan| plan.length)));
+        flow.request = Some(recorded(&request, request_length(&request).ok()));
     });
     let error = match judged {
         Ok(Plan { own_answer: Some(response), .. }) => {
@@ -155,7 +163,7 @@ async fn exchange(
         }
         Ok(plan) => match forwarded(client, stream, scope, &live, &request, &plan).await {
             Ok(After::Keep) => return Next::Again,
-            Ok(After::Close) if stream.reader.buffer().is_empty() => {
+            Ok(After::Close) if !has_unread(stream) => {
                 drop(live);
                 // Nothing can fail here that the client would not see itself.
                 let _ = client.ticker.within(LINGER_TIME, stream.writer.shutdown()).await;
@@ -302,7 +310,8 @@ async fn own_answer(
     Ok(keep)
 }
 
-/// A request as it is recorded before its body has come: without the client's credentials for us.
+/// A request as it is recorded before its body has come: without the client's credentials for us. A body whose `length`
+/// cannot be told is cut off before its first byte.
 fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     let mut recorded = request.clone();
     if let Some(redacted) = without_secrets(&request.headers) {
@@ -315,8 +324,9 @@ fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     }
     recorded.body = match length {
         Some(BodyLength::None) => Body::inline(Bytes::new()),
+        Some(BodyLength::Length(0)) => Body { framing: Framing::Length, ..Body::inline(Bytes::new()) },
         Some(length) => Body { framing: length.into(), ..Body::default() },
-        None => Body::default(),
+        None => Body { end: BodyEnd::CutOff, ..Body::default() },
     };
     recorded
 }
@@ -440,6 +450,12 @@ async fn answer_error_as(
     if sent.is_ok_and(|sent| sent.is_ok()) {
         linger(client, stream).await;
     }
+}
+
+/// Whether the client has sent something that will not be served.
+fn has_unread(stream: &mut Stream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    !stream.reader.buffer().is_empty() || matches!(stream.reader.poll_fill(&mut cx), Poll::Ready(Ok(1..)))
 }
 
 /// Ends our direction and reads on for a moment: closing with unread data would reset the connection, and the client

@@ -171,21 +171,22 @@ impl Acceptor {
         }
     }
 
-    /// Waits for a place, then for a connection.
+    /// Waits for a connection, then for a place for it. In this order: an idle connection is ended only where a client
+    /// waits for its place, and that client is not among the idle ones yet.
     async fn admit(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let places = Arc::clone(&self.registry.places);
-        let place = loop {
-            if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                break place;
-            }
-            self.registry.evict_oldest_idle();
-            // Where none is idle now, one may be in a moment.
-            let freed = tokio::time::timeout(ACCEPT_PAUSE, Arc::clone(&places).acquire_owned()).await;
-            if let Ok(place) = freed {
-                break place.map_err(io::Error::other)?;
-            }
-        };
         let (tcp, peer) = self.listener.accept().await?;
+        let places = &self.registry.places;
+        let place = match Arc::clone(places).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => loop {
+                self.registry.evict_oldest_idle();
+                // None may have been idle; the next that is makes room.
+                tokio::select! {
+                    place = Arc::clone(places).acquire_owned() => break place.map_err(io::Error::other)?,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+            },
+        };
         Ok((tcp, peer, place))
     }
 
@@ -314,7 +315,7 @@ async fn sweep(pool: Arc<Pool>, stop: CancellationToken) {
 
 /// Connections that the kernel may hold before they are accepted: a burst of a browser or a load test.
 const BACKLOG: i32 = 4096;
-/// After an error on accept, before the next try: long enough not to spin, short enough not to be noticed.
+/// After an error on accept, or without a place, before the next try: long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long an idle connection to an origin is kept. Shorter than common servers' 60 to 75 s, so that a request seldom
 /// meets a connection that is just being closed.

@@ -6,7 +6,7 @@
 mod peer;
 mod tls;
 
-pub(crate) use peer::{Origin, Peer};
+pub(crate) use peer::{Origin, Peer, fill};
 pub(crate) use tls::{TestCa, TlsOrigin};
 
 use std::collections::VecDeque;

@@ -121,10 +121,15 @@ impl Setup {
         name: &str,
         alpn: &[&str],
     ) -> std::io::Result<Peer> {
-        let tunnel = self.tunnel(authority).await.into_io();
+        let tunnel = self.tunnel(authority).await;
+        self.tls_over(tunnel, name, alpn).await
+    }
+
+    /// A client with TLS for `name` in a tunnel of its own.
+    pub(crate) async fn tls_over(&self, tunnel: Peer, name: &str, alpn: &[&str]) -> std::io::Result<Peer> {
         let connector = TlsConnector::from(Arc::new(self.client_config(alpn)));
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        Ok(Peer::new(soon("our handshake", connector.connect(name, tunnel)).await?))
+        Ok(Peer::new(soon("our handshake", connector.connect(name, tunnel.into_io())).await?))
     }
 
     /// Client and origin with TLS on both sides of the proxy, for `name`.
