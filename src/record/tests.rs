@@ -159,8 +159,8 @@ async fn admission_waits_while_the_bytes_are_used_up() {
     let recorder = Recorder::open(&dir.path().join("f.db"), options).await.unwrap();
     for _ in 0..200 {
         recorder.admit().await.finish(&flow(vec![0; 1500]));
-        // At most two flows of 2.5 KB wait at a time, however fast they come.
-        assert!(recorder.stats().queued <= 2);
+        // With two flows of 1.9 KB the 4 KB are not used up, with three they are, however fast they come.
+        assert!(recorder.stats().queued <= 3);
     }
     let stats = recorder.close().await.unwrap();
     assert_eq!((stats.stored, stats.lost), (200, 0));
@@ -230,7 +230,7 @@ async fn a_full_database_costs_flows_and_not_the_recorder() {
     // Nobody waits for this one: it is counted.
     recorder.admit().await.finish(&flow(vec![1; 2000]));
     while recorder.stats().lost < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
     recorder.limit_pages(100_000).await;
     stored.push(recorder.store(flow(vec![2; 2000])).await.unwrap());
@@ -257,7 +257,8 @@ async fn a_body_that_the_disk_cannot_take_is_told_and_the_next_one_is_stored() {
     let mid = loop {
         match recorder.store(flow(vec![6; 5000])).await {
             Ok(mid) => break mid,
-            Err(RecordError::BodyLost { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+            // The segment writer may not have looked again yet.
+            Err(RecordError::BodyLost { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     };

@@ -183,14 +183,24 @@ impl Book {
         fresh.conns.get(&id).or_else(|| self.written.get(&id)).is_some_and(|&there| there >= revision)
     }
 
-    fn write_client(&self, tx: &Transaction<'_>, fresh: &mut Fresh, conn: &Arc<ClientConn>) -> rusqlite::Result<()> {
+    fn write_client(
+        &self,
+        tx: &Transaction<'_>,
+        fresh: &mut Fresh,
+        conn: &Arc<ClientConn>,
+    ) -> rusqlite::Result<()> {
         match self.is_written(fresh, conn.id.0, conn.revision) {
             true => Ok(()),
             false => self.write_conn(tx, fresh, &Conn::Client(Arc::clone(conn))),
         }
     }
 
-    fn write_server(&self, tx: &Transaction<'_>, fresh: &mut Fresh, conn: &Arc<ServerConn>) -> rusqlite::Result<()> {
+    fn write_server(
+        &self,
+        tx: &Transaction<'_>,
+        fresh: &mut Fresh,
+        conn: &Arc<ServerConn>,
+    ) -> rusqlite::Result<()> {
         match self.is_written(fresh, conn.id.0, conn.revision) {
             true => Ok(()),
             false => self.write_conn(tx, fresh, &Conn::Server(Arc::clone(conn))),

@@ -8,8 +8,8 @@
 //! that a row that survives a power cut finds its bodies.
 
 mod body;
-mod error;
 mod draft;
+mod error;
 mod group;
 mod lock;
 mod paths;
@@ -23,8 +23,8 @@ mod tests;
 mod writer;
 
 pub use body::BodyReader;
-pub use error::StoreError;
 pub use draft::Draft;
+pub use error::StoreError;
 pub use group::{Group, Outcome};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};

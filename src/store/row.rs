@@ -147,7 +147,8 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub(super) fn of(flow: &Flow) -> Self {
-        let (request, response, tunnel) = (flow.request.as_ref(), flow.response.as_ref(), flow.tunnel.as_ref());
+        let (request, response, tunnel) =
+            (flow.request.as_ref(), flow.response.as_ref(), flow.tunnel.as_ref());
         let len = |body: Option<&Body>, tunnel: Option<&Body>| {
             sqlite_int(body.map_or(0, |b| b.len).saturating_add(tunnel.map_or(0, |b| b.len)))
         };
