@@ -85,12 +85,13 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
     let arrived = tokio::select! {
         biased;
         arrived = client.ticker.within(limits.idle_timeout, stream.reader.wait_for_message()) => arrived,
-        () = stop.cancelled() => return Next::End(End::Close),
+        () = stop.cancelled() => return farewell(client, stream).await,
     };
     match arrived {
         Ok(Ok(true)) => {}
-        // Idle for too long, or gone between requests: nothing was asked, nothing is recorded.
-        Ok(Ok(false) | Err(_)) | Err(_) => return Next::End(End::Close),
+        // Gone between requests: nothing was asked, nothing is recorded.
+        Ok(Ok(false) | Err(_)) => return Next::End(End::Close),
+        Err(_) => return farewell(client, stream).await,
     }
     let started = Instant::now();
     let head = tokio::select! {
@@ -116,6 +117,13 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
         return connect(client, stream, scope, request, started).await;
     }
     exchange(client, stream, scope, request, started).await
+}
+
+/// Ends an idle connection so that the client can tell it from a broken one: in TLS, with a close_notify.
+async fn farewell(client: &mut Client, stream: &mut Stream) -> Next {
+    // A client that does not take it is as good as gone.
+    let _ = client.ticker.within(LINGER_TIME, stream.writer.shutdown()).await;
+    Next::End(End::Close)
 }
 
 /// One request other than `CONNECT`, from its head to the end of its answer.

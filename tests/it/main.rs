@@ -3,4 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
 
 mod conformance;
+mod failures;
 mod harness;
+mod limits;
+mod shutdown;
+mod store;
+mod tls;
+mod tunnels;
