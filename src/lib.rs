@@ -1,5 +1,34 @@
-//! manent: an intercepting HTTP(S) proxy with a built-in flow recorder.
-
+//! manent: an intercepting HTTP(S) proxy that keeps what passes through it.
+//!
+//! It terminates TLS with certificates it makes, builds a [`flow::Flow`] of each request and response, and hands it to a
+//! recorder that writes it, protobuf-encoded, to SQLite in grouped transactions. Each stored flow has a [`flow::Mid`], the
+//! ticket by which it is found again.
+//!
+//! # What stays true
+//! 1. A mid is announced only after the transaction that stored its flow has committed; mids rise in the order in which
+//!    requests arrived and are never used twice.
+//! 2. Every admitted flow reaches the recorder exactly once at its end, also when it failed, was cut off or was refused.
+//! 3. What the client and the origin see is never changed by recording.
+//! 4. What is recorded is what was on the wire.
+//! 5. Memory is bounded by settings, not by traffic.
+//!
+//! # The rows
+//! Each uses only rows above it; `tests/tidy.rs` holds them.
+//!
+//! | row | module | what |
+//! |---|---|---|
+//! | 0 | [`flow`] | plain data in the field's words |
+//! | 1 | [`codec`], [`http1`], [`format`](mod@format), [`tls`] | flow and protobuf; HTTP/1 on the wire; content codings; CA and leaves |
+//! | 2 | [`store`], [`upstream`] | SQLite by mid and body segments; connections to origins |
+//! | 3 | [`record`] | admission, bounded queue, grouped commit, the feed of what was committed |
+//! | 4 | [`exchange`] | a flow while it is alive; body taps |
+//! | 5 | [`proxy`] | serving clients |
+//! | 7 | [`config`] | settings, resolved once |
+//! | 8 | [`app`] | builds the parts; owns start and shutdown |
+//! | 9 | [`cli`] | subcommands, printing, exit codes |
+//!
+//! To store and find flows of your own, begin at [`record::Recorder`]; to run a proxy inside a program, at [`app::Proxy`].
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may stop at its first surprise"))]
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message"))]
 
 pub mod app;

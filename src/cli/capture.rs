@@ -50,7 +50,7 @@ async fn capture(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let summary = stop(proxy, period, &mut signals).await;
     let tally = feed.finish().await;
     if config.record {
-        output.talk(&format!("{tally} → manent ls"));
+        output.talk(&tally.told());
     }
     Ok(match lost(&summary) {
         Some(error) => errors::report(&error.into(), &output),

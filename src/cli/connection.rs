@@ -26,9 +26,7 @@ fn client(conn: &ClientConn, lines: &mut Vec<String>) {
     if let Some(info) = &conn.tls {
         tls(info, "presented", lines);
     }
-    if let Some(error) = &conn.error {
-        lines.push(format!("        error: {error}"));
-    }
+    error(conn.error.as_deref(), conn.tls.as_ref(), lines);
 }
 
 fn server(conn: &ServerConn, reused: bool, lines: &mut Vec<String>) {
@@ -49,7 +47,14 @@ fn server(conn: &ServerConn, reused: bool, lines: &mut Vec<String>) {
             lines.push("        NOT verified (--insecure)".to_owned());
         }
     }
-    if let Some(error) = &conn.error {
+    error(conn.error.as_deref(), conn.tls.as_ref(), lines);
+}
+
+/// What ended the connection, unless it was TLS: that has told it already.
+fn error(error: Option<&str>, tls: Option<&TlsInfo>, lines: &mut Vec<String>) {
+    if let Some(error) = error
+        && tls.and_then(|tls| tls.error.as_deref()) != Some(error)
+    {
         lines.push(format!("        error: {error}"));
     }
 }
@@ -79,12 +84,9 @@ fn tls(info: &TlsInfo, what: &str, lines: &mut Vec<String>) {
 fn certificate(der: &[u8]) -> String {
     match X509Certificate::from_der(der) {
         Ok((_, leaf)) => {
-            format!(
-                "{}, issued by {}, valid until {}",
-                leaf.subject(),
-                leaf.issuer(),
-                leaf.validity().not_after
-            )
+            let until = text::utc(leaf.validity().not_after.timestamp().saturating_mul(1_000_000_000));
+            let day = until.split('T').next().unwrap_or_default();
+            format!("{}, issued by {}, valid until {day}", leaf.subject(), leaf.issuer())
         }
         Err(_) => format!("that cannot be read ({} bytes)", der.len()),
     }

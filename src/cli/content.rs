@@ -54,7 +54,7 @@ pub(super) fn message(flow: &Flow, part: Part) -> Option<Message<'_>> {
 /// Why there is nothing, in words.
 pub(super) fn why_missing(flow: &Flow) -> String {
     match &flow.error {
-        Some(error) => format!("{}, {}: {}", error.side.as_str(), error.stage.as_str(), error.message),
+        Some(error) => format!("{} {}: {}", error.side.as_str(), error.stage.as_str(), error.message),
         None if flow.state == State::Open => "It was still going on when it was last written.".to_owned(),
         None => format!("It ended as {}.", flow.state.as_str()),
     }

@@ -3,6 +3,7 @@
 //! This is the one place where an error becomes a message. Codes are stable: scripts and searches use them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -14,7 +15,7 @@ use crate::config::ConfigError;
 use crate::flow::Mid;
 use crate::format::coding::{CapReached, CodingError};
 use crate::store::StoreError;
-use crate::tls::CaError;
+use crate::tls::{CaError, RootsError};
 
 /// What a subcommand can fail with by itself.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +115,7 @@ fn diagnose(error: &anyhow::Error) -> Report {
     let known = error.chain().find_map(|cause| {
         None.or_else(|| cause.downcast_ref().map(of_cli))
             .or_else(|| cause.downcast_ref().map(of_config))
-            .or_else(|| cause.downcast_ref().and_then(of_start))
+            .or_else(|| cause.downcast_ref().map(of_start))
             .or_else(|| cause.downcast_ref().map(of_store))
             .or_else(|| cause.downcast_ref().map(of_ca))
             .or_else(|| cause.downcast_ref().map(of_coding))
@@ -185,14 +186,22 @@ fn of_config(error: &ConfigError) -> Report {
     }
 }
 
-/// `None` where the cause says it better.
-fn of_start(error: &StartError) -> Option<Report> {
-    let StartError::Bind { addr, source } = error else { return None };
+fn of_start(error: &StartError) -> Report {
+    match error {
+        StartError::Bind { addr, source } => of_bind(*addr, source),
+        StartError::Store(error) => of_store(error),
+        StartError::Ca(error) => of_ca(error),
+        StartError::Roots(error) => of_roots(error),
+        StartError::Leaf(_) | StartError::Tls(_) => Report::new("E603", TLS, causes(error)),
+    }
+}
+
+fn of_bind(addr: SocketAddr, error: &io::Error) -> Report {
     let (ip, port) = (addr.ip(), addr.port());
-    Some(match source.kind() {
+    match error.kind() {
         io::ErrorKind::AddrInUse => {
             let report = Report::new("E101", NETWORK, format!("port {port} on {ip} is already in use"));
-            let report = match busy::listener(*addr) {
+            let report = match busy::listener(addr) {
                 Some(process) => report.fact(format!("by: {} (pid {})", process.name, process.pid)),
                 None => report,
             };
@@ -204,8 +213,8 @@ fn of_start(error: &StartError) -> Option<Report> {
                 .fact("Ports below 1024 belong to the system.")
                 .hint("manent -p 8080")
         }
-        _ => Report::new("E105", NETWORK, format!("cannot listen on {addr}: {}", plain_io(source))),
-    })
+        _ => Report::new("E105", NETWORK, format!("cannot listen on {addr}: {}", plain_io(error))),
+    }
 }
 
 fn of_store(error: &StoreError) -> Report {
@@ -252,9 +261,18 @@ fn of_store(error: &StoreError) -> Report {
                     "manent run -- curl https://example.com/   records one flow; -s FILE names another store",
                 )
         }
-        #[expect(unreachable_patterns, reason = "stand-in")]
-        _ => Report::new("E405", STORE, causes(error)),
+        StoreError::Damaged { path, detail } => {
+            Report::new("E405", STORE, format!("{} is damaged", text::path(path))).fact(sentence(detail))
+        }
+        StoreError::Sqlite { .. } | StoreError::Io { .. } | StoreError::Panicked { .. } => {
+            Report::new("E408", STORE, causes(error))
+        }
     }
+}
+
+fn of_roots(error: &RootsError) -> Report {
+    Report::new("E602", TLS, causes(error))
+        .hint("--upstream-ca PEM   takes a file of certificates, for origins")
 }
 
 fn of_ca(error: &CaError) -> Report {
@@ -268,11 +286,11 @@ fn of_coding(error: &CodingError) -> Report {
 
 impl Report {
     fn new(code: &'static str, exit: u8, message: impl Into<String>) -> Self {
-        Self { code, exit, message: message.into(), facts: Vec::new(), hints: Vec::new() }
+        Self { code, exit, message: without_os_codes(&message.into()), facts: Vec::new(), hints: Vec::new() }
     }
 
     fn fact(mut self, fact: impl Into<String>) -> Self {
-        self.facts.push(fact.into());
+        self.facts.push(without_os_codes(&fact.into()));
         self
     }
 
@@ -308,27 +326,45 @@ impl Report {
     }
 }
 
-/// An error with its causes: `cannot open the store: permission denied`.
+/// An error with its causes: `cannot read ca.pem: permission denied`.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut next = Some(error);
+    let mut message = error.to_string();
+    let mut next = error.source();
     while let Some(cause) = next {
-        let part = cause.downcast_ref::<io::Error>().map_or_else(|| cause.to_string(), plain_io);
+        let part = cause.to_string();
         // Some types repeat their cause in their own words.
-        if !parts.last().is_some_and(|last| last.contains(&part)) {
-            parts.push(part);
+        if !message.contains(&part) {
+            message = format!("{message}: {}", lower_first(&part));
         }
         next = cause.source();
     }
-    parts.join(": ")
+    message
+}
+
+fn plain_io(error: &io::Error) -> String {
+    lower_first(&without_os_codes(&error.to_string()))
 }
 
 /// Without `(os error 13)`, which helps nobody; the log has it.
-fn plain_io(error: &io::Error) -> String {
-    let message = error.to_string();
-    let message = message.split(" (os error ").next().unwrap_or_default();
+fn without_os_codes(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        out += before;
+        rest = after.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    out + rest
+}
+
+/// "Permission denied" inside a sentence; names such as "OpenSSL" or "E12" stay.
+fn lower_first(message: &str) -> String {
     let mut chars = message.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => message.to_owned(),
+    }
 }
 
 fn sentence(message: &str) -> String {
@@ -347,3 +383,42 @@ const TLS: u8 = 6;
 /// As `env` and shells have it (POSIX, "Exit Status for Commands").
 const CANNOT_START: u8 = 126;
 const CANNOT_FIND: u8 = 127;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_the_system_are_left_out() {
+        assert_eq!(without_os_codes("a: No (os error 13): b (os error 2)"), "a: No: b");
+        assert_eq!(plain_io(&io::Error::from_raw_os_error(13)), "permission denied");
+        assert_eq!(sentence("permission denied"), "Permission denied.");
+    }
+
+    #[test]
+    fn an_unknown_mid_names_the_range() {
+        let bounds = Some((Mid(1), Mid(1187), 1146));
+        let error =
+            anyhow::Error::from(CliError::UnknownMid { mid: Mid(1200), bounds }).context("while showing");
+        let report = diagnose(&error);
+        assert_eq!((report.code, report.exit), ("E201", 3));
+        assert_eq!(report.message, "no flow with mid 1200");
+        assert_eq!(report.facts, ["The store holds 1–1187 (41 not there)."]);
+    }
+
+    #[test]
+    fn start_errors_tell_of_their_cause() {
+        let locked = StoreError::Locked { path: "/x/flows.db".into(), pid: Some(u32::MAX) };
+        let report = diagnose(&StartError::Store(locked).into());
+        assert_eq!((report.code, report.exit), ("E401", 4));
+        assert_eq!(report.message, "the store is in use by another recorder (pid 4294967295)");
+        assert_eq!(report.facts, ["/x/flows.db"]);
+    }
+
+    #[test]
+    fn what_a_message_quotes_is_escaped() {
+        let output = Output::new(crate::cli::output::ColorChoice::Never, false, false);
+        let report = Report::new("E000", NO, "a\x1b[2Jb").fact("c\nd").hint("e\x07");
+        assert_eq!(report.to_text(&output), "error[E000]: a\\x1b[2Jb\n  c\\nd\n  hint: e\\x07");
+    }
+}

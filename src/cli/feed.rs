@@ -87,6 +87,11 @@ fn print(flows: &[Committed], show: Show, output: Output) -> io::Result<()> {
 }
 
 impl Tally {
+    /// For the end of a run: what was recorded, and where to look.
+    pub(super) fn told(&self) -> String {
+        if self.flows == 0 { self.to_string() } else { format!("{self} → manent ls") }
+    }
+
     fn add(&mut self, flow: &Committed) {
         self.flows += 1;
         self.errors += u64::from(flow.state != State::Complete);

@@ -56,7 +56,7 @@ impl From<&Committed> for Line {
             media_type: None,
             response_len: flow.response_len,
             duration_us: flow.duration_us,
-            error: error.map(|e| format!("{}, {}: {}", e.side.as_str(), e.stage.as_str(), e.message)),
+            error: error.map(|e| format!("{} {}: {}", e.side.as_str(), e.stage.as_str(), e.message)),
         }
     }
 }
@@ -167,7 +167,7 @@ pub(super) fn row_json(row: &Row) -> Value {
     object.insert("request_type".into(), json!(row.request_type));
     object.insert("response_type".into(), json!(row.response_type));
     object.insert("request_len".into(), row.request_len.into());
-    object.insert("client_conn".into(), json!(row.client_conn.0));
+    object.insert("client_conn".into(), row.client_conn.0.into());
     object.insert("server_conn".into(), json!(row.server_conn.map(|id| id.0)));
     object.insert("replay_of".into(), json!(row.replay_of.map(|mid| mid.0)));
     Value::Object(object)
@@ -222,8 +222,7 @@ mod tests {
         assert_eq!(shown.chars().count(), 100);
         assert!(shown.starts_with(" 1041  ") && shown.ends_with("json         2.2k     54ms"), "{shown}");
         assert!(shown.contains("https://example.test/a?\\x1b]0;x\\x07"), "{shown}");
-        let failed =
-            Line { state: State::Failed, error: Some("upstream, connect: refused".into()), ..line() };
+        let failed = Line { state: State::Failed, error: Some("upstream connect: refused".into()), ..line() };
         let shown = failed.for_terminal(140, 5, Paint::Plain);
         assert!(shown.contains("  ERR  GET  ") && shown.contains("connect: refused"), "{shown}");
     }

@@ -75,7 +75,7 @@ impl Page<'_> {
         writeln!(self.data, "  started {}", text::local(flow.timing.started_unix_ns))?;
         if let Some(error) = &flow.error {
             let (side, stage) = (error.side.as_str(), error.stage.as_str());
-            let what = format!("error: {side}, {stage}: {}", error.message);
+            let what = format!("error: {side} {stage}: {}", error.message);
             writeln!(self.data, "  {}", self.paint.red(&escape::line(what)))?;
         }
         Ok(())
@@ -167,6 +167,7 @@ impl Page<'_> {
         let mut buffer = vec![0; BUFFER];
         let mut stream = TextStream::default();
         let mut shown = 0;
+        let mut ends_line = false;
         loop {
             let room = usize::try_from(self.max_body - shown).unwrap_or(usize::MAX).min(BUFFER);
             let (filled, end) = content::fill(&mut reader, &mut buffer[..room]);
@@ -179,15 +180,19 @@ impl Page<'_> {
             shown += filled as u64;
             let piece = stream.piece(&buffer[..filled]);
             self.data.write_all(piece.as_bytes())?;
+            ends_line = piece.ends_with('\n') || (piece.is_empty() && ends_line);
             if let Err(error) = end {
-                writeln!(self.data, "{}", escape::line(stream.end()))?;
+                writeln!(self.data, "{}", stream.end())?;
                 return self.note(message, why.unwrap_or(&error.to_string()));
             }
             if filled < room || room == 0 {
                 break;
             }
         }
-        writeln!(self.data, "{}", escape::line(stream.end()))?;
+        self.data.write_all(stream.end().as_bytes())?;
+        if !ends_line {
+            writeln!(self.data)?;
+        }
         let more = shown == self.max_body && reader.read(&mut [0])? > 0;
         match (more, why) {
             (true, _) => self.note(message, &format!("more; manent cat {} writes all", self.mid)),
@@ -211,9 +216,9 @@ impl Page<'_> {
             ("dns", har.dns),
             ("connect", har.connect),
             ("tls", har.ssl),
-            ("send", Some(har.send)),
-            ("wait", Some(har.wait)),
-            ("receive", Some(har.receive)),
+            ("send", flow.timing.send_end_us.map(|_| har.send)),
+            ("wait", flow.timing.response_head_us.map(|_| har.wait)),
+            ("receive", flow.timing.response_end_us.map(|_| har.receive)),
         ];
         let phases =
             phases.iter().filter_map(|(name, us)| Some(format!("{name} {}", text::duration_us((*us)?))));

@@ -78,7 +78,8 @@ pub struct Response {
     pub version: Version,
     /// Its fields.
     pub headers: Headers,
-    /// As for [`Request::raw_head`].
+    /// As for [`Request::raw_head`]. Of a response of our own: what came from the origin in its place and could not be
+    /// relayed, if anything did.
     pub raw_head: Option<Bytes>,
     /// Length of the head on the wire, bytes.
     pub head_len: u64,

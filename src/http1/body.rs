@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::framing::BodyLength;
-use super::head::{HeadError, HeadLimits, find_head_end, parse_trailers};
+use super::head::{HeadError, HeadLimits, find_head_end, has_bare_lf, parse_trailers};
 use crate::flow::Headers;
 
 /// Why a body could not be read to its end.
@@ -179,7 +179,8 @@ impl Decoder {
                 return Err(BodyError::Extensions);
             }
             // Refuse what cannot become a size at once, rather than wait for its line to end.
-            return if buf.first().is_none_or(u8::is_ascii_hexdigit) {
+            let bare_cr = memchr::memchr(b'\r', buf).is_some_and(|at| at + 1 < buf.len());
+            return if buf.first().is_none_or(u8::is_ascii_hexdigit) && !bare_cr {
                 Ok(None)
             } else {
                 Err(BodyError::ChunkSize)
@@ -218,6 +219,9 @@ impl Decoder {
         }
         let limits = HeadLimits { max_bytes: MAX_TRAILERS, max_fields: 100 };
         let Some(end) = find_head_end(buf, scanned) else {
+            if has_bare_lf(buf) {
+                return Err(BodyError::Trailers(HeadError::BareLf));
+            }
             if buf.len() > MAX_TRAILERS {
                 return Err(BodyError::Trailers(HeadError::TooLong { limit: MAX_TRAILERS }));
             }

@@ -153,7 +153,9 @@ pub fn parse_response(head: &[u8], limits: &HeadLimits) -> Result<Parsed<Respons
         };
         let text = Bytes::copy_from_slice(&head[..len]);
         let reason = reason_range(head);
-        let canonical = is_canonical(head, len, reason.end + 2, parsed.headers) && head[12] == b' ';
+        let canonical = head.starts_with(b"HTTP/1.")
+            && is_canonical(head, len, reason.end + 2, parsed.headers)
+            && head[12] == b' ';
         Ok(Parsed::Head(
             Response {
                 status,
@@ -234,15 +236,17 @@ fn range_in(whole: &[u8], part: &[u8]) -> std::ops::Range<usize> {
     start..start + part.len()
 }
 
-fn has_bare_lf(bytes: &[u8]) -> bool {
+/// Whether some line ends in LF without CR.
+pub(super) fn has_bare_lf(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r')
 }
 
 /// The reason phrase in a head whose status line `httparse` accepted: from byte 13 (after `HTTP/1.x NNN `) to the line's
-/// end. `httparse` itself hides phrases with bytes above 0x7f.
+/// end; empty lines before it are passed over. `httparse` itself hides phrases with bytes above 0x7f.
 fn reason_range(head: &[u8]) -> std::ops::Range<usize> {
-    let line_end = memchr::memchr2(b'\r', b'\n', head).unwrap_or(head.len());
-    13.min(line_end)..line_end
+    let start = head.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    let line_end = memchr::memchr2(b'\r', b'\n', &head[start..]).map_or(head.len(), |at| start + at);
+    (start + 13).min(line_end)..line_end
 }
 
 /// Whether writing the parsed head in canonical form gives back these bytes: one blank after each colon, CRLF, nothing

@@ -19,4 +19,6 @@ pub use framing::{BodyLength, FramingError, request_length, response_length};
 pub use head::{HeadError, HeadLimits, Parsed, find_head_end, parse_request, parse_response, parse_trailers};
 pub use hop::{Forwarded, is_hop_by_hop, keeps_alive, upgrade_tokens};
 pub use io::{ReadError, Reader, Writer};
-pub use write::{RequestLine, write_fields, write_interim, write_request_head, write_response_head};
+pub use write::{
+    RequestLine, received_head, write_fields, write_interim, write_request_head, write_response_head,
+};

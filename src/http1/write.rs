@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::framing::BodyLength;
 use super::hop::Forwarded;
@@ -106,17 +106,27 @@ pub fn write_response_head(
     let mut chunked = length == BodyLength::Chunked;
     // Without a body (HEAD, 304) the field is a statement about a GET's answer and goes on unless the client knows no
     // codings.
-    let keeps_coding = |chunked: &mut bool| match length {
+    let keeps_coding = match length {
         BodyLength::None => client != Version::Http10,
-        BodyLength::Chunked => std::mem::take(chunked),
-        BodyLength::Length(_) => false,
+        BodyLength::Chunked | BodyLength::Length(_) => false,
         // Other codings, to the close; but `chunked` is taken off on the way to an HTTP/1.0 client.
         BodyLength::Close => client != Version::Http10,
     };
+    let mut sized = true;
     for (name, value) in response.headers.iter() {
         let is = |what: &[u8]| name.eq_ignore_ascii_case(what);
         if is(b"transfer-encoding") {
-            if keeps_coding(&mut chunked) {
+            if length == BodyLength::Chunked {
+                // Several fields are one list (RFC 9110 §5.3): the first goes on with all of it.
+                if std::mem::take(&mut chunked) {
+                    put_joined(out, name, response.headers.get_all("transfer-encoding"));
+                }
+            } else if keeps_coding {
+                put_field(out, name, value);
+            }
+        } else if is(b"content-length") && matches!(length, BodyLength::Length(_)) {
+            // Equal lengths that came repeated go on as one.
+            if std::mem::take(&mut sized) {
                 put_field(out, name, value);
             }
         } else if switching && (is(b"connection") || is(b"upgrade")) {
@@ -162,6 +172,25 @@ pub fn write_fields(out: &mut BytesMut, trailers: &Headers) {
     out.put_slice(b"\r\n");
 }
 
+/// The bytes of a response's head as they came from the origin.
+#[must_use]
+pub fn received_head(response: &Response) -> Bytes {
+    if let Some(raw) = &response.raw_head {
+        return raw.clone();
+    }
+    let mut out = BytesMut::new();
+    out.put_slice(response.version.as_str().as_bytes());
+    // Writing to memory cannot fail.
+    let _ = write!((&mut out).writer(), " {:03} ", response.status);
+    out.put_slice(&response.reason);
+    out.put_slice(b"\r\n");
+    for (name, value) in response.headers.iter() {
+        put_field(&mut out, name, value);
+    }
+    out.put_slice(b"\r\n");
+    out.freeze()
+}
+
 fn status_line(out: &mut BytesMut, status: u16, reason: &[u8]) {
     // Writing to memory cannot fail.
     let _ = write!(out.writer(), "HTTP/1.1 {status:03} ");
@@ -174,6 +203,10 @@ fn put_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_slice(b": ");
     put_clean(out, value);
     out.put_slice(b"\r\n");
+}
+
+fn put_joined<'a>(out: &mut BytesMut, name: &[u8], values: impl Iterator<Item = &'a [u8]>) {
+    put_field(out, name, &values.collect::<Vec<_>>().join(&b", "[..]));
 }
 
 /// Writes text in which no line can end: a folded value's line ends become blanks (RFC 9112 §5.2), and nothing that came

@@ -73,6 +73,8 @@ fn judge(bytes: &[u8]) -> Judged {
     let skip = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let rest = &bytes[skip..];
     match rest.first() {
+        // Half of a stray CRLF says as little as nothing.
+        Some(b'\r') if rest.len() == 1 && skip == 0 => Judged::More { in_hello: false },
         None => Judged::More { in_hello: false },
         Some(&HANDSHAKE_RECORD) => match scan(rest) {
             // A broken ClientHello is for the TLS acceptor to refuse, with an alert and a record.
@@ -121,6 +123,8 @@ mod tests {
     #[test]
     fn first_bytes_are_judged() {
         assert_eq!(judge(b""), Judged::More { in_hello: false });
+        assert_eq!(judge(b"\r"), Judged::More { in_hello: false });
+        assert_eq!(judge(b"\r\n"), Judged::More { in_hello: false });
         assert_eq!(judge(b"\r\nGET /"), Judged::Http { skip: 2 });
         assert_eq!(judge(b"PROPFIND / HT"), Judged::More { in_hello: false });
         assert_eq!(judge(b"PROPFIND / HTTP/1.1\r\n"), Judged::Http { skip: 0 });

@@ -1,5 +1,7 @@
 //! Why a stage of an exchange did not go on.
 
+use bytes::Bytes;
+
 use crate::exchange::Live;
 use crate::flow::{ServerConn, Side, Stage, State};
 
@@ -35,6 +37,8 @@ pub(super) struct Error {
     pub(super) side: Side,
     pub(super) stage: Stage,
     pub(super) message: String,
+    /// What came from the origin and could not be taken for a response.
+    pub(super) received: Option<Bytes>,
     /// The connection to the origin, as far as it came.
     pub(super) server: Option<Box<ServerConn>>,
     /// Whether the request may be sent again on another connection: nothing of an answer came on a used one.
@@ -43,7 +47,7 @@ pub(super) struct Error {
 
 impl Error {
     pub(super) fn new(kind: Kind, side: Side, stage: Stage, message: impl Into<String>) -> Self {
-        Self { kind, side, stage, message: message.into(), server: None, stale: false }
+        Self { kind, side, stage, message: message.into(), received: None, server: None, stale: false }
     }
 
     pub(super) fn bad_request(stage: Stage, message: impl Into<String>) -> Self {

@@ -66,7 +66,7 @@ pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: C
         Err(error) => {
             let live = begin(client, started, flow::Kind::Connect, request, target).await;
             error.record(&live);
-            serve::answer_error(client, stream, &live, &error).await;
+            serve::answer_error(client, stream, live, &error).await;
             None
         }
     }

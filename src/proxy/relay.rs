@@ -9,17 +9,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
 use super::error::{Error, Kind};
-use super::limits::{FLUSH_AT, Limits, MAX_INTERIM};
+use super::limits::{FLUSH_AT, Limits, MAX_BAD_HEAD, MAX_INTERIM};
 use super::serve::{gone, without_secrets};
 use crate::exchange::{Live, Tee, Ticker};
 use crate::flow::{Body, BodyEnd, Interim, Request, Response, Side, Stage, Version};
 use crate::http1::{
     BodyError, BodyLength, Decoded, Decoder, ReadError, Reader, RequestLine, Writer, keeps_alive,
-    response_length, write_interim, write_request_head, write_response_head,
+    received_head, response_length, write_interim, write_request_head, write_response_head,
 };
 use crate::record::BodySide;
 use crate::upstream::{BoxIo, Origin};
@@ -124,15 +125,20 @@ pub(super) async fn exchange(
     *tied |= down.ties;
     // An answer that came early does not end the upload by itself: the origin may want the rest (RFC 9112 §9.3).
     if !progress.uploaded() && !origin_stopped && down.origin_keeps {
-        let rest = poll_fn(|cx| match up.as_mut().poll(cx) {
-            Poll::Ready(Err(stop)) => Poll::Ready(Some(stop)),
-            Poll::Pending if progress.uploaded() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+        let rest = poll_fn(|cx| {
+            match up.as_mut().poll(cx) {
+                Poll::Ready(Err(stop)) => return Poll::Ready(Some(stop)),
+                Poll::Pending if progress.uploaded() => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
+            // One that closes, or says more than it was asked, wants no more.
+            origin_reader.poll_fill(cx).map(|_| Some(Stop::Origin))
         });
-        if let Some(Stop::Client(error)) =
-            watched(ticker, limits.relay_timeout, live, &progress, rest).await?
-        {
-            return Err(error);
+        match watched(ticker, limits.relay_timeout, live, &progress, rest).await? {
+            // It has its answer, and need not send what the answer has made idle (RFC 9110 §10.1.1).
+            Some(Stop::Client(Error { kind: Kind::ClientGone, .. })) => {}
+            Some(Stop::Client(error)) => return Err(error),
+            Some(Stop::Origin) | None => {}
         }
     }
     let uploaded = progress.uploaded();
@@ -261,7 +267,7 @@ fn request_body_error(error: ReadError) -> Error {
 enum Part {
     /// Nothing more is there at the moment, and something waits to be sent.
     Pause,
-    Data(bytes::Bytes),
+    Data(Bytes),
     End(Option<crate::flow::Headers>),
 }
 
@@ -303,10 +309,10 @@ async fn download(
     let response = final_head(limits, live, progress, reader, writer, message).await?;
     progress.touch(live);
     let length = response_length(&response, &message.request.method)
-        .map_err(|error| Error::bad_gateway(Stage::ResponseHead, error.to_string()))?;
+        .map_err(|error| refused_response(&response, error.to_string()))?;
     let switched = response.status == 101;
     if switched && !message.line.upgrade {
-        return Err(Error::bad_gateway(Stage::ResponseHead, "101 to a request that asked for no upgrade"));
+        return Err(refused_response(&response, "101 to a request that asked for no upgrade"));
     }
     // Towards a client that knows no chunks the close tells the end.
     let sent_as = match length {
@@ -320,7 +326,7 @@ async fn download(
     live.mark(|timing| &mut timing.response_head_us);
     live.with(|flow| {
         let body = match length {
-            BodyLength::None => Body::inline(bytes::Bytes::new()),
+            BodyLength::None => Body::inline(Bytes::new()),
             length => Body { framing: length.into(), ..Body::default() },
         };
         flow.response = Some(Response { body, ..response });
@@ -354,7 +360,10 @@ async fn final_head(
             Ok(response) => response,
             Err(error) => {
                 let nothing_came = interims == 0 && reader.buffer().is_empty();
-                return Err(response_head_error(error, nothing_came && message.reused));
+                let seen = reader.buffer();
+                let received = Bytes::copy_from_slice(&seen[..seen.len().min(MAX_BAD_HEAD)]);
+                let error = response_head_error(error, nothing_came, message.reused);
+                return Err(Error { received: (!received.is_empty()).then_some(received), ..error });
             }
         };
         if response.status >= 200 || response.status == 101 {
@@ -365,6 +374,9 @@ async fn final_head(
             let message = format!("more than {MAX_INTERIM} interim responses");
             return Err(Error::bad_gateway(Stage::ResponseHead, message));
         }
+        // Where its fields say that there is a body, the next head cannot be found for sure.
+        response_length(&response, &message.request.method)
+            .map_err(|error| refused_response(&response, error.to_string()))?;
         progress.touch(live);
         let Response { status, reason, headers, .. } = response;
         let interim = Interim { status, reason, headers, at_us: live.now_us() };
@@ -377,18 +389,25 @@ async fn final_head(
     }
 }
 
-fn response_head_error(error: ReadError, stale: bool) -> Error {
+/// A response that was read, but not relayed.
+fn refused_response(response: &Response, message: impl Into<String>) -> Error {
+    let received = Some(received_head(response));
+    Error { received, ..Error::bad_gateway(Stage::ResponseHead, message) }
+}
+
+fn response_head_error(error: ReadError, nothing_came: bool, reused: bool) -> Error {
     let is_end = match &error {
         ReadError::Eof => true,
         ReadError::Io(error) => is_close(error),
         ReadError::Head(_) | ReadError::Body(_) => false,
     };
     let message = match &error {
+        ReadError::Eof if !nothing_came => "closed in the middle of a response head".to_owned(),
         ReadError::Eof => "closed without an answer".to_owned(),
         ReadError::Io(error) if is_close(error) => format!("closed without an answer ({error})"),
         error => error.to_string(),
     };
-    Error { stale: stale && is_end, ..Error::bad_gateway(Stage::ResponseHead, message) }
+    Error { stale: nothing_came && reused && is_end, ..Error::bad_gateway(Stage::ResponseHead, message) }
 }
 
 async fn download_body(

@@ -153,18 +153,23 @@ async fn exchange(
             let sent = own_answer(stream, &live, response, &request);
             return match client.ticker.within(client.shared.limits.relay_timeout, sent).await {
                 Ok(Ok(true)) => Next::Again,
-                Ok(Ok(false) | Err(_)) | Err(_) => Next::End(End::Close),
+                Ok(Ok(false)) => {
+                    drop(live);
+                    linger(client, stream).await;
+                    Next::End(End::Close)
+                }
+                Ok(Err(())) | Err(_) => Next::End(End::Close),
             };
         }
         Ok(plan) => match forwarded(client, stream, scope, &live, &request, &plan).await {
             Ok(After::Keep) => return Next::Again,
-            Ok(After::Close) => {
+            Ok(After::Close) if stream.reader.buffer().is_empty() => {
                 drop(live);
                 // Nothing can fail here that the client would not see itself.
                 let _ = client.ticker.within(LINGER_TIME, stream.writer.shutdown()).await;
                 return Next::End(End::Close);
             }
-            Ok(After::CloseUnread) => {
+            Ok(After::Close | After::CloseUnread) => {
                 drop(live);
                 linger(client, stream).await;
                 return Next::End(End::Close);
@@ -178,8 +183,7 @@ async fn exchange(
     if forward::answered(&live) {
         return Next::End(End::Reset);
     }
-    answer_error_as(client, stream, &live, &error, version).await;
-    drop(live);
+    answer_error_as(client, stream, live, &error, version).await;
     Next::End(End::Close)
 }
 
@@ -311,7 +315,11 @@ fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     let mut recorded = request.clone();
     if let Some(redacted) = without_secrets(&request.headers) {
         recorded.headers = redacted;
-        recorded.raw_head = None;
+    }
+    if let Some(raw) = &request.raw_head {
+        let mut raw = raw.to_vec();
+        redact(&mut raw);
+        recorded.raw_head = Some(Bytes::from(raw));
     }
     recorded.body = match length {
         Some(BodyLength::None) => Body::inline(Bytes::new()),
@@ -376,7 +384,7 @@ async fn connect(
             let live =
                 intercept::begin(client, started, flow::Kind::Connect, request, Target::default()).await;
             error.record(&live);
-            answer_error(client, stream, &live, &error).await;
+            answer_error(client, stream, live, &error).await;
             Next::End(End::Close)
         }
     }
@@ -394,8 +402,7 @@ async fn bad_head(client: &mut Client, stream: &mut Stream, started: Instant, er
     let request = Request { head_len: seen.len() as u64, raw_head: Some(kept), ..Request::default() };
     live.with(|flow| flow.request = Some(recorded(&request, Some(BodyLength::None))));
     error.record(&live);
-    answer_error(client, stream, &live, &error).await;
-    drop(live);
+    answer_error(client, stream, live, &error).await;
     Next::End(End::Close)
 }
 
@@ -410,19 +417,21 @@ fn head_error(error: ReadError) -> Error {
     }
 }
 
-/// Tells the client of a failure, if it is there to be told, and notes the answer in the flow.
-pub(super) async fn answer_error(client: &mut Client, stream: &mut Stream, live: &Live, error: &Error) {
+/// Tells the client of a failure, if it is there to be told, notes the answer in the flow, and takes leave of both: the
+/// flow has ended then, and our direction of the connection.
+pub(super) async fn answer_error(client: &mut Client, stream: &mut Stream, live: Live, error: &Error) {
     answer_error_as(client, stream, live, error, Version::Http11).await;
 }
 
 async fn answer_error_as(
     client: &mut Client,
     stream: &mut Stream,
-    live: &Live,
+    live: Live,
     error: &Error,
     version: Version,
 ) {
-    let Some(response) = answer::response(error) else { return };
+    let Some(mut response) = answer::response(error) else { return };
+    response.raw_head = error.received.clone();
     let head = live.with(|flow| flow.request.as_ref().is_some_and(|request| request.method == b"HEAD"[..]));
     let length = BodyLength::Length(response.body.len);
     write_response_head(stream.writer.out(), &response, version, length, true);
@@ -434,7 +443,9 @@ async fn answer_error_as(
             flow.response = Some(response);
         }
     });
-    if client.ticker.within(LINGER_TIME, stream.writer.flush()).await.is_ok_and(|sent| sent.is_ok()) {
+    let sent = client.ticker.within(LINGER_TIME, stream.writer.flush()).await;
+    drop(live);
+    if sent.is_ok_and(|sent| sent.is_ok()) {
         linger(client, stream).await;
     }
 }

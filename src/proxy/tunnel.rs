@@ -43,8 +43,11 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
             live.connected(Arc::clone(&origin.facts), false);
             client.entry.busy();
             client.set_unfinished(true);
-            if relay(client, &mut stream, origin, &live).await.is_ok() {
-                client.set_unfinished(false);
+            let relayed = relay(client, &mut stream, origin, &live).await;
+            drop(live);
+            match relayed {
+                Ok(_) => client.set_unfinished(false),
+                Err(_) => stream.reset(),
             }
         }
         Err(error) => error.record(&live),
@@ -61,12 +64,12 @@ pub(super) async fn relay(
 ) -> Result<After, Error> {
     let limit = client.shared.limits.relay_timeout;
     let last_us = AtomicU64::new(live.now_us());
-    let Origin { reader: mut origin_reader, writer: mut origin_writer, facts: _facts, .. } = origin;
+    let mut origin = origin;
     let result = {
         let up = Copy { live, last_us: &last_us, side: BodySide::TunnelClient };
         let down = Copy { live, last_us: &last_us, side: BodySide::TunnelServer };
-        let up = up.run(&mut stream.reader, &mut origin_writer);
-        let down = down.run(&mut origin_reader, &mut stream.writer);
+        let up = up.run(&mut stream.reader, &mut origin.writer);
+        let down = down.run(&mut origin.reader, &mut stream.writer);
         both(&mut client.ticker, limit, live, &last_us, up, down).await
     };
     match result {
@@ -76,8 +79,8 @@ pub(super) async fn relay(
         }
         Err(error) => {
             error.record(live);
-            let (read, _) = origin_reader.into_parts();
-            read.unsplit(origin_writer.into_inner()).reset_on_drop();
+            // Neither end may take what it got for the whole.
+            origin.into_io().0.reset_on_drop();
             Err(error)
         }
     }

@@ -35,7 +35,10 @@ impl Driver {
     pub(super) fn new(shared: Arc<Shared>, writer: Writer) -> Self {
         let (conn, keeper) = writer.into_parts();
         let keeper = Arc::new(Mutex::new(keeper));
-        Self { shared, db: conn.into(), keeper, failing: false, spare: Vec::new() }
+        let db = tokio_rusqlite::Connection::from(conn);
+        #[cfg(test)]
+        shared.db.set(db.clone()).unwrap();
+        Self { shared, db, keeper, failing: false, spare: Vec::new() }
     }
 
     /// Waits until there is a group to commit; `false` when all is over.

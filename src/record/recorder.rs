@@ -137,6 +137,8 @@ pub(super) struct Shared {
     end: watch::Receiver<Option<Result<Stats, Arc<StoreError>>>>,
     task: Mutex<Option<tokio::task::JoinHandle<()>>>,
     readers: Mutex<Vec<Reader>>,
+    #[cfg(test)]
+    pub(super) db: std::sync::OnceLock<tokio_rusqlite::Connection>,
 }
 
 #[derive(Debug, Default)]
@@ -187,6 +189,8 @@ impl Recorder {
             task: Mutex::new(None),
             readers: Mutex::new(Vec::new()),
             options,
+            #[cfg(test)]
+            db: std::sync::OnceLock::new(),
         });
         let driver = Driver::new(Arc::clone(&shared), writer);
         let task = tokio::spawn(driver::run(driver, end_sender));
@@ -318,6 +322,15 @@ impl Recorder {
             let _ = task.await;
         }
         result.map_err(RecordError::Close)
+    }
+
+    /// For tests: a database that is full beyond so many pages.
+    #[cfg(test)]
+    pub(super) async fn limit_pages(&self, pages: u32) {
+        let set = move |db: &mut rusqlite::Connection| {
+            db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+        };
+        self.shared.db.get().unwrap().call(set).await.unwrap();
     }
 
     /// Gives ids to connections that have none of this session.

@@ -25,8 +25,9 @@ pub(super) const MAX_RECORD: usize = 64 << 20;
 
 /// No foreign keys are declared: one writer keeps the references, and each check would cost a look-up a row.
 ///
-/// `flow.mid` is not AUTOINCREMENT: that writes `sqlite_sequence` at each insert; `meta.next_mid`, written once a
-/// group, keeps a mid from being used twice just as well (figures in tests/bench/store.rs).
+/// `flow.mid` is not AUTOINCREMENT: that updates `sqlite_sequence` at each insert, which costs 0.7 to 0.9 us a row
+/// (500,000 rows in groups of 1,000; the whole insert takes 1.5 to 2.1). `meta.next_mid`, written once a group, keeps a
+/// mid from being used twice just as well.
 const TABLES: &str = "
 CREATE TABLE meta (          -- counters that outlive deleted rows: next_mid, next_conn
   key TEXT PRIMARY KEY, value INTEGER NOT NULL

@@ -11,7 +11,7 @@ use super::paths::{Paths, open_private, sync_folder};
 use super::recover::recover;
 use super::row::sqlite_int;
 use super::schema::{self, Contents};
-use super::segment::{DiskFiles, Segments};
+use super::segment::{DiskFiles, SegmentFiles, Segments};
 
 /// What a commit promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +40,7 @@ pub struct WriterOptions {
 #[derive(Debug)]
 pub struct Writer {
     pub(super) conn: Connection,
-    keeper: Keeper,
+    pub(super) keeper: Keeper,
 }
 
 /// All of a writer but its connection, which lives on a thread of its own.
@@ -52,7 +52,7 @@ pub(crate) struct Keeper {
     next_mid: u64,
     next_conn: u64,
     /// Bytes that went into the WAL since it was last checkpointed whole, by estimate.
-    wal_bytes: u64,
+    pub(super) wal_bytes: u64,
     _lock: Lock,
 }
 
@@ -64,6 +64,15 @@ impl Writer {
     /// is not ours to write, with nothing changed; [`StoreError::NotWritable`] for a file or folder that cannot be
     /// made or written; else what the system or SQLite said.
     pub fn open(path: &Path, options: &WriterOptions) -> Result<Self, StoreError> {
+        Self::open_with(path, options, |paths| Box::new(DiskFiles { paths }))
+    }
+
+    /// As [`Writer::open`], with segment files of any make.
+    pub(super) fn open_with(
+        path: &Path,
+        options: &WriterOptions,
+        files: impl FnOnce(Paths) -> Box<dyn SegmentFiles>,
+    ) -> Result<Self, StoreError> {
         let paths = Paths::of(path);
         schema::inspect(&paths.db)?;
         let lock = Lock::take(&paths)?;
@@ -79,8 +88,7 @@ impl Writer {
         let start = recover(&conn, &paths)?;
         let fail = |e| StoreError::sqlite(&paths.db, "beginning a session", e);
         let (session, next_mid, next_conn) = begin_session(&conn, options).map_err(fail)?;
-        let files = Box::new(DiskFiles { paths: paths.clone() });
-        let segments = Segments::start(files, start, options.queue_bytes)
+        let segments = Segments::start(files(paths.clone()), start, options.queue_bytes)
             .map_err(|e| StoreError::io(&paths.bodies, "starting the segment thread", e))?;
         let book = Book::new(session, options.durability);
         let keeper = Keeper { paths, book, segments, next_mid, next_conn, wal_bytes: 0, _lock: lock };
@@ -186,6 +194,13 @@ impl Keeper {
     }
 }
 
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // Ends the segment thread, also where an error or a panic led here.
+        self.segments.close();
+    }
+}
+
 /// Ids that were given out in an earlier session are not given out again, also if their rows are gone.
 fn begin_session(conn: &Connection, options: &WriterOptions) -> rusqlite::Result<(i64, u64, u64)> {
     let next = |counter: &str, highest: &str| -> rusqlite::Result<u64> {
@@ -214,7 +229,7 @@ const PAGE_BYTES: u64 = 8192;
 
 /// A checkpoint when so much has come: each copies every page that changed once, so rare is cheap; the WAL and the
 /// kernel's cache of it stay small all the same.
-const WAL_BYTES: u64 = 16 << 20;
+pub(super) const WAL_BYTES: u64 = 16 << 20;
 
 /// Beyond this, a checkpoint waits for readers, so that the WAL can start anew.
 const LONG_WAL_BYTES: u64 = 128 << 20;

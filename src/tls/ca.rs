@@ -22,8 +22,10 @@ use super::{leaf, pem};
 pub struct Ca {
     pub(super) issuer: Issuer<'static, KeyPair>,
     pub(super) cert: CertificateDer<'static>,
-    /// Certificates between it and a root, itself first; empty for a self-signed one, which clients hold themselves.
-    pub(super) intermediates: Vec<CertificateDer<'static>>,
+    /// What is presented after a leaf: itself, then what leads on to a root. Clients that trust it hold it, and need it
+    /// only when it is not a root; but Chromium's `--ignore-certificate-errors-spki-list` looks for its key in what
+    /// was presented, and is the one way to trust it there without a change to any store.
+    pub(super) presented: Vec<CertificateDer<'static>>,
     /// Whether it has a subject key identifier, which leaves then point to.
     pub(super) has_key_id: bool,
     pub(super) not_before: i64,
@@ -99,11 +101,17 @@ impl Ca {
         let spki_sha256 = crypto::sha256(cert.public_key().raw);
         let probe = |reason: String| CaError::Probe { path: path.into(), reason };
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| probe(error.to_string()))?;
-        let intermediates = if self_issued { Vec::new() } else { [vec![der.clone()], others].concat() };
+        // Roots among the others are no use in a handshake: clients trust the copy that they hold, or none.
+        let not_root = |der: &CertificateDer<'_>| {
+            X509Certificate::from_der(der)
+                .is_ok_and(|(_, cert)| cert.subject().as_raw() != cert.issuer().as_raw())
+        };
+        let others = others.into_iter().filter(|other| !self_issued && not_root(other));
+        let presented = std::iter::once(der.clone()).chain(others).collect();
         let ca = Self {
             issuer,
             cert: der,
-            intermediates,
+            presented,
             has_key_id,
             not_before,
             not_after,

@@ -39,8 +39,8 @@ pub(super) fn sign(ca: &Ca, key: &KeyPair, name: &ServerName<'_>, now: i64) -> R
         return Err(LeafError::CaOutOfTime(crypto::date(ca.not_after)));
     }
     let mut params = CertificateParams::default();
-    let (san, common_name) = subject(name)?;
-    params.subject_alt_names = vec![san];
+    let common_name = name.to_str().into_owned();
+    params.subject_alt_names = alternative_names(name)?;
     params.distinguished_name = DistinguishedName::new();
     // ub-common-name of RFC 5280 is 64, and OpenSSL holds peers to it. Without one the subject is empty, and rcgen
     // marks the alternative name critical, as §4.1.2.6 asks.
@@ -57,25 +57,29 @@ pub(super) fn sign(ca: &Ca, key: &KeyPair, name: &ServerName<'_>, now: i64) -> R
     Ok(Signed { der: cert.into(), not_before, not_after })
 }
 
-/// The alternative name, and the same as text.
-fn subject(name: &ServerName<'_>) -> Result<(SanType, String), LeafError> {
+/// The name as the certificate has it: an address as an address.
+///
+/// An underscore is not of the grammar of host names (RFC 5280 §4.2.1.6 by way of RFC 1034), and some clients will not
+/// match it, so a wildcard of the parent stands beside it. Not in its place: OpenSSL's own matching, and so Python's,
+/// lets a wildcard stand for letters, digits and hyphens only. And not right below a top-level domain, where no client
+/// accepts one.
+fn alternative_names(name: &ServerName<'_>) -> Result<Vec<SanType>, LeafError> {
+    let dns = |text: &str| -> Result<SanType, LeafError> {
+        let text = text.try_into().map_err(|error: rcgen::Error| LeafError::Sign(error.to_string()))?;
+        Ok(SanType::DnsName(text))
+    };
     if let ServerName::IpAddress(ip) = name {
-        let ip = std::net::IpAddr::from(*ip);
-        return Ok((SanType::IpAddress(ip), ip.to_string()));
+        return Ok(vec![SanType::IpAddress((*ip).into())]);
     }
-    let text = carried(&name.to_str()).into_owned();
-    let san = text.as_str().try_into().map_err(|error: rcgen::Error| LeafError::Sign(error.to_string()))?;
-    Ok((SanType::DnsName(san), text))
-}
-
-/// The name as the certificate has it. An underscore is not allowed in one (RFC 5280 §4.2.1.6 by way of RFC 1034),
-/// and strict clients refuse the whole certificate; a wildcard of the parent matches without naming it. Not where the
-/// wildcard would stand right below a top-level domain, which clients refuse, too.
-fn carried(name: &str) -> std::borrow::Cow<'_, str> {
-    match name.split_once('.') {
-        Some((label, parent)) if label.contains('_') && parent.contains('.') => format!("*.{parent}").into(),
-        _ => name.into(),
+    let text = name.to_str();
+    let mut names = vec![dns(&text)?];
+    if let Some((label, parent)) = text.split_once('.')
+        && label.contains('_')
+        && parent.contains('.')
+    {
+        names.push(dns(&format!("*.{parent}"))?);
     }
+    Ok(names)
 }
 
 /// Clients whose clock is behind have to accept it, too.

@@ -68,7 +68,7 @@ impl Leaves {
         Ok(Arc::clone(leaf.configs[alpn as usize].get_or_init(|| config)))
     }
 
-    /// The certificates that a client is shown for `name`: DER, leaf first.
+    /// The certificates that a client is shown for `name`: DER, leaf first, then the CA's.
     ///
     /// # Errors
     /// As [`Leaves::server_config`].
@@ -107,7 +107,7 @@ impl Leaves {
 
     fn sign(&self, name: &ServerName<'_>, number: u64, now: i64) -> Result<Leaf, LeafError> {
         let signed = leaf::sign(&self.ca, &self.key, name, now)?;
-        let chain = std::iter::once(signed.der).chain(self.ca.intermediates.iter().cloned()).collect();
+        let chain = std::iter::once(signed.der).chain(self.ca.presented.iter().cloned()).collect();
         let certified = Arc::new(CertifiedKey::new(chain, Arc::clone(&self.signing_key)));
         Ok(Leaf {
             resolver: Arc::new(SingleCertAndKey::from(Arc::clone(&certified))),

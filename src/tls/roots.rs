@@ -13,15 +13,26 @@ use super::{Ca, crypto, pem};
 #[derive(Debug, Clone)]
 pub struct Roots {
     pub(super) store: Arc<RootCertStore>,
+    /// The certificates of `extra_pem`, which may also be an origin's own.
+    pub(super) added: Arc<[CertificateDer<'static>]>,
     warnings: Vec<String>,
 }
 
 impl Roots {
+    /// None: for where nothing is verified, or nothing is to be trusted.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { store: Arc::new(RootCertStore::empty()), added: Arc::default(), warnings: Vec::new() }
+    }
+
     /// Reads the system's roots (as OpenSSL finds them; `SSL_CERT_FILE` and `SSL_CERT_DIR` take their place) and
     /// those of `extra_pem`. Takes some milliseconds of file reading: once, at start-up.
     ///
     /// `own_ca` is left out of the system's: where it is trusted by the system, one proxy that runs into another, or
     /// into itself, would find that all is well. In `extra_pem` it stays, because there somebody asked for it.
+    ///
+    /// An origin that presents a certificate of `extra_pem` as its own is trusted, too, whatever the certificate says
+    /// it is for: `openssl req -x509` makes self-signed ones with the CA flag, which webpki alone would refuse.
     ///
     /// That the system has no roots is not an error: there are uses that need none. See [`Roots::warnings`].
     ///
@@ -33,8 +44,9 @@ impl Roots {
             system.errors.iter().map(|error| format!("a root of the system was left out: {error}"));
         let mut roots = Self::of_system(system.certs, own_ca, warnings.collect());
         let mut store = Arc::unwrap_or_clone(roots.store);
+        let mut added = Vec::new();
         for path in extra_pem {
-            add_file(&mut store, path)?;
+            added.extend(add_file(&mut store, path)?);
         }
         if store.is_empty() {
             roots
@@ -42,6 +54,7 @@ impl Roots {
                 .push("there are no trusted roots: every origin's certificate will be refused".into());
         }
         roots.store = Arc::new(store);
+        roots.added = added.into();
         Ok(roots)
     }
 
@@ -62,7 +75,7 @@ impl Roots {
         if unusable > 0 {
             warnings.push(format!("{unusable} roots of the system have a form that cannot be used"));
         }
-        Self { store: Arc::new(store), warnings }
+        Self { store: Arc::new(store), added: Arc::default(), warnings }
     }
 
     /// How many there are.
@@ -123,18 +136,20 @@ pub enum RootsError {
     },
 }
 
-fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), RootsError> {
+/// Adds the certificates of a file, and gives them.
+fn add_file(store: &mut RootCertStore, path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let text = std::fs::read(path).map_err(|source| RootsError::Read { path: path.into(), source })?;
     let blocks = pem::read(&text).map_err(|reason| RootsError::Pem { path: path.into(), reason })?;
     if blocks.certs.is_empty() {
         return Err(RootsError::Empty { path: path.into() });
     }
-    for (at, der) in blocks.certs.into_iter().enumerate() {
-        store.add(der.into()).map_err(|error| RootsError::Unusable {
+    let certs: Vec<CertificateDer<'static>> = blocks.certs.into_iter().map(CertificateDer::from).collect();
+    for (at, cert) in certs.iter().enumerate() {
+        store.add(cert.clone()).map_err(|error| RootsError::Unusable {
             path: path.into(),
             number: at + 1,
             reason: super::explain(&error),
         })?;
     }
-    Ok(())
+    Ok(certs)
 }

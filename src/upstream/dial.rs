@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::race;
-use crate::flow::{Addr, ServerConn, Stage};
+use crate::flow::{Addr, ServerConn, Stage, TlsInfo};
 use crate::tls::{self, ClientTls};
 
 /// Time limits of [`Dialer`].
@@ -67,7 +67,8 @@ impl Dialer {
     }
 
     /// Connects to `host`, a name or an IP literal with or without brackets. `guard` is asked about every address
-    /// that the name has; if it refuses one (`true`), none is dialled.
+    /// that the name has (IPv4 as IPv4, also where it came mapped into IPv6); if it refuses one (`true`), none is
+    /// dialled. It is asked again about the address that the socket is then connected to.
     ///
     /// Dropping the future abandons all attempts; a look-up that is under way ends by itself on its thread.
     ///
@@ -90,8 +91,7 @@ impl Dialer {
             Err(failure) => return Err(failure.of(conn)),
         };
         if let Some(own) = addresses.iter().find(|address| guard(**address)) {
-            let message = format!("{} is this proxy itself ({own})", conn.address);
-            return Err(Failure { refused_own: true, ..Failure::at(Stage::Target, message) }.of(conn));
+            return Err(Failure::own(&conn, *own).of(conn));
         }
         let connecting = Instant::now();
         let outcome = timeout(self.options.connect_timeout, race::connect(&addresses)).await;
@@ -113,7 +113,12 @@ impl Dialer {
         // Fails only on a socket that is closed already, which the next read or write tells better. Without it, the
         // last piece of each message waits up to 40 ms for an acknowledgement.
         let _ = tcp.set_nodelay(true);
-        conn.peer = tcp.peer_addr().ok().map(Addr::from);
+        let peer = tcp.peer_addr().ok();
+        // `0.0.0.0` and `::` are loopback to the kernel, which shows only now.
+        if let Some(own) = peer.filter(|peer| guard(canonical(*peer))) {
+            return Err(Failure::own(&conn, own).of(conn));
+        }
+        conn.peer = peer.map(Addr::from);
         conn.local = tcp.local_addr().ok().map(Addr::from);
         Ok(Dialed { tcp, conn })
     }
@@ -150,11 +155,8 @@ impl Dialer {
                     conn.peer.as_ref().unwrap_or(&conn.address),
                     seconds(self.options.tls_timeout)
                 );
-                conn.tls = Some(crate::flow::TlsInfo {
-                    alpn_offers: alpn_offers.to_vec(),
-                    error: Some(message.clone()),
-                    ..Default::default()
-                });
+                let offered = self.tls.offered(name, alpn_offers);
+                conn.tls = Some(TlsInfo { error: Some(message.clone()), ..offered });
                 Err(Failure { timed_out: true, ..Failure::at(Stage::Tls, message) }.of(conn))
             }
         }
@@ -168,7 +170,7 @@ impl Dialer {
         conn: &mut ServerConn,
     ) -> Result<Vec<SocketAddr>, Failure> {
         if let Ok(ip) = bare(host).parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, port)]);
+            return Ok(vec![canonical(SocketAddr::new(ip, port))]);
         }
         if let Some(message) = not_a_host(bare(host)) {
             return Err(Failure::at(Stage::Target, message));
@@ -178,7 +180,7 @@ impl Dialer {
             timeout(self.options.connect_timeout, tokio::net::lookup_host((bare(host), port))).await;
         conn.dns_us = Some(micros(began));
         let found: Vec<SocketAddr> = match looked_up {
-            Ok(Ok(found)) => found.collect(),
+            Ok(Ok(found)) => found.map(canonical).collect(),
             Ok(Err(error)) => return Err(Failure::at(Stage::Dns, not_found(host, &error))),
             Err(_) => {
                 let limit = seconds(self.options.connect_timeout);
@@ -206,10 +208,23 @@ impl Failure {
         Self { stage, message, timed_out: false, refused_own: false }
     }
 
+    fn own(conn: &ServerConn, own: SocketAddr) -> Self {
+        let message = format!("{} is this proxy itself ({own})", conn.address);
+        Self { refused_own: true, ..Self::at(Stage::Target, message) }
+    }
+
     fn of(self, mut conn: ServerConn) -> DialError {
         let Self { stage, message, timed_out, refused_own } = self;
         conn.error = Some(message.clone());
         DialError { stage, message, timed_out, refused_own, conn: Box::new(conn) }
+    }
+}
+
+/// An IPv4 address in IPv6's clothes as the IPv4 address that it is, so that the guard need not know both.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        IpAddr::V6(_) => address,
     }
 }
 

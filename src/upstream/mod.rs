@@ -4,6 +4,8 @@ mod dial;
 mod origin;
 mod pool;
 mod race;
+#[cfg(test)]
+mod tests;
 
 pub use dial::{DialError, DialOptions, Dialed, Dialer};
 pub use origin::{BoxIo, Io, Key, OnClose, Origin, Prefixed};

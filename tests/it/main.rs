@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
 
+mod cli;
 mod conformance;
+mod examples;
 mod failures;
 mod harness;
 mod limits;

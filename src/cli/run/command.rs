@@ -55,8 +55,8 @@ async fn record(args: &RunArgs, config: Config, output: Output) -> anyhow::Resul
     let ended = execute(args, &proxy, &mut signals).await;
     let summary = stop(proxy, period, &mut signals).await;
     let tally = feed.finish().await;
-    if records {
-        output.talk(&format!("manent: {tally} → manent ls"));
+    if records && ended.is_ok() {
+        output.talk(&format!("manent: {}", tally.told()));
     }
     if let Some(error) = lost(&summary) {
         // Told, but the exit code is the command's.

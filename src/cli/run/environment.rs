@@ -145,6 +145,7 @@ const REPLACES_ROOTS: &[&str] = &[
     "BUNDLE_SSL_CA_CERT",
     "COMPOSER_CAFILE",
     "HEX_CACERTS_PATH",
+    "HTTPLIB2_CA_CERTS",
 ];
 
 /// Programs that trust what the file holds besides their own roots.

@@ -68,12 +68,15 @@
 
   // The built-in fetch keeps its dispatcher under this symbol, shared with the undici package. Its class is not
   // exported, but the one that is there knows it, and it takes a function that makes connections.
-  function connectForFetch({ hostname, protocol, port, servername }, callback) {
+  function connectForFetch({ hostname: bracketed, protocol, port, servername }, callback) {
     const secure = protocol === 'https:';
-    tunnel(hostname.replace(/^\[|\]$/g, ''), port || (secure ? 443 : 80), (error, socket) => {
+    const hostname = bracketed.replace(/^\[|\]$/g, '');
+    tunnel(hostname, port || (secure ? 443 : 80), (error, socket) => {
       if (error || !secure) return callback(error, socket);
-      const name = servername || hostname;
-      const session = tls.connect({ socket, servername: net.isIP(name) ? undefined : name, ALPNProtocols: ['http/1.1'] });
+      // `host` is what the certificate is checked against where there is no name, for an IP address.
+      const host = servername || hostname;
+      const name = net.isIP(host) ? undefined : host;
+      const session = tls.connect({ socket, host, servername: name, ALPNProtocols: ['http/1.1'] });
       const failed = (cause) => callback(cause);
       session.once('error', failed).once('secureConnect', () => {
         session.off('error', failed);

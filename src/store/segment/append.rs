@@ -17,7 +17,7 @@ use super::piece::{HEADER, Piece};
 use super::{BodySide, PIECE_BYTES, SEGMENT_BYTES};
 use crate::flow::{Extent, Mid};
 
-/// The append side of a store's segments. Cheap to clone; the writing thread ends with [`Segments::close`].
+/// The append side of a store's segments. Cheap to clone; the writing thread ends when the store is closed.
 #[derive(Debug, Clone)]
 pub struct Segments {
     shared: Arc<Shared>,
@@ -130,7 +130,7 @@ impl Segments {
     /// Pushes the extents to `extents`, merged with the last one where they touch. Never blocks for long. Returns how
     /// many pieces it became.
     ///
-    /// Data that are dropped at once, because the disk just failed, get [`LOST`] as their extent.
+    /// Data that are dropped at once, because the disk just failed, get an extent in segment 0, which there never is.
     pub fn append(
         &self,
         mid: Mid,

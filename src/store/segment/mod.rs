@@ -8,9 +8,9 @@ mod tests;
 
 pub use append::Segments;
 pub(super) use append::Start;
-pub(super) use files::DiskFiles;
 #[cfg(test)]
-pub(super) use files::{SegmentFile, SegmentFiles};
+pub(super) use files::SegmentFile;
+pub(super) use files::{DiskFiles, SegmentFiles};
 
 /// Which body of a flow a piece belongs to. The numbers are in segment files, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -163,15 +163,16 @@ async fn step(
     client: &mut Role,
     origin: &mut Role,
 ) -> Result<Sample> {
-    settle(subject).await?;
+    settle(scenario, subject).await?;
     let idle_from = subject.usage()?.cpu;
-    sleep(IDLE).await;
+    sleep(scenario.idle).await;
     let before = subject.usage()?.cpu;
-    let idle_share = (before - idle_from).as_secs_f64() / IDLE.as_secs_f64();
+    let idle = (before - idle_from).as_secs_f64();
+    let idle_share = if scenario.idle.is_zero() { 0.0 } else { idle / scenario.idle.as_secs_f64() };
     let begin = Instant::now();
     let told = client.ask(&requests.to_string(), LIMIT).await?;
     // What the proxy still does for these requests, such as writing the record, is part of their cost.
-    settle(subject).await?;
+    settle(scenario, subject).await?;
     let took = begin.elapsed().as_secs_f64();
     let usage = subject.usage()?;
     let number = |key: &str| told[key].as_f64().with_context(|| key.to_owned());
@@ -188,8 +189,12 @@ async fn step(
     })
 }
 
-/// Waits until the proxy uses at most one tick in a tenth of a second; two seconds at most.
-async fn settle(subject: &Subject) -> Result<()> {
+/// Waits until the proxy uses at most one tick in a tenth of a second; two seconds at most. Not at all where no figure
+/// is wanted.
+async fn settle(scenario: &Scenario, subject: &Subject) -> Result<()> {
+    if scenario.idle.is_zero() {
+        return Ok(());
+    }
     let mut last = subject.usage()?.cpu;
     for _ in 0..20 {
         sleep(Duration::from_millis(100)).await;
@@ -207,5 +212,3 @@ const MANENT_CA: &str = "manent-ca";
 
 /// No measurement may take longer: the slowest, the soak, takes about half a minute on two cores.
 const LIMIT: Duration = Duration::from_secs(300);
-/// How long the idle proxy is watched.
-const IDLE: Duration = Duration::from_millis(500);

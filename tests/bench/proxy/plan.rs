@@ -1,5 +1,7 @@
 //! What is measured: scenarios, proxies, numbers, and the arguments that choose among them.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail, ensure};
 
 pub(crate) const HELP: &str = "\
@@ -63,6 +65,8 @@ pub(crate) struct Scenario {
     pub(crate) warm_up: u64,
     /// Requests of each measured step, on the same connections.
     pub(crate) steps: Vec<u64>,
+    /// How long the idle proxy is watched before each step; zero where no figure is wanted.
+    pub(crate) idle: Duration,
 }
 
 impl Plan {
@@ -103,10 +107,11 @@ impl Plan {
             shape: Shape::Requests,
             method: "GET",
             bytes: 1024,
-            connections: 64,
+            connections: sizes.connections,
             fresh: false,
             warm_up: sizes.keepalive / 10 + 64,
             steps: vec![sizes.keepalive],
+            idle: sizes.idle,
         };
         let newconn = Scenario {
             name: "newconn",
@@ -161,24 +166,36 @@ fn choose<T>(
 
 /// The numbers that make a run long or short.
 struct Sizes {
+    connections: u64,
     keepalive: u64,
     newconn: u64,
     transfer: u64,
     transfers: u64,
     soak: u64,
     rounds: usize,
+    idle: Duration,
 }
 
 impl Sizes {
     /// Large enough that a tick of 10 ms is below a hundredth of what is measured.
     const FULL: Sizes = Sizes {
+        connections: 64,
         keepalive: 30_000,
         newconn: 3_000,
         transfer: 100 << 20,
         transfers: 3,
         soak: 20_000,
         rounds: 3,
+        idle: Duration::from_millis(500),
     };
-    const QUICK: Sizes =
-        Sizes { keepalive: 200, newconn: 16, transfer: 1 << 20, transfers: 1, soak: 100, rounds: 1 };
+    const QUICK: Sizes = Sizes {
+        connections: 8,
+        keepalive: 200,
+        newconn: 16,
+        transfer: 1 << 20,
+        transfers: 1,
+        soak: 100,
+        rounds: 1,
+        idle: Duration::ZERO,
+    };
 }

@@ -90,7 +90,8 @@ fn spread(rounds: &Rounds, figure: fn(&Sample) -> f64) -> (f64, f64, f64) {
     let mut all: Vec<f64> = rounds.iter().filter_map(|steps| steps.last()).map(figure).collect();
     all.sort_by(f64::total_cmp);
     let at = |index: usize| all.get(index).copied().unwrap_or(f64::NAN);
-    (at(0), at(all.len() / 2), at(all.len().saturating_sub(1)))
+    let last = all.len().saturating_sub(1);
+    (at(0), f64::midpoint(at(last / 2), at(last.div_ceil(2))), at(last))
 }
 
 fn per(sample: &Sample, total: f64) -> f64 {

@@ -82,6 +82,26 @@ impl Peer {
         buf
     }
 
+    /// Reads a chunked body without trailers to its end, and gives its payload.
+    pub(crate) async fn read_chunked(&mut self) -> Vec<u8> {
+        let mut data = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            while !line.ends_with(b"\r\n") {
+                line.extend(self.read(1).await);
+            }
+            let size = std::str::from_utf8(&line[..line.len() - 2]).unwrap();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            let mut chunk = self.read(size + 2).await;
+            assert!(chunk.ends_with(b"\r\n"));
+            chunk.truncate(size);
+            if size == 0 {
+                return data;
+            }
+            data.extend(chunk);
+        }
+    }
+
     /// Reads to the end; an error is an end too.
     pub(crate) async fn rest(&mut self) -> (Vec<u8>, std::io::Result<()>) {
         let mut seen = Vec::new();
@@ -140,6 +160,19 @@ impl Origin {
 
     pub(crate) fn addr(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
+    }
+
+    /// `text` with this origin's address in place of each `{addr}`.
+    pub(crate) fn fill(&self, text: impl AsRef<[u8]>) -> Vec<u8> {
+        const MARK: &[u8] = b"{addr}";
+        let (mut text, mut filled) = (text.as_ref(), Vec::new());
+        while let Some(at) = text.windows(MARK.len()).position(|w| w == MARK) {
+            filled.extend_from_slice(&text[..at]);
+            filled.extend_from_slice(self.addr().to_string().as_bytes());
+            text = &text[at + MARK.len()..];
+        }
+        filled.extend_from_slice(text);
+        filled
     }
 
     pub(crate) async fn accept(&self) -> Peer {

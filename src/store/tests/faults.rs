@@ -1,0 +1,126 @@
+//! Disks that fill up or fail, by files that are told to.
+
+use std::io::{self, IoSlice};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::flow::BodyEnd;
+use crate::store::paths::Paths;
+use crate::store::segment::{DiskFiles, SegmentFile, SegmentFiles};
+
+/// What goes wrong, from now on.
+#[derive(Debug, Default)]
+struct Faults {
+    write: AtomicBool,
+    sync: AtomicBool,
+    opened: Mutex<Vec<u32>>,
+}
+
+#[derive(Debug)]
+struct FaultyFiles(DiskFiles, Arc<Faults>);
+
+#[derive(Debug)]
+struct FaultyFile(Arc<dyn SegmentFile>, Arc<Faults>);
+
+impl SegmentFiles for FaultyFiles {
+    fn open(&self, number: u32) -> io::Result<Arc<dyn SegmentFile>> {
+        self.1.opened.lock().unwrap().push(number);
+        Ok(Arc::new(FaultyFile(self.0.open(number)?, Arc::clone(&self.1))))
+    }
+}
+
+impl SegmentFile for FaultyFile {
+    fn write_at(&self, data: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        if self.1.write.load(Ordering::SeqCst) {
+            // A full disk takes what still fits.
+            let half = data[0].len() / 2;
+            self.0.write_at(&[IoSlice::new(&data[0][..half])], offset)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.write_at(data, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        match self.1.sync.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("the disk is gone")),
+            false => self.0.sync(),
+        }
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.truncate(len)
+    }
+}
+
+fn faulty(path: &Path) -> (Writer, Arc<Faults>) {
+    let faults = Arc::new(Faults::default());
+    let files = |paths: Paths| -> Box<dyn SegmentFiles> {
+        Box::new(FaultyFiles(DiskFiles { paths }, Arc::clone(&faults)))
+    };
+    (Writer::open_with(path, &options(), files).unwrap(), faults)
+}
+
+fn store(writer: &mut Writer, mid: Mid) -> u64 {
+    let extents = append(writer.segments(), mid, &body_bytes(mid, 25_000));
+    commit(writer, vec![flow(mid, State::Complete, Content::Extents(extents))]).unwrap().lost_bodies
+}
+
+/// The first mid from `mid` on whose body is stored again. The pause after a failure is real time.
+fn stored_again(writer: &mut Writer, mid: Mid) -> Mid {
+    let mut mid = mid;
+    while store(writer, mid) > 0 {
+        mid = Mid(mid.0 + 1);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    mid
+}
+
+fn is_lost(reader: &Reader, mid: Mid) -> bool {
+    let body = reader.flow(mid).unwrap().unwrap().response.unwrap().body;
+    body.content == Content::Absent && body.end == BodyEnd::Lost
+}
+
+#[test]
+fn a_full_disk_loses_bodies_visibly_and_recording_resumes_in_a_new_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let (mut writer, faults) = faulty(&path);
+    assert_eq!(store(&mut writer, Mid(1)), 0);
+    // A body that has begun on the good disk, and ends on the full one.
+    let mut extents = append(writer.segments(), Mid(2), &[2; 5000]);
+    writer.segments().wait_written(writer.segments().taken());
+    faults.write.store(true, Ordering::SeqCst);
+    extents.extend(append(writer.segments(), Mid(2), &[2; 5000]));
+    let lost = commit(&mut writer, vec![flow(Mid(2), State::Complete, Content::Extents(extents))]).unwrap();
+    assert_eq!(lost.lost_bodies, 1);
+    assert_eq!(store(&mut writer, Mid(3)), 1);
+    faults.write.store(false, Ordering::SeqCst);
+    let again = stored_again(&mut writer, Mid(4));
+    assert_eq!(*faults.opened.lock().unwrap(), [1, 2], "one new segment, not one for each failure");
+    writer.close().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!(loaded_body(&reader, Mid(1)), body_bytes(Mid(1), 25_000));
+    assert!(is_lost(&reader, Mid(2)) && is_lost(&reader, Mid(3)));
+    assert_eq!(loaded_body(&reader, again), body_bytes(again, 25_000));
+    // Cut back to its last whole piece: the header of the body's second piece was half written.
+    let len = std::fs::metadata(dir.path().join("f.db-bodies/000001.seg")).unwrap().len();
+    assert_eq!(len, 25_000 + 3 * 32 + 5000 + 32);
+}
+
+#[test]
+fn a_sync_that_fails_loses_what_was_not_synced_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let (mut writer, faults) = faulty(&path);
+    assert_eq!(store(&mut writer, Mid(1)), 0);
+    faults.sync.store(true, Ordering::SeqCst);
+    assert_eq!(store(&mut writer, Mid(2)), 1);
+    faults.sync.store(false, Ordering::SeqCst);
+    let again = stored_again(&mut writer, Mid(3));
+    writer.close().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!(loaded_body(&reader, Mid(1)), body_bytes(Mid(1), 25_000));
+    assert!(is_lost(&reader, Mid(2)));
+    assert_eq!(loaded_body(&reader, again), body_bytes(again, 25_000));
+}

@@ -1,0 +1,183 @@
+//! What is opened and what is refused, modes, recovery, damage, lists.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+#[test]
+fn files_are_private_whatever_the_umask() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    // Nothing that another test does at the same time depends on bits being taken away.
+    let before = rustix::process::umask(rustix::fs::Mode::empty());
+    let mut writer = open(&path);
+    let extents = append(writer.segments(), Mid(1), &[1; 5000]);
+    commit(&mut writer, vec![flow(Mid(1), State::Complete, Content::Extents(extents))]).unwrap();
+    rustix::process::umask(before);
+    let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+    for name in ["f.db", "f.db-wal", "f.db-shm", "f.db-lock", "f.db-bodies/000001.seg"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    assert_eq!(mode("f.db-bodies"), 0o700);
+    writer.close().unwrap();
+}
+
+#[test]
+fn what_is_not_ours_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |name: &str| {
+        let path = dir.path().join(name);
+        let before = std::fs::read(&path).unwrap();
+        let (write, read) = (Writer::open(&path, &options()).unwrap_err(), Reader::open(&path).unwrap_err());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        assert_eq!(write.to_string(), read.to_string());
+        write
+    };
+    std::fs::write(dir.path().join("text"), "no database at all, but longer than a header".repeat(9))
+        .unwrap();
+    std::fs::write(dir.path().join("short"), "short").unwrap();
+    let other = rusqlite::Connection::open(dir.path().join("other")).unwrap();
+    other.execute_batch("CREATE TABLE t(x)").unwrap();
+    for name in ["text", "short", "other"] {
+        assert!(matches!(refused(name), StoreError::NotAStore { .. }), "{name}");
+    }
+    open(&dir.path().join("newer")).close().unwrap();
+    let newer = rusqlite::Connection::open(dir.path().join("newer")).unwrap();
+    newer.execute_batch("PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(newer);
+    assert!(matches!(refused("newer"), StoreError::NewerSchema { found: 2, known: 1, .. }));
+}
+
+#[test]
+fn what_cannot_be_made_or_is_not_there_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = Writer::open(&file.join("f.db"), &options()).unwrap_err();
+    assert!(matches!(error, StoreError::NotWritable { .. }), "{error}");
+    let error = Writer::open(&dir.path().join("none/f.db"), &options()).unwrap_err();
+    assert!(matches!(error, StoreError::NotWritable { .. }), "{error}");
+    let error = Reader::open(&dir.path().join("none.db")).unwrap_err();
+    assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
+}
+
+#[test]
+fn a_writer_that_died_leaves_interrupted_flows_and_its_lock_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let mut writer = open(&path);
+    let states = [(1, State::Open), (2, State::Complete), (3, State::Open)];
+    commit(&mut writer, states.map(|(n, state)| flow(Mid(n), state, Content::Absent)).into()).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!(reader.flow(Mid(1)).unwrap().unwrap().state, State::Open);
+    // Without a close: as far as the files are concerned, this is a killed process.
+    drop(writer);
+    let writer = open(&path);
+    let state = |n| reader.flow(Mid(n)).unwrap().unwrap().state;
+    assert_eq!([state(1), state(2), state(3)], [State::Interrupted, State::Complete, State::Interrupted]);
+    assert_eq!(writer.next_ids(), (4, 2));
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_appending_goes_on_behind_what_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let mut writer = open(&path);
+    let (first, second) = (body_bytes(Mid(1), 25_000), body_bytes(Mid(2), 5_000));
+    let extents = append(writer.segments(), Mid(1), &first);
+    assert_eq!(extents.len(), 1, "contiguous pieces are one extent");
+    commit(&mut writer, vec![flow(Mid(1), State::Complete, Content::Extents(extents))]).unwrap();
+    // A whole piece that no row refers to stays; half a piece goes.
+    append(writer.segments(), Mid(9), &[9; 100]);
+    writer.segments().wait_written(writer.segments().taken());
+    drop(writer);
+    let segment = dir.path().join("f.db-bodies/000001.seg");
+    let whole = std::fs::read(&segment).unwrap();
+    let torn = [&whole[..], &whole[..500]].concat();
+    std::fs::write(&segment, torn).unwrap();
+    let mut writer = open(&path);
+    assert_eq!(std::fs::metadata(&segment).unwrap().len(), whole.len() as u64);
+    let extents = append(writer.segments(), Mid(2), &second);
+    assert_eq!((extents[0].segment, extents[0].offset), (1, whole.len() as u64));
+    commit(&mut writer, vec![flow(Mid(2), State::Complete, Content::Extents(extents))]).unwrap();
+    writer.close().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!((loaded_body(&reader, Mid(1)), loaded_body(&reader, Mid(2))), (first.into(), second.into()));
+}
+
+#[test]
+fn nothing_is_written_where_a_shortened_segment_had_bodies() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let mut writer = open(&path);
+    let extents = append(writer.segments(), Mid(1), &[1; 25_000]);
+    commit(&mut writer, vec![flow(Mid(1), State::Complete, Content::Extents(extents))]).unwrap();
+    writer.close().unwrap();
+    let segment = dir.path().join("f.db-bodies/000001.seg");
+    std::fs::File::options().write(true).open(&segment).unwrap().set_len(12_000).unwrap();
+    let writer = open(&path);
+    assert_eq!(append(writer.segments(), Mid(2), &[2; 10])[0].segment, 2);
+    writer.close().unwrap();
+    let error = Reader::open(&path).unwrap().load(Mid(1), 1 << 20).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn a_damaged_piece_is_told_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let mut writer = open(&path);
+    let extents = append(writer.segments(), Mid(1), &[1; 25_000]);
+    let content = Content::Extents(extents);
+    commit(&mut writer, vec![flow(Mid(1), State::Complete, content.clone())]).unwrap();
+    writer.close().unwrap();
+    let segment = dir.path().join("f.db-bodies/000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[15_000] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let mut read = Vec::new();
+    let mut body = reader.body(&Body { content, ..Body::default() }).unwrap();
+    let error = body.read_to_end(&mut read).unwrap_err();
+    assert_eq!((error.kind(), read.len()), (std::io::ErrorKind::InvalidData, 10_000));
+    assert_eq!(error.to_string(), "segment 000001 is damaged at offset 10032");
+}
+
+#[test]
+fn a_list_pages_by_mid_from_either_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let mut writer = open(&path);
+    assert_eq!(Reader::open(&path).unwrap().bounds().unwrap(), None);
+    commit(&mut writer, (1..=9).map(|n| flow(Mid(n), State::Complete, Content::Absent)).collect()).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let mids = |query| reader.list(&query).unwrap().iter().map(|row| row.mid.0).collect::<Vec<_>>();
+    assert_eq!(mids(ListQuery { limit: Some(2), ..ListQuery::default() }), [9, 8]);
+    let between = ListQuery { before: Some(Mid(6)), after: Some(Mid(3)), ..ListQuery::default() };
+    assert_eq!(mids(between), [5, 4]);
+    assert_eq!(mids(ListQuery { order: Order::OldestFirst, ..between }), [4, 5]);
+    assert_eq!(reader.bounds().unwrap(), Some((Mid(1), Mid(9), 9)));
+    let row = &reader.list(&ListQuery::default()).unwrap()[0];
+    assert_eq!((&*row.method, &*row.path, row.status, row.client_conn), ("GET", "/", Some(200), ConnId(1)));
+    writer.close().unwrap();
+}
+
+/// A file from elsewhere: nothing in it is run, and a record that is not one is told.
+#[test]
+fn a_poisoned_store_is_read_without_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let mut writer = open(&path);
+    commit(&mut writer, vec![flow(Mid(1), State::Complete, Content::Absent)]).unwrap();
+    writer.close().unwrap();
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("UPDATE record SET pbuf = x'ffffffffffff'; UPDATE flow SET state = 77, status = -5")
+        .unwrap();
+    drop(db);
+    let reader = Reader::open(&path).unwrap();
+    assert!(matches!(reader.flow(Mid(1)), Err(StoreError::Damaged { .. })));
+    let row = &reader.list(&ListQuery::default()).unwrap()[0];
+    assert_eq!((row.state, row.status), (State::Failed, None));
+}

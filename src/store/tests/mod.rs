@@ -1,0 +1,64 @@
+//! The store from below: files, faults, recovery, and cuts of power.
+
+mod faults;
+mod files;
+mod power_cut;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::flow::{Body, ClientConn, ConnId, Content, Extent, Flow, Mid, Request, Response, State};
+
+fn options() -> WriterOptions {
+    WriterOptions {
+        durability: Durability::Full,
+        queue_bytes: 8 << 20,
+        label: "test".into(),
+        listen: String::new(),
+    }
+}
+
+fn open(path: &Path) -> Writer {
+    Writer::open(path, &options()).unwrap()
+}
+
+/// The bytes of a flow's body: different for each mid, and at each place.
+fn body_bytes(mid: Mid, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|i| (i * 31 + mid.0 * 7 + (i >> 8)).to_le_bytes()[0]).collect()
+}
+
+/// Appends a body in pieces of 10 KB, as it would pass.
+fn append(segments: &Segments, mid: Mid, bytes: &[u8]) -> Vec<Extent> {
+    let mut extents = Vec::new();
+    for (seq, chunk) in (0..).zip(bytes.chunks(10_000)) {
+        segments.append(mid, BodySide::Response, seq, Bytes::copy_from_slice(chunk), &mut extents);
+    }
+    extents
+}
+
+fn flow(mid: Mid, state: State, content: Content) -> Flow {
+    let body = Body { content, ..Body::default() };
+    Flow {
+        mid: Some(mid),
+        state,
+        request: Some(Request { method: "GET".into(), target: "/".into(), ..Request::default() }),
+        response: Some(Response { status: 200, body, ..Response::default() }),
+        client: Arc::new(ClientConn { id: ConnId(1), mode: "explicit".into(), ..ClientConn::default() }),
+        ..Flow::default()
+    }
+}
+
+fn commit(writer: &mut Writer, flows: Vec<Flow>) -> Result<Outcome, StoreError> {
+    let entries: Vec<_> =
+        flows.into_iter().map(|flow| Entry { mid: flow.mid.unwrap(), flow, rewrite: false }).collect();
+    let next_mid = entries.iter().map(|e| e.mid.0 + 1).max().unwrap_or(1);
+    writer.commit(&mut Group { entries, next_mid, next_conn: 2, ..Group::default() })
+}
+
+fn loaded_body(reader: &Reader, mid: Mid) -> Bytes {
+    let flow = reader.load(mid, 64 << 20).unwrap().unwrap();
+    flow.response.unwrap().body.as_inline().unwrap().clone()
+}

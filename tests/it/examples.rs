@@ -1,0 +1,28 @@
+//! Every example runs, ends well, and shows what it says.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Runs the example's binary, which cargo builds with the tests and puts beside them.
+fn run(name: &str) -> String {
+    let tests = std::env::current_exe().unwrap();
+    let binary = tests.parent().and_then(Path::parent).unwrap().join("examples").join(name);
+    let output = Command::new(&binary).output().unwrap_or_else(|e| panic!("{}: {e}", binary.display()));
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn capture_shows_the_flow_by_its_mid() {
+    let shown = run("capture");
+    assert!(
+        shown.contains("/hello Complete, 6 bytes: manent") && shown.contains("stored 1, lost 0"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn store_and_collect_gives_back_what_was_stored() {
+    let shown = run("store_and_collect");
+    assert!(shown.contains("mids 1 and 2") && shown.contains("with 1048576 bytes of body"), "{shown}");
+}
