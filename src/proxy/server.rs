@@ -171,22 +171,20 @@ impl Acceptor {
         }
     }
 
-    /// Waits for a place, then for a connection.
+    /// Waits for a connection, then for a place: nobody is ended while nobody else is there.
     async fn admit(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let places = Arc::clone(&self.registry.places);
-        let place = loop {
+        let (tcp, peer) = self.listener.accept().await?;
+        loop {
+            let places = Arc::clone(&self.registry.places);
             if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                break place;
+                return Ok((tcp, peer, place));
             }
             self.registry.evict_oldest_idle();
             // Where none is idle now, one may be in a moment.
-            let freed = tokio::time::timeout(ACCEPT_PAUSE, Arc::clone(&places).acquire_owned()).await;
-            if let Ok(place) = freed {
-                break place.map_err(io::Error::other)?;
+            if let Ok(place) = tokio::time::timeout(ACCEPT_PAUSE, places.acquire_owned()).await {
+                return Ok((tcp, peer, place.map_err(io::Error::other)?));
             }
-        };
-        let (tcp, peer) = self.listener.accept().await?;
-        Ok((tcp, peer, place))
+        }
     }
 
     fn serve(&self, tcp: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {

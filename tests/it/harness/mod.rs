@@ -3,10 +3,12 @@
 //! A test drives both ends itself: it sends bytes as the client, accepts and answers as the origin, and asks for the flow
 //! that was stored. Every wait ends after [`PATIENCE`]; nothing sleeps.
 
+mod alone;
 mod cut;
 mod peer;
 mod tls;
 
+pub(crate) use alone::{is_alone, memory};
 pub(crate) use cut::{Cut, recut};
 pub(crate) use peer::{Origin, Peer};
 pub(crate) use tls::{TestCa, TlsOrigin, hello, presenting};
