@@ -28,7 +28,6 @@
 //! | 9 | [`cli`] | subcommands, printing, exit codes |
 //!
 //! To store and find flows of your own, begin at [`record::Recorder`]; to run a proxy inside a program, at [`app::Proxy`].
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may stop at its first surprise"))]
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message"))]
 
 pub mod app;

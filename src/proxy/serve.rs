@@ -13,7 +13,7 @@ use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD, MAX_READ_AHEAD};
 use super::mode::explicit::{self, Route};
 use super::{answer, intercept};
 use crate::exchange::Live;
-use crate::flow::{self, Body, Headers, Request, Scheme, Side, Stage, Target, Version};
+use crate::flow::{self, Body, BodyEnd, Framing, Headers, Request, Scheme, Side, Stage, Target, Version};
 use crate::http1::{BodyLength, HeadError, ReadError, Reader, request_length, write_response_head};
 use crate::upstream::{BoxIo, Dialed};
 
@@ -82,6 +82,13 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
     let limits = client.shared.limits;
     client.entry.idle();
     let stop = client.entry.token();
+    // Also where the next request is there already: it was sent ahead, and a client must expect to send it again.
+    if stop.is_cancelled() {
+        if !stream.reader.buffer().is_empty() {
+            linger(client, stream).await;
+        }
+        return farewell(client, stream).await;
+    }
     let arrived = tokio::select! {
         biased;
         arrived = client.ticker.within(limits.idle_timeout, stream.reader.wait_for_message()) => arrived,
@@ -146,7 +153,7 @@ async fn exchange(
             (Err(_), Scope::Tunnel(tunneled)) => tunneled.target.clone(),
             (Err(_), Scope::Explicit) => Target::default(),
         };
-        flow.request = Some(recorded(&request, judged.as_ref().ok().map(|plan| plan.length)));
+        flow.request = Some(recorded(&request, request_length(&request).ok()));
     });
     let error = match judged {
         Ok(Plan { own_answer: Some(response), .. }) => {
@@ -310,7 +317,8 @@ async fn own_answer(
     Ok(keep)
 }
 
-/// A request as it is recorded before its body has come: without the client's credentials for us.
+/// A request as it is recorded before its body has come: without the client's credentials for us. A body whose `length`
+/// cannot be told is cut off before its first byte.
 fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     let mut recorded = request.clone();
     if let Some(redacted) = without_secrets(&request.headers) {
@@ -323,8 +331,9 @@ fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     }
     recorded.body = match length {
         Some(BodyLength::None) => Body::inline(Bytes::new()),
+        Some(BodyLength::Length(0)) => Body { framing: Framing::Length, ..Body::inline(Bytes::new()) },
         Some(length) => Body { framing: length.into(), ..Body::default() },
-        None => Body::default(),
+        None => Body { end: BodyEnd::CutOff, ..Body::default() },
     };
     recorded
 }

@@ -171,20 +171,23 @@ impl Acceptor {
         }
     }
 
-    /// Waits for a connection, then for a place: nobody is ended while nobody else is there.
+    /// Waits for a connection, then for a place for it. In this order: an idle connection is ended only where a client
+    /// waits for its place, and that client is not among the idle ones yet.
     async fn admit(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let (tcp, peer) = self.listener.accept().await?;
-        loop {
-            let places = Arc::clone(&self.registry.places);
-            if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                return Ok((tcp, peer, place));
-            }
-            self.registry.evict_oldest_idle();
-            // Where none is idle now, one may be in a moment.
-            if let Ok(place) = tokio::time::timeout(ACCEPT_PAUSE, places.acquire_owned()).await {
-                return Ok((tcp, peer, place.map_err(io::Error::other)?));
-            }
-        }
+        let places = &self.registry.places;
+        let place = match Arc::clone(places).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => loop {
+                self.registry.evict_oldest_idle();
+                // None may have been idle; the next that is makes room.
+                tokio::select! {
+                    place = Arc::clone(places).acquire_owned() => break place.map_err(io::Error::other)?,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+            },
+        };
+        Ok((tcp, peer, place))
     }
 
     fn serve(&self, tcp: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
@@ -312,7 +315,7 @@ async fn sweep(pool: Arc<Pool>, stop: CancellationToken) {
 
 /// Connections that the kernel may hold before they are accepted: a burst of a browser or a load test.
 const BACKLOG: i32 = 4096;
-/// After an error on accept, before the next try: long enough not to spin, short enough not to be noticed.
+/// After an error on accept, or without a place, before the next try: long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long an idle connection to an origin is kept. Shorter than common servers' 60 to 75 s, so that a request seldom
 /// meets a connection that is just being closed.

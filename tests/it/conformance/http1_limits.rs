@@ -30,7 +30,8 @@ async fn heads_beyond_the_limits_are_refused_and_recorded() {
         let flow = setup.flow().await;
         assert_eq!(ending(&flow), (State::Refused, Some((Side::Client, Stage::RequestHead))));
         let raw = flow.request.unwrap().raw_head.unwrap();
-        assert!(raw.len() == 64 * 1024 && head.starts_with(&raw) || head == raw);
+        // As much as had come when it was clear, up to a bound.
+        assert!(head.starts_with(&raw) && (1024..=64 * 1024).contains(&raw.len()), "{}", raw.len());
     }
     origin.expect_nobody();
     setup.expect_alive().await;

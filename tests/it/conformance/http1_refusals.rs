@@ -68,7 +68,7 @@ async fn malformed_request_lines() {
 /// H1-23 to H1-25, SM-03, SM-16, pitfalls 15 to 17, `h1.name-with-space`, `h1.space-before-colon`: field lines.
 #[tokio::test]
 async fn malformed_fields() {
-    let fields: [&[u8]; 24] = [
+    let fields: [&[u8]; 26] = [
         b": foo",
         b":foo",
         b"foo",
@@ -90,6 +90,8 @@ async fn malformed_fields() {
         b"X: a\r",
         b"X: a\rContent-Length: 3",
         b"X: a\x01b",
+        b"Transfer-Encoding: chunked\x0b",
+        b"Transfer-Encoding: \x0bchunked",
         b"X: a\x7fb",
         b"X: a\nY: b",
         b"X: a\n",

@@ -80,12 +80,11 @@ async fn tolerable_responses_go_on_repaired() {
         client.expect(&goes).await;
         let flow = setup.flow().await;
         assert_eq!(ending(&flow), (State::Complete, None), "{came}");
-        let response = flow.response.unwrap();
-        let canonical = response.raw_head.is_none();
-        assert!(
-            if canonical { came.starts_with("HTTP/1.0") } else { response.raw_head.unwrap() == came },
-            "{came}"
-        );
+        // Where nothing but the fields differs, they tell all.
+        // Where the fields alone give the same bytes, they tell all.
+        let canonical = came.starts_with("HTTP/1.0") || came.contains("content-length");
+        let raw = flow.response.unwrap().raw_head;
+        assert_eq!(raw.as_deref(), (!canonical).then_some(came.as_bytes()), "{came}");
     }
 }
 

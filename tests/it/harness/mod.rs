@@ -10,8 +10,8 @@ mod tls;
 
 pub(crate) use alone::{is_alone, memory};
 pub(crate) use cut::{Cut, recut};
-pub(crate) use peer::{Origin, Peer};
-pub(crate) use tls::{TestCa, TlsOrigin, hello, presenting};
+pub(crate) use peer::{Origin, Peer, fill};
+pub(crate) use tls::{TestCa, TlsOrigin, handshake, hello, presenting};
 
 use std::collections::VecDeque;
 use std::sync::Arc;

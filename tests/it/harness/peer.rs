@@ -12,8 +12,19 @@ pub(crate) struct Peer {
     io: Box<dyn Io>,
 }
 
-pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Makes the close of the connection an abrupt one, where there is nothing on top of TCP.
+    fn break_on_close(&mut self) {}
+}
+
+impl Io for TcpStream {
+    fn break_on_close(&mut self) {
+        self.set_zero_linger().unwrap();
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for tokio_rustls::client::TlsStream<T> {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for tokio_rustls::server::TlsStream<T> {}
 
 impl Peer {
     pub(crate) fn new(io: impl Io + 'static) -> Self {
@@ -134,6 +145,11 @@ impl Peer {
         );
     }
 
+    /// Breaks the connection with a reset. TCP alone: not for TLS.
+    pub(crate) fn reset(mut self) {
+        self.io.break_on_close();
+    }
+
     /// Ends our direction only.
     pub(crate) async fn half_close(&mut self) {
         soon("half-close", self.io.shutdown()).await.unwrap();
@@ -164,15 +180,7 @@ impl Origin {
 
     /// `text` with this origin's address in place of each `{addr}`.
     pub(crate) fn fill(&self, text: impl AsRef<[u8]>) -> Vec<u8> {
-        const MARK: &[u8] = b"{addr}";
-        let (mut text, mut filled) = (text.as_ref(), Vec::new());
-        while let Some(at) = text.windows(MARK.len()).position(|w| w == MARK) {
-            filled.extend_from_slice(&text[..at]);
-            filled.extend_from_slice(self.addr().to_string().as_bytes());
-            text = &text[at + MARK.len()..];
-        }
-        filled.extend_from_slice(text);
-        filled
+        fill(text.as_ref(), self.addr())
     }
 
     pub(crate) async fn accept(&self) -> Peer {
@@ -191,4 +199,17 @@ impl Origin {
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(self.listener.poll_accept(&mut cx).is_pending(), "somebody connected to the origin");
     }
+}
+
+/// `text` with `addr` in place of each `{addr}`.
+pub(crate) fn fill(mut text: &[u8], addr: SocketAddr) -> Vec<u8> {
+    const MARK: &[u8] = b"{addr}";
+    let mut filled = Vec::new();
+    while let Some(at) = text.windows(MARK.len()).position(|w| w == MARK) {
+        filled.extend_from_slice(&text[..at]);
+        filled.extend_from_slice(addr.to_string().as_bytes());
+        text = &text[at + MARK.len()..];
+    }
+    filled.extend_from_slice(text);
+    filled
 }

@@ -9,9 +9,9 @@ use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::peer::Io;
 use super::{Origin, Peer, Setup, soon};
 
 /// A CA of the test's own, for its origins.
@@ -101,6 +101,17 @@ pub(crate) fn hello(name: &str, offers: usize) -> Vec<u8> {
     bytes
 }
 
+/// Shakes hands with the proxy as a client of `name`.
+pub(crate) async fn handshake<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    io: T,
+    config: Arc<ClientConfig>,
+    name: &str,
+) -> std::io::Result<Peer> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let connector = TlsConnector::from(config);
+    Ok(Peer::new(soon("our handshake", connector.connect(name, io)).await?))
+}
+
 /// An origin that speaks TLS.
 pub(crate) struct TlsOrigin {
     pub(crate) origin: Origin,
@@ -155,29 +166,22 @@ impl Setup {
         name: &str,
         alpn: &[&str],
     ) -> std::io::Result<Peer> {
-        self.tls_client_with(Arc::new(self.client_config(alpn)), authority, name).await
+        self.tls_over(self.tunnel(authority).await, name, alpn).await
     }
 
-    /// The same with a configuration of the test's own.
+    /// A client with TLS for `name` in a tunnel of its own.
+    pub(crate) async fn tls_over(&self, tunnel: Peer, name: &str, alpn: &[&str]) -> std::io::Result<Peer> {
+        handshake(tunnel.into_io(), self.client_config(alpn).into(), name).await
+    }
+
+    /// A client with a tunnel, and TLS with a configuration of the test's own.
     pub(crate) async fn tls_client_with(
         &self,
         config: Arc<ClientConfig>,
         authority: &str,
         name: &str,
     ) -> std::io::Result<Peer> {
-        let tunnel = self.tunnel(authority).await;
-        Self::tls_over(tunnel.into_io(), config, name).await
-    }
-
-    /// TLS for `name` over what leads to the proxy.
-    pub(crate) async fn tls_over(
-        tunnel: impl Io + 'static,
-        config: Arc<ClientConfig>,
-        name: &str,
-    ) -> std::io::Result<Peer> {
-        let connector = TlsConnector::from(config);
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        Ok(Peer::new(soon("our handshake", connector.connect(name, tunnel)).await?))
+        handshake(self.tunnel(authority).await.into_io(), config, name).await
     }
 
     /// Client and origin with TLS on both sides of the proxy, for `name`.

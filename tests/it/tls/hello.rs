@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use manent::flow::{Flow, Kind, Side, Stage, State};
 
-use crate::harness::{Cut, Origin, Peer, Setup, TestCa, TlsOrigin, hello, recut, soon};
+use crate::harness::{Cut, Origin, Peer, Setup, TestCa, TlsOrigin, handshake, hello, recut, soon};
 
 const NAME: &str = "origin.test";
 
@@ -17,7 +17,7 @@ async fn is_served(record: usize, write: usize) {
     let tunnel = setup.tunnel(&origin.addr().to_string()).await.into_io();
     let config = Arc::new(setup.client_config(&[]));
     let (client, mut server) =
-        tokio::join!(Setup::tls_over(Cut::new(tunnel, record, write), config, NAME), origin.accept());
+        tokio::join!(handshake(Cut::new(tunnel, record, write), config, NAME), origin.accept());
     let mut client = client.unwrap();
     client.send(format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n")).await;
     server.head().await;
@@ -134,8 +134,7 @@ async fn stray_line_end_before_the_hello_is_passed_over() {
     let origin = TlsOrigin::listen(ca.server_config(&[NAME], &[])).await;
     let mut tunnel = setup.tunnel(&origin.addr().to_string()).await;
     tunnel.send("\r\n").await;
-    let config = Arc::new(setup.client_config(&[]));
-    let (client, _server) = tokio::join!(Setup::tls_over(tunnel.into_io(), config, NAME), origin.accept());
+    let (client, _server) = tokio::join!(setup.tls_over(tunnel, NAME, &[]), origin.accept());
     assert!(client.is_ok());
 }
 

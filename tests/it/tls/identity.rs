@@ -62,7 +62,8 @@ async fn request_for_another_identity_is_misdirected() {
     let ca = TestCa::new();
     let mut setup = Setup::trusting(&ca).await;
     let config = ca.server_config(&["origin.test", "other.test"], &["http/1.1"]);
-    let (origin, other) = (TlsOrigin::listen(config.clone()).await, TlsOrigin::listen(config).await);
+    let (origin, other) =
+        (TlsOrigin::listen(std::sync::Arc::clone(&config)).await, TlsOrigin::listen(config).await);
     let (port, other_port) = (origin.addr().port(), other.addr().port());
     for (target, host) in [
         ("/", format!("other.test:{port}")),
