@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use manent::flow::{Flow, Kind, Side, Stage, State};
+use manent::flow::{Flow, Kind, Mid, Side, Stage, State};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
@@ -193,7 +193,7 @@ impl rustls::client::ClientSessionStore for OneName {
 /// TL-19: one leaf for a name, however many connections ask at once.
 #[tokio::test]
 async fn connections_to_one_host_share_one_leaf() {
-    let (mut setup, origin) = start(&[NAME], &[]).await;
+    let (setup, origin) = start(&[NAME], &[]).await;
     let authority = origin.addr().to_string();
     let serve = async {
         for _ in 0..50 {
@@ -208,8 +208,9 @@ async fn connections_to_one_host_share_one_leaf() {
         client.drain().await;
     };
     tokio::join!(serve, all((0..50).map(ask)));
-    let first = setup.flow().await.client.tls.as_ref().unwrap().chain[0].clone();
-    for _ in 1..50 {
-        assert_eq!(setup.flow().await.client.tls.as_ref().unwrap().chain[0], first);
-    }
+    let (_dir, config, summary) = setup.stop().await;
+    assert_eq!(summary.stored, 50);
+    let reader = manent::store::Reader::open(&config.store).unwrap();
+    let leaf = |mid| reader.flow(Mid(mid)).unwrap().unwrap().client.tls.as_ref().unwrap().chain[0].clone();
+    assert!((2..=50).all(|mid| leaf(mid) == leaf(1)));
 }
