@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use manent::flow::{BodyEnd, Flow, Framing, Kind, Side, Stage, State};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::harness::{Origin, Peer, Setup, TestCa, TlsOrigin, soon};
+use crate::harness::{Origin, Peer, Setup, TestCa, TlsOrigin, all, soon};
 
 /// The one flow there is must have failed like this.
 async fn failed(setup: &mut Setup, state: State, side: Side, stage: Stage) -> Flow {
@@ -115,15 +115,47 @@ async fn host_that_is_no_name_is_told_and_recorded() {
     assert_eq!((flow.state, flow.error.unwrap().side), (State::Failed, Side::Server));
 }
 
-/// A listener whose backlog is full lets nobody in.
+/// RFC 6761 §6.4: nothing is called like that. With a resolver that does not answer it is a time-out.
 #[tokio::test]
-async fn connect_that_takes_too_long_is_answered_with_504() {
+async fn unknown_host_is_told_and_recorded() {
+    let mut setup = Setup::with(|config| config.timeouts.connect = Duration::from_secs(3)).await;
+    let mut client = setup.client().await;
+    client.send("GET http://nowhere.invalid/ HTTP/1.1\r\nHost: nowhere.invalid\r\n\r\n").await;
+    let answer = client.expect_error("50").await;
+    assert!(answer.contains("upstream name look-up: "), "{answer}");
+    let flow = failed(&mut setup, State::Failed, Side::Server, Stage::Dns).await;
+    assert_eq!(flow.target.host, "nowhere.invalid");
+}
+
+/// A listener whose backlog is full: nobody gets in.
+async fn full() -> (TcpListener, Vec<impl Sized>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(1).unwrap();
     let addr = full.local_addr().unwrap();
-    let connect = |_| tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(addr));
-    let _held = crate::harness::all((0..4).map(connect)).await;
+    let connect = |_| tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(addr));
+    let held = all((0..4).map(connect)).await;
+    (full, held)
+}
+
+/// Who leaves while we dial takes the dialling along; that, too, is a flow.
+#[tokio::test]
+async fn client_that_leaves_during_the_dialling_is_recorded() {
+    let (full, _held) = full().await;
+    let (mut setup, addr) = (Setup::start().await, full.local_addr().unwrap());
+    let mut client = setup.client().await;
+    client.send(format!("CONNECT {addr} HTTP/1.1\r\nHost: {addr}\r\n\r\n")).await;
+    client.half_close().await;
+    client.drain().await;
+    let flow = setup.flow().await;
+    assert_eq!((flow.kind, flow.state, flow.server), (Kind::Connect, State::ClientAborted, None));
+}
+
+/// The same for who stays.
+#[tokio::test]
+async fn connect_that_takes_too_long_is_answered_with_504() {
+    let (full, _held) = full().await;
+    let addr = full.local_addr().unwrap();
     let mut setup = Setup::with(|config| config.timeouts.connect = Duration::from_millis(300)).await;
     let mut client = setup.client().await;
     client.send(format!("GET http://{addr}/ HTTP/1.1\r\nHost: {addr}\r\n\r\n")).await;
@@ -265,7 +297,7 @@ async fn body_that_ends_with_tls_is_whole() {
 #[tokio::test]
 async fn client_that_resets_while_waiting_ends_the_origin_s_connection() {
     let (mut setup, origin) = (Setup::start().await, Origin::listen().await);
-    let tcp = tokio::net::TcpStream::connect(setup.proxy.addr()).await.unwrap();
+    let tcp = TcpStream::connect(setup.proxy.addr()).await.unwrap();
     tcp.set_zero_linger().unwrap();
     let (mut client, addr) = (Peer::new(tcp), origin.addr());
     client.send(format!("GET http://{addr}/ HTTP/1.1\r\nHost: {addr}\r\n\r\n")).await;
@@ -307,7 +339,7 @@ async fn client_that_only_half_closes_gets_its_answer() {
 #[tokio::test]
 async fn client_that_leaves_in_the_body_is_recorded() {
     let (mut setup, origin) = (Setup::start().await, Origin::listen().await);
-    let tcp = tokio::net::TcpStream::connect(setup.proxy.addr()).await.unwrap();
+    let tcp = TcpStream::connect(setup.proxy.addr()).await.unwrap();
     tcp.set_zero_linger().unwrap();
     let (mut client, addr) = (Peer::new(tcp), origin.addr());
     client.send(format!("GET http://{addr}/ HTTP/1.1\r\nHost: {addr}\r\n\r\n")).await;

@@ -181,3 +181,33 @@ async fn listener_on_all_addresses_is_found_under_each() {
     }
     setup.expect_flows(5).await;
 }
+
+/// Memory follows what goes on, not what once did: connections that carried a large body each way and wait now.
+#[tokio::test]
+async fn idle_connections_give_back_what_a_large_body_needed() {
+    if !is_alone("limits::idle_connections_give_back_what_a_large_body_needed") {
+        return;
+    }
+    const LEN: usize = 256 << 10;
+    let (mut setup, origin) = (Setup::start().await, Origin::listen().await);
+    setup.expect_alive().await;
+    let (body, mut kept) = (vec![b'x'; LEN], Vec::new());
+    let mut before = 0;
+    for at in 0..200 {
+        let put = format!("PUT http://{{addr}}/ HTTP/1.1\r\nHost: {{addr}}\r\nContent-Length: {LEN}\r\n\r\n");
+        let (mut client, mut server) = setup.asked(&origin, put).await;
+        let (_, seen) = tokio::join!(client.send(&body), server.read(LEN));
+        assert_eq!(seen.len(), LEN);
+        server.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LEN}\r\n\r\n")).await;
+        client.head().await;
+        let _ = tokio::join!(server.send(&body), client.read(LEN));
+        assert_eq!(setup.flow().await.state, State::Complete);
+        kept.push((client, server));
+        // What the recorder and the allocator keep for good, they have by now.
+        if at == 49 {
+            before = memory("VmRSS:");
+        }
+    }
+    let each = (memory("VmRSS:").saturating_sub(before)) / 150;
+    assert!(each < 40 << 10, "{each} bytes a connection, its peers' ends included");
+}
