@@ -172,8 +172,10 @@ async fn exchange(
             Ok(After::Keep) => return Next::Again,
             Ok(After::Close) if stream.reader.buffer().is_empty() => {
                 drop(live);
-                // Nothing can fail here that the client would not see itself.
-                let _ = client.ticker.within(LINGER_TIME, stream.writer.shutdown()).await;
+                // The close_notify waits behind what a slow client has not read yet, and without it a body that runs to
+                // the close would look cut. Nothing can fail here that the client would not see itself.
+                let limit = client.shared.limits.relay_timeout;
+                let _ = client.ticker.within(limit, stream.writer.shutdown()).await;
                 return Next::End(End::Close);
             }
             Ok(After::Close | After::CloseUnread) => {
