@@ -41,7 +41,12 @@ async fn capture(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let period = config.timeouts.grace;
     warn(&config, &output);
     let proxy = Proxy::start(config.clone()).await?;
-    let mut feed = Feed::start(&proxy, show(&output), output);
+    let mut feed = match show(&output) {
+        // News that nobody is shown is not made: it would cost every flow a few allocations.
+        Show::Nothing => Feed::default(),
+        show => Feed::start(&proxy, show, output),
+    };
+    let followed = feed.task.is_some();
     say_ready(&proxy, &config, &output);
     tokio::select! {
         _ = signals.next() => output.talk("stopping; once more to stop at once"),
@@ -50,7 +55,8 @@ async fn capture(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let summary = stop(proxy, period, &mut signals).await;
     let tally = feed.finish().await;
     if config.record {
-        output.talk(&tally.told());
+        let stored = Tally::of(summary.stored);
+        output.talk(&if followed { tally } else { stored }.told());
     }
     Ok(match lost(&summary) {
         Some(error) => errors::report(&error.into(), &output),
@@ -90,7 +96,7 @@ pub(super) fn warn(config: &Config, output: &Output) {
 }
 
 /// The task that follows the commits, and how to end it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Feed {
     task: Option<JoinHandle<std::io::Result<Tally>>>,
     stop: CancellationToken,

@@ -87,6 +87,11 @@ fn print(flows: &[Committed], show: Show, output: Output) -> io::Result<()> {
 }
 
 impl Tally {
+    /// A tally of nothing but a count.
+    pub(super) fn of(flows: u64) -> Self {
+        Self { flows, ..Self::default() }
+    }
+
     /// For the end of a run: what was recorded, and where to look.
     pub(super) fn told(&self) -> String {
         if self.flows == 0 { self.to_string() } else { format!("{self} → manent ls") }
@@ -103,15 +108,17 @@ impl Tally {
 impl std::fmt::Display for Tally {
     /// `12 flows recorded (mids 1041–1052), 2 errors`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Some((low, high)) = self.mids else { return f.write_str("no flow was recorded") };
+        if self.flows == 0 {
+            return f.write_str("no flow was recorded");
+        }
         if self.missed {
             f.write_str("at least ")?;
         }
-        write!(f, "{} recorded ", text::count(self.flows, "flow"))?;
-        if low == high {
-            write!(f, "(mid {low})")?
-        } else {
-            write!(f, "(mids {low}–{high})")?
+        write!(f, "{} recorded", text::count(self.flows, "flow"))?;
+        match self.mids {
+            Some((low, high)) if low == high => write!(f, " (mid {low})")?,
+            Some((low, high)) => write!(f, " (mids {low}–{high})")?,
+            None => {}
         }
         if self.errors > 0 {
             write!(f, ", {}", text::count(self.errors, "error"))?;

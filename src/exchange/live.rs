@@ -113,7 +113,7 @@ impl Live {
         }
         let Inner { flow, ticket, written_open } = &mut *self.lock();
         if !*written_open && let Some(ticket) = ticket {
-            ticket.write_open(flow.clone());
+            ticket.write_open(flow);
             *written_open = true;
         }
         now + Duration::from_secs(60)
@@ -155,8 +155,7 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         let end = self.now_us();
-        let mut inner = self.lock();
-        let mut flow = std::mem::take(&mut inner.flow);
+        let Inner { flow, ticket, .. } = &mut *self.lock();
         if flow.state == State::Open {
             flow.state = State::Failed;
             flow.error.get_or_insert_with(|| FlowError {
@@ -173,7 +172,7 @@ impl Drop for Live {
         {
             body.end = if body.framing == Framing::None { BodyEnd::Whole } else { BodyEnd::CutOff };
         }
-        if let Some(ticket) = inner.ticket.take() {
+        if let Some(ticket) = ticket.take() {
             ticket.finish(flow);
         }
     }

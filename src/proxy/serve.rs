@@ -1,6 +1,7 @@
 //! Reading requests from a client, one after the other, and answering each in its turn (RFC 9112 §9.3.2).
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -84,7 +85,7 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
     let stop = client.entry.token();
     // Also where the next request is there already: it was sent ahead, and a client must expect to send it again.
     if stop.is_cancelled() {
-        if !stream.reader.buffer().is_empty() {
+        if has_unread(stream) {
             linger(client, stream).await;
         }
         return farewell(client, stream).await;
@@ -170,7 +171,7 @@ async fn exchange(
         }
         Ok(plan) => match forwarded(client, stream, scope, &live, &request, &plan).await {
             Ok(After::Keep) => return Next::Again,
-            Ok(After::Close) if stream.reader.buffer().is_empty() => {
+            Ok(After::Close) if !has_unread(stream) => {
                 drop(live);
                 // The close_notify waits behind what a slow client has not read yet, and without it a body that runs to
                 // the close would look cut. Nothing can fail here that the client would not see itself.
@@ -454,6 +455,12 @@ async fn answer_error_as(
     if sent.is_ok_and(|sent| sent.is_ok()) {
         linger(client, stream).await;
     }
+}
+
+/// Whether the client has sent something that will not be served.
+fn has_unread(stream: &mut Stream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    !stream.reader.buffer().is_empty() || matches!(stream.reader.poll_fill(&mut cx), Poll::Ready(Ok(1..)))
 }
 
 /// Ends our direction and reads on for a moment: closing with unread data would reset the connection, and the client

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::queue::{Batch, Due, Finished};
-use super::recorder::{Committed, Shared, Stats};
-use crate::flow::{BodyEnd, Flow, Mid};
-use crate::store::{Group, Keeper, Outcome, StoreError, Writer};
+use super::queue::{Batch, Due};
+use super::recorder::{Shared, Stats};
+use crate::store::{Keeper, Outcome, StoreError, Writer};
 
 /// What the task owns.
 #[derive(Debug)]
@@ -20,15 +19,14 @@ pub(super) struct Driver {
     keeper: Arc<Mutex<Keeper>>,
     /// The last commit failed, so that an episode is told once and nothing is tried twice within it.
     failing: bool,
-    /// Emptied vectors, used again.
-    spare: Vec<Finished>,
+    /// An emptied batch, used again.
+    spare: Batch,
 }
 
 /// What became of a group.
 struct Done {
-    group: Group,
+    batch: Batch,
     result: Result<Outcome, StoreError>,
-    feed: Option<Arc<[Committed]>>,
 }
 
 impl Driver {
@@ -38,7 +36,7 @@ impl Driver {
         let db = tokio_rusqlite::Connection::from(conn);
         #[cfg(test)]
         shared.db.set(db.clone()).unwrap();
-        Self { shared, db, keeper, failing: false, spare: Vec::new() }
+        Self { shared, db, keeper, failing: false, spare: Batch::default() }
     }
 
     /// Waits until there is a group to commit; `false` when all is over.
@@ -69,97 +67,77 @@ impl Driver {
 
     async fn commit_one(&mut self) {
         let mut batch = self.shared.queue.take(std::mem::take(&mut self.spare));
-        let mut tally = Tally::default();
-        let group = self.group(&mut batch, &mut tally);
-        self.spare = batch.flows;
-        let mut done = self.run(group).await;
-        if done.result.is_err() && !self.failing && tally.waiters.is_empty() {
+        batch.group.next_mid = self.shared.next_mid.load(Ordering::Relaxed);
+        batch.group.next_conn = self.shared.next_conn.load(Ordering::Relaxed);
+        let (weight, ended, nobody_waits) = (batch.weight, batch.ended, batch.waiters.is_empty());
+        let mut done = self.run(batch).await;
+        if done.result.is_err() && !self.failing && nobody_waits {
             // Once more, after a moment: an interrupted disk should not cost a thousand flows.
             tokio::time::sleep(RETRY).await;
-            done = self.run(done.group).await;
+            done = self.run(done.batch).await;
         }
-        self.settle(done, tally);
-    }
-
-    fn group(&self, batch: &mut Batch, tally: &mut Tally) -> Group {
-        let mut entries = Vec::with_capacity(batch.flows.len());
-        for flow in batch.flows.drain(..) {
-            tally.weight += flow.weight;
-            tally.ended += usize::from(flow.ended);
-            if let Some(waiter) = flow.waiter {
-                tally.waiters.push((flow.entry.mid, waiter));
-            }
-            entries.push(flow.entry);
-        }
-        Group {
-            entries,
-            clients: std::mem::take(&mut batch.clients),
-            servers: std::mem::take(&mut batch.servers),
-            next_mid: self.shared.next_mid.load(Ordering::Relaxed),
-            next_conn: self.shared.next_conn.load(Ordering::Relaxed),
-        }
+        self.settle(done, ended);
+        self.shared.queue.release(weight, ended);
     }
 
     /// Commits on SQLite's thread. A panic there is caught, so that the thread and the recording go on.
-    async fn run(&self, mut group: Group) -> Done {
+    async fn run(&self, mut batch: Batch) -> Done {
         let keeper = Arc::clone(&self.keeper);
-        let wants_feed = self.shared.committed.receiver_count() > 0;
         let work = move |conn: &mut rusqlite::Connection| {
             let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
-            let result = std::panic::catch_unwind(AssertUnwindSafe(|| keeper.commit(conn, &mut group)))
+            let result = std::panic::catch_unwind(AssertUnwindSafe(|| keeper.commit(conn, &mut batch.group)))
                 .unwrap_or_else(|panic| Err(keeper.panicked(&*panic)));
-            let feed = (wants_feed && result.is_ok())
-                .then(|| group.entries.iter().map(|e| committed(e.mid, &e.flow)).collect::<Arc<[_]>>());
-            Done { group, result, feed }
+            Done { batch, result }
         };
         match self.db.call_raw(work).await {
             Ok(done) => done,
             Err(_) => Done {
-                group: Group::default(),
+                batch: Batch::default(),
                 result: Err(StoreError::Panicked {
                     path: self.shared.path.clone(),
                     message: "its thread is gone".into(),
                 }),
-                feed: None,
             },
         }
     }
 
-    fn settle(&mut self, done: Done, tally: Tally) {
+    fn settle(&mut self, done: Done, ended: usize) {
         let counts = &self.shared.counts;
+        let mut batch = done.batch;
         match done.result {
             Ok(outcome) => {
                 self.failing = false;
                 counts.failing.store(false, Ordering::Relaxed);
-                counts.stored.fetch_add(tally.ended as u64, Ordering::Relaxed);
+                counts.stored.fetch_add(ended as u64, Ordering::Relaxed);
                 counts.groups.fetch_add(1, Ordering::Relaxed);
                 counts.lost_bodies.fetch_add(outcome.lost_bodies, Ordering::Relaxed);
                 counts.record_bytes.fetch_add(outcome.record_bytes, Ordering::Relaxed);
-                for (mid, waiter) in tally.waiters {
-                    let lost = outcome.lost_bodies > 0
-                        && done.group.entries.iter().any(|e| e.mid == mid && has_lost_body(&e.flow));
+                for (mid, waiter) in batch.waiters.drain(..) {
                     // A waiter that is gone has dropped its future, and does not want to know.
-                    let _ = waiter.send(Ok(lost));
+                    let _ = waiter.send(Ok(outcome.lost_in.contains(&mid)));
                 }
-                if let Some(feed) = done.feed {
+                if !batch.news.is_empty() {
+                    let mut news = std::mem::take(&mut batch.news);
+                    news.sort_by_key(|committed| committed.mid);
                     // An error means that the last receiver has gone.
-                    let _ = self.shared.committed.send(feed);
+                    let _ = self.shared.committed.send(news.into());
                 }
             }
             Err(error) => {
                 if !self.failing {
-                    tracing::error!(%error, lost = tally.ended, "flows cannot be stored");
+                    tracing::error!(%error, lost = ended, "flows cannot be stored");
                 }
                 self.failing = true;
                 counts.failing.store(true, Ordering::Relaxed);
-                self.shared.queue.lost.fetch_add(tally.ended as u64, Ordering::Relaxed);
+                self.shared.queue.lost.fetch_add(ended as u64, Ordering::Relaxed);
                 let error = Arc::new(error);
-                for (_, waiter) in tally.waiters {
+                for (_, waiter) in batch.waiters.drain(..) {
                     let _ = waiter.send(Err(Arc::clone(&error)));
                 }
             }
         }
-        self.shared.queue.release(tally.weight, tally.ended);
+        batch.clear();
+        self.spare = batch;
     }
 
     async fn close(self) -> Result<Stats, Arc<StoreError>> {
@@ -178,14 +156,6 @@ impl Driver {
     }
 }
 
-/// What must be given back or told when a group is done.
-#[derive(Debug, Default)]
-struct Tally {
-    weight: usize,
-    ended: usize,
-    waiters: Vec<(Mid, super::queue::Waiter)>,
-}
-
 /// Stores until the queue is closed and empty, then closes the store.
 pub(super) async fn run(mut driver: Driver, end: watch::Sender<Option<Result<Stats, Arc<StoreError>>>>) {
     while driver.wait().await {
@@ -194,29 +164,6 @@ pub(super) async fn run(mut driver: Driver, end: watch::Sender<Option<Result<Sta
     let result = driver.close().await;
     // Nobody may be waiting.
     let _ = end.send(Some(result));
-}
-
-fn has_lost_body(flow: &Flow) -> bool {
-    let request = flow.request.as_ref().map(|r| &r.body);
-    let response = flow.response.as_ref().map(|r| &r.body);
-    let tunnel = flow.tunnel.as_ref().map(|t| [&t.from_client, &t.from_server]);
-    let mut bodies = request.into_iter().chain(response).chain(tunnel.into_iter().flatten());
-    bodies.any(|body| body.end == BodyEnd::Lost)
-}
-
-fn committed(mid: Mid, flow: &Flow) -> Committed {
-    let tunnel = flow.tunnel.as_ref().map_or(0, |t| t.from_server.len);
-    Committed {
-        mid,
-        state: flow.state,
-        kind: flow.kind,
-        method: flow.request.as_ref().map(|r| r.method.clone()).unwrap_or_default(),
-        url: flow.url(),
-        status: flow.response.as_ref().map(|r| r.status),
-        response_len: flow.response.as_ref().map_or(0, |r| r.body.len).saturating_add(tunnel),
-        duration_us: flow.timing.end_us,
-        error: flow.error.clone(),
-    }
 }
 
 /// How long news of connections waits for a flow to go with.

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use crate::flow::{ClientConn, ConnId, Flow, Mid, ServerConn};
-use crate::store::{Entry, StoreError};
+use super::recorder::Committed;
+use crate::flow::{ClientConn, ConnId, Mid, ServerConn};
+use crate::store::{Draft, Group, StoreError};
 
 /// How a caller learns what became of its flow.
 pub(super) type Waiter = oneshot::Sender<Result<bool, Arc<StoreError>>>;
@@ -30,10 +31,9 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    pub(super) flows: Vec<Finished>,
-    pub(super) clients: HashMap<ConnId, Arc<ClientConn>>,
-    pub(super) servers: HashMap<ConnId, Arc<ServerConn>>,
-    weight: usize,
+    batch: Batch,
+    clients: HashMap<ConnId, Arc<ClientConn>>,
+    servers: HashMap<ConnId, Arc<ServerConn>>,
     /// Somebody waits for the commit of a flow in here.
     urgent: bool,
     /// No more is taken: the driver drains what is here, then ends.
@@ -45,19 +45,32 @@ pub(super) struct Waiting {
 /// A flow that was handed over.
 #[derive(Debug)]
 pub(super) struct Finished {
-    pub(super) entry: Entry,
-    pub(super) weight: usize,
+    pub(super) draft: Draft,
     /// Whether the flow has ended; a snapshot of an open one keeps its place.
     pub(super) ended: bool,
+    /// News of it for the feed, where somebody listens.
+    pub(super) news: Option<Committed>,
     pub(super) waiter: Option<Waiter>,
 }
 
-/// What the driver takes at a time.
+/// What the driver takes at a time: flows, and what is to be told and given back when they are stored.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) flows: Vec<Finished>,
-    pub(super) clients: Vec<Arc<ClientConn>>,
-    pub(super) servers: Vec<Arc<ServerConn>>,
+    pub(super) group: Group,
+    pub(super) news: Vec<Committed>,
+    pub(super) waiters: Vec<(Mid, Waiter)>,
+    pub(super) weight: usize,
+    pub(super) ended: usize,
+}
+
+impl Batch {
+    /// Empties it, and keeps some of its memory.
+    pub(super) fn clear(&mut self) {
+        self.group.clear();
+        self.news = Vec::new();
+        self.waiters.clear();
+        (self.weight, self.ended) = (0, 0);
+    }
 }
 
 /// What the driver finds.
@@ -117,8 +130,9 @@ impl Queue {
         self.place_count.saturating_sub(self.places.available_permits())
     }
 
-    /// Takes a flow that was handed over. Never waits.
-    pub(super) fn push(&self, flow: Finished) {
+    /// Takes a flow that was handed over, with its draft's bytes. Never waits.
+    pub(super) fn push(&self, flow: Finished, bytes: &[u8]) {
+        let weight = bytes.len() + size_of::<Draft>();
         let mut waiting = self.lock();
         if waiting.ended {
             drop(waiting);
@@ -126,11 +140,16 @@ impl Queue {
             // The waiter learns it by its channel closing.
             return;
         }
-        self.bytes.fetch_add(flow.weight, Ordering::Relaxed);
+        self.bytes.fetch_add(weight, Ordering::Relaxed);
         let was = waiting.due();
-        waiting.weight += flow.weight;
+        let mid = flow.draft.mid;
         waiting.urgent |= flow.waiter.is_some();
-        waiting.flows.push(flow);
+        let batch = &mut waiting.batch;
+        batch.group.push(flow.draft, bytes);
+        batch.weight += weight;
+        batch.ended += usize::from(flow.ended);
+        batch.news.extend(flow.news);
+        batch.waiters.extend(flow.waiter.map(|waiter| (mid, waiter)));
         let is = waiting.due();
         drop(waiting);
         if was != is {
@@ -171,9 +190,9 @@ impl Queue {
         let left = {
             let mut waiting = self.lock();
             waiting.ended = true;
-            std::mem::take(&mut waiting.flows)
+            std::mem::take(&mut waiting.batch)
         };
-        self.lost.fetch_add(left.iter().filter(|f| f.ended).count() as u64, Ordering::Relaxed);
+        self.lost.fetch_add(left.ended as u64, Ordering::Relaxed);
         self.places.close();
         self.bytes.store(0, Ordering::Relaxed);
         self.bytes_fell.notify_waiters();
@@ -188,28 +207,14 @@ impl Queue {
         self.wake.notified().await;
     }
 
-    /// Takes a group's worth, oldest first.
-    pub(super) fn take(&self, spare: Vec<Finished>) -> Batch {
+    /// Takes all that waits, and leaves `spare` in its place. How much that can be is bounded by places and bytes.
+    pub(super) fn take(&self, spare: Batch) -> Batch {
         let mut waiting = self.lock();
-        let clients = waiting.clients.drain().map(|(_, conn)| conn).collect();
-        let servers = waiting.servers.drain().map(|(_, conn)| conn).collect();
-        let mut flows = if waiting.flows.len() <= GROUP_ROWS && waiting.weight <= GROUP_BYTES {
-            std::mem::replace(&mut waiting.flows, spare)
-        } else {
-            let mut weight = 0;
-            let mut fits = |flow: &Finished| {
-                weight += flow.weight;
-                weight <= GROUP_BYTES
-            };
-            let count = waiting.flows.iter().take(GROUP_ROWS).take_while(|f| fits(f)).count().max(1);
-            waiting.flows.drain(..count).collect()
-        };
-        let taken: usize = flows.iter().map(|f| f.weight).sum();
-        waiting.weight -= taken;
-        waiting.urgent = waiting.flows.iter().any(|f| f.waiter.is_some());
-        drop(waiting);
-        flows.shrink_to(GROUP_ROWS);
-        Batch { flows, clients, servers }
+        let mut batch = std::mem::replace(&mut waiting.batch, spare);
+        batch.group.clients.extend(waiting.clients.drain().map(|(_, conn)| conn));
+        batch.group.servers.extend(waiting.servers.drain().map(|(_, conn)| conn));
+        waiting.urgent = false;
+        batch
     }
 
     /// A group is done with.
@@ -229,7 +234,7 @@ impl Queue {
 impl Waiting {
     fn due(&self) -> Due {
         let some_connections = !self.clients.is_empty() || !self.servers.is_empty();
-        if self.flows.is_empty() {
+        if self.batch.group.is_empty() {
             return match (some_connections, self.closing) {
                 (false, true) => Due::Over,
                 (true, true) => Due::Now,
@@ -237,7 +242,7 @@ impl Waiting {
                 (false, false) => Due::Nothing,
             };
         }
-        let many = self.flows.len() >= ENOUGH_ROWS || self.weight >= GROUP_BYTES / 2;
+        let many = self.batch.group.len() >= ENOUGH_ROWS || self.batch.weight >= ENOUGH_BYTES;
         if self.urgent || self.closing || many { Due::Now } else { Due::Soon }
     }
 }
@@ -248,26 +253,6 @@ fn newest<C>(map: &mut HashMap<ConnId, Arc<C>>, id: ConnId, conn: Arc<C>, revisi
     }
 }
 
-/// What a flow takes in memory, roughly: text and inline bytes, and what surrounds them.
-pub(super) fn weight(flow: &Flow) -> usize {
-    let inline = |body: &crate::flow::Body| body.as_inline().map_or(0, bytes::Bytes::len);
-    let request =
-        flow.request.as_ref().map_or(0, |r| r.headers.text_len() + inline(&r.body) + r.target.len());
-    let response = flow.response.as_ref().map_or(0, |r| r.headers.text_len() + inline(&r.body));
-    request + response + 1024
-}
-
-/// The most flows, and the most bytes of them, in one group. Past a few hundred, larger groups gain nothing.
-const GROUP_ROWS: usize = 2000;
-const GROUP_BYTES: usize = 8 << 20;
-
-/// Flows that make a good group, so that there is no use in waiting for more.
+/// Flows, and bytes of them, that make a good group, so that there is no use in waiting for more.
 const ENOUGH_ROWS: usize = 1000;
-
-impl Finished {
-    pub(super) fn new(mid: Mid, mut flow: Flow, rewrite: bool, ended: bool, waiter: Option<Waiter>) -> Self {
-        flow.mid = Some(mid);
-        let weight = weight(&flow);
-        Self { entry: Entry { mid, flow, rewrite }, weight, ended, waiter }
-    }
-}
+const ENOUGH_BYTES: usize = 4 << 20;

@@ -132,6 +132,8 @@ pub(super) struct Shared {
     /// The first connection id of this session.
     first_conn: u64,
     pub(super) committed: broadcast::Sender<Arc<[Committed]>>,
+    /// Whether anybody ever asked for the feed: news cost a few allocations a flow.
+    followed: AtomicBool,
     pub(super) counts: Counts,
     /// The driver's last word.
     end: watch::Receiver<Option<Result<Stats, Arc<StoreError>>>>,
@@ -139,6 +141,23 @@ pub(super) struct Shared {
     readers: Mutex<Vec<Reader>>,
     #[cfg(test)]
     pub(super) db: std::sync::OnceLock<tokio_rusqlite::Connection>,
+}
+
+impl Committed {
+    pub(super) fn of(mid: Mid, flow: &Flow) -> Self {
+        let tunnel = flow.tunnel.as_ref().map_or(0, |t| t.from_server.len);
+        Self {
+            mid,
+            state: flow.state,
+            kind: flow.kind,
+            method: flow.request.as_ref().map(|r| r.method.clone()).unwrap_or_default(),
+            url: flow.url(),
+            status: flow.response.as_ref().map(|r| r.status),
+            response_len: flow.response.as_ref().map_or(0, |r| r.body.len).saturating_add(tunnel),
+            duration_us: flow.timing.end_us,
+            error: flow.error.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -184,6 +203,7 @@ impl Recorder {
             next_conn: AtomicU64::new(next_conn),
             first_conn: next_conn,
             committed: broadcast::channel(COMMITTED_GROUPS).0,
+            followed: AtomicBool::new(false),
             counts: Counts::default(),
             end,
             task: Mutex::new(None),
@@ -204,7 +224,7 @@ impl Recorder {
     pub async fn admit(&self) -> Ticket {
         self.shared.queue.take_place().await;
         let mid = Mid(self.shared.next_mid.fetch_add(1, Ordering::Relaxed));
-        Ticket::new(Arc::clone(&self.shared.queue), self.shared.segments.clone(), mid)
+        Ticket::new(Arc::clone(&self.shared), mid)
     }
 
     /// An id for a new connection, unique in this store.
@@ -250,7 +270,7 @@ impl Recorder {
         self.adopt_conns(&mut flow);
         self.move_bodies(&ticket, &mut flow).await;
         let (waiter, outcome) = oneshot::channel();
-        ticket.finish_for(flow, Some(waiter));
+        ticket.finish_for(&flow, Some(waiter));
         match outcome.await {
             Ok(Ok(false)) => Ok(mid),
             Ok(Ok(true)) => Err(RecordError::BodyLost { mid }),
@@ -288,6 +308,7 @@ impl Recorder {
     /// The feed of what is committed, a group at a time, from now on. A receiver that lags loses groups, not the store.
     #[must_use]
     pub fn commits(&self) -> broadcast::Receiver<Arc<[Committed]>> {
+        self.shared.followed.store(true, Ordering::Relaxed);
         self.shared.committed.subscribe()
     }
 
@@ -365,6 +386,10 @@ impl Recorder {
 }
 
 impl Shared {
+    pub(super) fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed)
+    }
+
     pub(super) fn stats(&self) -> Stats {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Stats {

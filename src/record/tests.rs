@@ -89,16 +89,16 @@ async fn a_snapshot_is_replaced_by_the_end_also_in_one_group() {
     let mut snapshot = flow(vec![]);
     snapshot.state = State::Open;
     snapshot.response.as_mut().unwrap().body.content = Content::Extents(body.extents());
-    ticket.write_open(snapshot.clone());
+    ticket.write_open(&snapshot.clone());
     let group = commits.recv().await.unwrap();
     assert_eq!((group[0].mid, group[0].state), (ticket.mid(), State::Open));
-    ticket.write_open(snapshot.clone());
+    ticket.write_open(&snapshot.clone());
     let mid = ticket.mid();
     body.write(Bytes::from(vec![8; 10_000])).await;
     let mut end = snapshot;
     end.state = State::Complete;
     end.response.as_mut().unwrap().body.content = Content::Extents(body.extents());
-    ticket.finish(end);
+    ticket.finish(&end);
     let stats = recorder.close().await.unwrap();
     assert_eq!((stats.stored, stats.lost, stats.queued), (1, 0, 0));
     let back = Reader::open(&path).unwrap().load(mid, 1 << 20).unwrap().unwrap();
@@ -116,11 +116,11 @@ async fn the_newest_revision_of_a_connection_is_kept_whatever_comes_first() {
     let (early, late) = (recorder.admit().await, recorder.admit().await);
     // The close is told before the flow of the connection ends, with the facts that it saw when it began.
     recorder.client_conn_changed(revision(5));
-    early.finish(Flow { client: revision(3), ..flow(vec![]) });
+    early.finish(&Flow { client: revision(3), ..flow(vec![]) });
     recorder.store(flow(vec![])).await.unwrap();
     let conn = |mid| async move { Reader::open(mid).unwrap().flow(Mid(1)).unwrap().unwrap().client.revision };
     assert_eq!(conn(&path).await, 5);
-    late.finish(Flow { client: revision(4), ..flow(vec![]) });
+    late.finish(&Flow { client: revision(4), ..flow(vec![]) });
     recorder.client_conn_changed(revision(6));
     // A connection without a flow is not written.
     recorder
@@ -145,7 +145,7 @@ async fn admission_waits_while_all_places_are_taken() {
     drop(one);
     let third = third.await;
     assert_eq!((third.mid(), recorder.stats().queued), (Mid(3), 2));
-    two.finish(flow(vec![]));
+    two.finish(&flow(vec![]));
     let fourth = recorder.admit().await;
     assert_eq!(recorder.stats().stored, 1);
     drop((third, fourth));
@@ -158,7 +158,7 @@ async fn admission_waits_while_the_bytes_are_used_up() {
     let options = RecorderOptions { queue_bytes: 8192, linger: Duration::from_millis(50), ..options() };
     let recorder = Recorder::open(&dir.path().join("f.db"), options).await.unwrap();
     for _ in 0..200 {
-        recorder.admit().await.finish(flow(vec![0; 1500]));
+        recorder.admit().await.finish(&flow(vec![0; 1500]));
         // At most two flows of 2.5 KB wait at a time, however fast they come.
         assert!(recorder.stats().queued <= 2);
     }
@@ -172,16 +172,16 @@ async fn closing_drains_and_may_be_done_twice() {
     let path = dir.path().join("f.db");
     let recorder = Recorder::open(&path, options()).await.unwrap();
     for _ in 0..3000 {
-        recorder.admit().await.finish(flow(vec![5; 100]));
+        recorder.admit().await.finish(&flow(vec![5; 100]));
     }
     let late = recorder.admit().await;
     let first = recorder.close().await.unwrap();
     assert_eq!((first.stored, first.lost), (3000, 0));
     assert_eq!(recorder.clone().close().await.unwrap(), first);
-    late.finish(flow(vec![]));
+    late.finish(&flow(vec![]));
     assert_eq!(recorder.stats().lost, 1);
     assert!(matches!(recorder.store(flow(vec![])).await, Err(RecordError::Closed)));
-    recorder.admit().await.finish(flow(vec![]));
+    recorder.admit().await.finish(&flow(vec![]));
     assert!(!dir.path().join("f.db-wal").exists());
     let (low, high, count) = Reader::open(&path).unwrap().bounds().unwrap().unwrap();
     assert_eq!((low, high, count), (Mid(1), Mid(3000), 3000));
@@ -193,7 +193,7 @@ async fn dropping_the_last_handle_still_stores_what_was_handed_over() {
     let path = dir.path().join("f.db");
     let recorder = Recorder::open(&path, options()).await.unwrap();
     let mut commits = recorder.commits();
-    recorder.admit().await.finish(flow(vec![]));
+    recorder.admit().await.finish(&flow(vec![]));
     drop(recorder);
     assert_eq!(commits.recv().await.unwrap()[0].url, "http://example.com/a?b");
     // The feed ends with the driver, which then has closed the store.
@@ -228,7 +228,7 @@ async fn a_full_database_costs_flows_and_not_the_recorder() {
     };
     assert!(matches!(&error, RecordError::Commit(e) if matches!(**e, StoreError::Full { .. })), "{error}");
     // Nobody waits for this one: it is counted.
-    recorder.admit().await.finish(flow(vec![1; 2000]));
+    recorder.admit().await.finish(&flow(vec![1; 2000]));
     while recorder.stats().lost < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -1,12 +1,14 @@
 //! A place in the recorder, from admission to the end of the flow.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::queue::{Finished, Queue, Waiter};
+use super::queue::{Finished, Waiter};
+use super::recorder::{Committed, Shared};
 use crate::flow::{Extent, Flow, Mid};
-use crate::store::{BodySide, Segments};
+use crate::store::{BodySide, Draft, Segments};
 
 /// An admitted flow: its mid, and its place in the queue.
 ///
@@ -14,8 +16,7 @@ use crate::store::{BodySide, Segments};
 /// [`Ticket::write_open`] gave).
 #[derive(Debug)]
 pub struct Ticket {
-    queue: Arc<Queue>,
-    segments: Segments,
+    shared: Arc<Shared>,
     mid: Mid,
     /// Whether a snapshot was handed over, so that there may be a row already.
     snapshot: bool,
@@ -23,8 +24,8 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub(super) fn new(queue: Arc<Queue>, segments: Segments, mid: Mid) -> Self {
-        Self { queue, segments, mid, snapshot: false, finished: false }
+    pub(super) fn new(shared: Arc<Shared>, mid: Mid) -> Self {
+        Self { shared, mid, snapshot: false, finished: false }
     }
 
     /// The mid that the flow will have. Nobody outside may be told before it is committed.
@@ -37,7 +38,7 @@ impl Ticket {
     #[must_use]
     pub fn body(&self, side: BodySide) -> BodyWriter {
         BodyWriter {
-            segments: self.segments.clone(),
+            segments: self.shared.segments.clone(),
             mid: self.mid,
             side,
             seq: 0,
@@ -47,28 +48,39 @@ impl Ticket {
     }
 
     /// Has the flow stored as it is now, [`crate::flow::State::Open`]; its end will replace it. Never blocks.
-    pub fn write_open(&mut self, flow: Flow) {
-        let flow = Finished::new(self.mid, flow, self.snapshot, false, None);
+    pub fn write_open(&mut self, flow: &Flow) {
+        self.push(flow, false, None);
         self.snapshot = true;
-        self.queue.push(flow);
     }
 
     /// Hands the flow over at its end. Never blocks. Extents of bodies are those that [`BodyWriter::extents`] gave; if
     /// the disk could not take one of them, the body is stored as lost.
-    pub fn finish(self, flow: Flow) {
+    pub fn finish(self, flow: &Flow) {
         self.finish_for(flow, None);
     }
 
-    pub(super) fn finish_for(mut self, flow: Flow, waiter: Option<Waiter>) {
+    pub(super) fn finish_for(mut self, flow: &Flow, waiter: Option<Waiter>) {
         self.finished = true;
-        self.queue.push(Finished::new(self.mid, flow, self.snapshot, true, waiter));
+        self.push(flow, true, waiter);
+    }
+
+    fn push(&self, flow: &Flow, ended: bool, waiter: Option<Waiter>) {
+        thread_local! {
+            static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let news = self.shared.is_followed().then(|| Committed::of(self.mid, flow));
+        BYTES.with_borrow_mut(|bytes| {
+            let draft = Draft::new(self.mid, flow, self.snapshot, bytes);
+            self.shared.queue.push(Finished { draft, ended, news, waiter }, bytes);
+            bytes.shrink_to(KEPT_BYTES);
+        });
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.finished {
-            self.queue.give_places_back(1);
+            self.shared.queue.give_places_back(1);
         }
     }
 }
@@ -117,3 +129,6 @@ impl BodyWriter {
         self.len == 0
     }
 }
+
+/// What a thread keeps of its buffer for drafts.
+const KEPT_BYTES: usize = 64 << 10;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::row::{self, sqlite_int};
-use super::schema::MAX_RECORD;
+use super::draft::Draft;
+use super::row::{self, Texts, sqlite_int};
 use super::{Durability, Segments};
 use crate::codec;
 use crate::flow::{BodyEnd, ClientConn, Content, Flow, Mid, ServerConn};
@@ -14,8 +14,8 @@ use crate::flow::{BodyEnd, ClientConn, Content, Flow, Mid, ServerConn};
 /// What goes into one transaction.
 #[derive(Debug, Default)]
 pub struct Group {
-    /// Flows, in any order. Of several with one mid, the last is stored.
-    pub entries: Vec<Entry>,
+    drafts: Vec<Draft>,
+    bytes: Vec<u8>,
     /// Newer revisions of connections. Written if the connection is that of a flow, in this group or before.
     pub clients: Vec<Arc<ClientConn>>,
     /// See `clients`.
@@ -26,24 +26,46 @@ pub struct Group {
     pub next_conn: u64,
 }
 
-/// One flow of a group.
-#[derive(Debug)]
-pub struct Entry {
-    /// Its ticket.
-    pub mid: Mid,
-    /// The flow; a body of it whose extents were lost is replaced when the group is committed.
-    pub flow: Flow,
-    /// Whether a row of this mid may be there already.
-    pub rewrite: bool,
+impl Group {
+    /// Adds a flow, in any order; `bytes` are those that [`Draft::new`] gave. Of several with one mid, the last is stored.
+    pub fn push(&mut self, mut draft: Draft, bytes: &[u8]) {
+        draft.at = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.drafts.push(draft);
+    }
+
+    /// How many flows it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.drafts.len()
+    }
+
+    /// Whether it has no flow.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.drafts.is_empty()
+    }
+
+    /// Empties it, and keeps its memory for the next, unless that is much.
+    pub fn clear(&mut self) {
+        self.drafts.clear();
+        self.bytes.clear();
+        self.clients.clear();
+        self.servers.clear();
+        self.drafts.shrink_to(KEPT_DRAFTS);
+        self.bytes.shrink_to(KEPT_BYTES);
+    }
 }
 
 /// What a group became.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Bytes of records.
     pub record_bytes: u64,
     /// Bodies that had to be marked as lost.
     pub lost_bodies: u64,
+    /// The flows that had such bodies.
+    pub lost_in: Vec<Mid>,
 }
 
 /// What the writing thread remembers from group to group. All of it could be asked of the database again.
@@ -57,7 +79,6 @@ pub(super) struct Book {
     /// Newer revisions whose connection has no flow yet.
     unclaimed: HashMap<u64, Conn>,
     next: (u64, u64),
-    record: Vec<u8>,
 }
 
 /// A connection of either side.
@@ -76,7 +97,6 @@ impl Book {
             written: HashMap::new(),
             unclaimed: HashMap::new(),
             next: (0, 0),
-            record: Vec::new(),
         }
     }
 
@@ -95,9 +115,7 @@ impl Book {
             Durability::Normal => Vec::new(),
         };
         let mut outcome = Outcome::default();
-        for entry in &mut group.entries {
-            outcome.lost_bodies += mark_lost(&mut entry.flow, segments);
-        }
+        mark_lost(group, segments, &mut outcome);
         self.take_changes(group);
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let fresh = self.write(&tx, group, &mut outcome)?;
@@ -130,30 +148,28 @@ impl Book {
         let mut insert = tx.prepare_cached(row::INSERT)?;
         let mut replace = tx.prepare_cached(row::REPLACE)?;
         let mut record = tx.prepare_cached(RECORD)?;
-        let mut buffer = std::mem::take(&mut self.record);
-        // Rising mids append to the trees. An entry is large, so it is their numbers that are sorted.
-        let mut order: Vec<usize> = (0..group.entries.len()).collect();
-        order.sort_by_key(|&at| group.entries[at].mid);
+        // Rising mids append to the trees. A draft is large, so it is their numbers that are sorted.
+        let mut order: Vec<usize> = (0..group.drafts.len()).collect();
+        order.sort_by_key(|&at| group.drafts[at].mid);
         for (i, &at) in order.iter().enumerate() {
-            let Entry { mid, flow, rewrite } = &group.entries[at];
-            if order.get(i + 1).is_some_and(|&later| group.entries[later].mid == *mid) {
+            let draft = &group.drafts[at];
+            if order.get(i + 1).is_some_and(|&later| group.drafts[later].mid == draft.mid) {
                 continue;
             }
-            if flow.client.id.0 != 0 {
-                self.write_conn(tx, &mut fresh, &Conn::Client(Arc::clone(&flow.client)))?;
+            if draft.client.id.0 != 0 {
+                self.write_client(tx, &mut fresh, &draft.client)?;
             }
-            if let Some(server) = flow.server.as_ref().filter(|s| s.id.0 != 0) {
-                self.write_conn(tx, &mut fresh, &Conn::Server(Arc::clone(server)))?;
+            if let Some(server) = draft.server.as_ref().filter(|s| s.id.0 != 0) {
+                self.write_server(tx, &mut fresh, server)?;
             }
-            let host = self.host(tx, &mut fresh, &flow.target.host)?;
-            let statement = if *rewrite { &mut replace } else { &mut insert };
-            row::insert(statement, *mid, self.session, host, flow)?;
-            encode(flow, &mut buffer);
-            record.execute(params![sqlite_int(mid.0), &buffer[..]])?;
-            outcome.record_bytes += buffer.len() as u64;
+            let texts = Texts::of(draft, &group.bytes);
+            let host = self.host(tx, &mut fresh, texts.host)?;
+            let statement = if draft.rewrite { &mut replace } else { &mut insert };
+            row::insert(statement, draft.mid, self.session, host, &draft.numbers, &texts)?;
+            let pbuf = draft.record(&group.bytes);
+            record.execute(params![sqlite_int(draft.mid.0), pbuf])?;
+            outcome.record_bytes += pbuf.len() as u64;
         }
-        buffer.shrink_to(BUFFER);
-        self.record = buffer;
         let changed: Vec<_> =
             self.unclaimed.values().filter(|c| self.written.contains_key(&c.id())).cloned().collect();
         for change in changed {
@@ -162,12 +178,30 @@ impl Book {
         Ok(fresh)
     }
 
+    /// Whether this or a newer revision of a connection is in the database, as for nearly every flow but its first.
+    fn is_written(&self, fresh: &Fresh, id: u64, revision: u32) -> bool {
+        fresh.conns.get(&id).or_else(|| self.written.get(&id)).is_some_and(|&there| there >= revision)
+    }
+
+    fn write_client(&self, tx: &Transaction<'_>, fresh: &mut Fresh, conn: &Arc<ClientConn>) -> rusqlite::Result<()> {
+        match self.is_written(fresh, conn.id.0, conn.revision) {
+            true => Ok(()),
+            false => self.write_conn(tx, fresh, &Conn::Client(Arc::clone(conn))),
+        }
+    }
+
+    fn write_server(&self, tx: &Transaction<'_>, fresh: &mut Fresh, conn: &Arc<ServerConn>) -> rusqlite::Result<()> {
+        match self.is_written(fresh, conn.id.0, conn.revision) {
+            true => Ok(()),
+            false => self.write_conn(tx, fresh, &Conn::Server(Arc::clone(conn))),
+        }
+    }
+
     /// Writes the newest known revision of a connection, unless it is in the database.
     fn write_conn(&self, tx: &Transaction<'_>, fresh: &mut Fresh, conn: &Conn) -> rusqlite::Result<()> {
         let id = conn.id();
         let conn = self.unclaimed.get(&id).filter(|newer| newer.revision() > conn.revision()).unwrap_or(conn);
-        let there = fresh.conns.get(&id).or_else(|| self.written.get(&id));
-        if there.is_some_and(|&revision| revision >= conn.revision()) {
+        if self.is_written(fresh, id, conn.revision()) {
             return Ok(());
         }
         let (side, started, peer, record) = match conn {
@@ -242,8 +276,27 @@ impl Conn {
     }
 }
 
-/// Replaces the content of bodies whose bytes were dropped; how many.
-fn mark_lost(flow: &mut Flow, segments: &Segments) -> u64 {
+/// Replaces the content of bodies whose bytes were dropped, in the record too.
+fn mark_lost(group: &mut Group, segments: &Segments, outcome: &mut Outcome) {
+    for at in 0..group.drafts.len() {
+        let draft = &mut group.drafts[at];
+        let Some(mut flow) = draft.flow.take() else { continue };
+        let lost = mark_lost_bodies(&mut flow, segments);
+        if lost == 0 {
+            draft.flow = Some(flow);
+            continue;
+        }
+        outcome.lost_bodies += lost;
+        outcome.lost_in.push(draft.mid);
+        let mut bytes = Vec::new();
+        let mut anew = Draft::new(draft.mid, &flow, draft.rewrite, &mut bytes);
+        anew.at = group.bytes.len();
+        group.bytes.extend_from_slice(&bytes);
+        group.drafts[at] = anew;
+    }
+}
+
+fn mark_lost_bodies(flow: &mut Flow, segments: &Segments) -> u64 {
     let request = flow.request.as_mut().map(|r| &mut r.body);
     let response = flow.response.as_mut().map(|r| &mut r.body);
     let tunnel = flow.tunnel.as_mut().map(|t| [&mut t.from_client, &mut t.from_server]);
@@ -258,24 +311,6 @@ fn mark_lost(flow: &mut Flow, segments: &Segments) -> u64 {
         }
     }
     lost
-}
-
-/// The record, without what would make it longer than SQLite takes: better a flow without its bodies than none.
-fn encode(flow: &Flow, buffer: &mut Vec<u8>) {
-    codec::encode_flow_into(flow, buffer);
-    if buffer.len() <= MAX_RECORD {
-        return;
-    }
-    tracing::warn!(bytes = buffer.len(), "a record is too large, it is stored without inline bodies");
-    let mut small = flow.clone();
-    small.imported = None;
-    let bodies = [small.request.as_mut().map(|r| &mut r.body), small.response.as_mut().map(|r| &mut r.body)];
-    for body in bodies.into_iter().flatten() {
-        body.content = Content::Absent;
-        body.end = BodyEnd::Lost;
-    }
-    small.tunnel = None;
-    codec::encode_flow_into(&small, buffer);
 }
 
 fn save_segments(tx: &Transaction<'_>, grown: &[(u32, u64)]) -> rusqlite::Result<()> {
@@ -295,8 +330,9 @@ fn save_counters(tx: &Transaction<'_>, group: &Group) -> rusqlite::Result<()> {
 /// Hosts, and connections, that are remembered; beyond that, all are forgotten and looked up anew.
 const REMEMBERED: usize = 16_384;
 
-/// What the buffer for records keeps from group to group.
-const BUFFER: usize = 1 << 20;
+/// What an emptied group keeps: enough for the groups of a busy proxy.
+const KEPT_DRAFTS: usize = 2048;
+const KEPT_BYTES: usize = 4 << 20;
 
 const RECORD: &str = "INSERT OR REPLACE INTO record (mid, pbuf) VALUES (?1, ?2)";
 const HOST: &str = "SELECT id FROM host WHERE name = ?1";

@@ -9,6 +9,7 @@
 
 mod body;
 mod error;
+mod draft;
 mod group;
 mod lock;
 mod paths;
@@ -23,7 +24,8 @@ mod writer;
 
 pub use body::BodyReader;
 pub use error::StoreError;
-pub use group::{Entry, Group, Outcome};
+pub use draft::Draft;
+pub use group::{Group, Outcome};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};
 pub use segment::{BodySide, Segments};

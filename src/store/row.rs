@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, params};
 
+use super::draft::{Draft, Parts};
 use crate::flow::{Body, ConnId, Flow, FlowError, Headers, Kind, Mid, Scheme, State};
 
 /// A flow as a list shows it, read without its record.
@@ -127,41 +128,129 @@ pub(super) const REPLACE: &str = "INSERT OR REPLACE INTO flow (mid, session, sta
      client_conn, server_conn, replay_of) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
 
+/// The values of a row that are numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbers {
+    started_unix_ns: i64,
+    duration_us: Option<i64>,
+    kind: i64,
+    state: i64,
+    scheme: i64,
+    port: u16,
+    status: Option<u16>,
+    request_len: i64,
+    response_len: i64,
+    client_conn: i64,
+    server_conn: Option<i64>,
+    replay_of: Option<i64>,
+}
+
+impl Numbers {
+    pub(super) fn of(flow: &Flow) -> Self {
+        let (request, response, tunnel) = (flow.request.as_ref(), flow.response.as_ref(), flow.tunnel.as_ref());
+        let len = |body: Option<&Body>, tunnel: Option<&Body>| {
+            sqlite_int(body.map_or(0, |b| b.len).saturating_add(tunnel.map_or(0, |b| b.len)))
+        };
+        Self {
+            started_unix_ns: flow.timing.started_unix_ns,
+            duration_us: flow.timing.end_us.map(sqlite_int),
+            kind: kind_number(flow.kind),
+            state: state_number(flow.state),
+            scheme: scheme_number(flow.target.scheme),
+            port: flow.target.port,
+            status: response.map(|r| r.status),
+            request_len: len(request.map(|r| &r.body), tunnel.map(|t| &t.from_client)),
+            response_len: len(response.map(|r| &r.body), tunnel.map(|t| &t.from_server)),
+            client_conn: sqlite_int(flow.client.id.0),
+            server_conn: flow.server.as_ref().map(|s: &Arc<_>| sqlite_int(s.id.0)),
+            replay_of: flow.replay_of.map(|mid| sqlite_int(mid.0)),
+        }
+    }
+}
+
+/// Appends the texts of a row, and notes their lengths.
+pub(super) fn put_texts(flow: &Flow, bytes: &mut Vec<u8>, parts: &mut Parts) {
+    let mut put = |text: &[u8]| {
+        let before = bytes.len();
+        for chunk in text.utf8_chunks() {
+            bytes.extend_from_slice(chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                bytes.extend_from_slice("\u{fffd}".as_bytes());
+            }
+        }
+        bytes.len() - before
+    };
+    let content_type = |headers: &Headers| headers.get("content-type").map(|t| cap(t, TYPE_BYTES).to_vec());
+    let (request, response) = (flow.request.as_ref(), flow.response.as_ref());
+    parts.host = put(flow.target.host.as_bytes());
+    parts.method = put(request.map_or(&[], |r| cap(&r.method, TYPE_BYTES)));
+    parts.path = put(cap(flow.path(), PATH_BYTES));
+    parts.request_type = request.and_then(|r| content_type(&r.headers)).map(|t| put(&t));
+    parts.response_type = response.and_then(|r| content_type(&r.headers)).map(|t| put(&t));
+    parts.error = flow.error.as_ref().map(|error| put(error_text(error).as_bytes()));
+}
+
+/// The texts of a draft's row.
+pub(super) struct Texts<'a> {
+    pub(super) host: &'a str,
+    method: &'a str,
+    path: &'a str,
+    request_type: Option<&'a str>,
+    response_type: Option<&'a str>,
+    error: Option<&'a str>,
+}
+
+impl<'a> Texts<'a> {
+    pub(super) fn of(draft: &Draft, bytes: &'a [u8]) -> Self {
+        // Only put_texts writes them, whole characters each.
+        let mut rest = std::str::from_utf8(&bytes[draft.texts()]).unwrap_or_default();
+        let mut next = |len: usize| {
+            let (text, after) = rest.split_at_checked(len).unwrap_or_default();
+            rest = after;
+            text
+        };
+        let parts = &draft.parts;
+        Self {
+            host: next(parts.host),
+            method: next(parts.method),
+            path: next(parts.path),
+            request_type: parts.request_type.map(&mut next),
+            response_type: parts.response_type.map(&mut next),
+            error: parts.error.map(&mut next),
+        }
+    }
+}
+
 /// Writes the row of a flow.
 pub(super) fn insert(
     statement: &mut CachedStatement<'_>,
     mid: Mid,
     session: i64,
     host: i64,
-    flow: &Flow,
+    numbers: &Numbers,
+    texts: &Texts<'_>,
 ) -> rusqlite::Result<()> {
-    let request = flow.request.as_ref();
-    let response = flow.response.as_ref();
-    let tunnel = flow.tunnel.as_ref();
-    let len = |body: Option<&Body>, tunnel: Option<&Body>| {
-        sqlite_int(body.map_or(0, |b| b.len).saturating_add(tunnel.map_or(0, |b| b.len)))
-    };
     statement.execute(params![
         sqlite_int(mid.0),
         session,
-        flow.timing.started_unix_ns,
-        flow.timing.end_us.map(sqlite_int),
-        kind_number(flow.kind),
-        state_number(flow.state),
-        request.map_or("".into(), |r| String::from_utf8_lossy(cap(&r.method, TYPE_BYTES))),
-        scheme_number(flow.target.scheme),
+        numbers.started_unix_ns,
+        numbers.duration_us,
+        numbers.kind,
+        numbers.state,
+        texts.method,
+        numbers.scheme,
         host,
-        flow.target.port,
-        String::from_utf8_lossy(cap(flow.path(), PATH_BYTES)),
-        response.map(|r| r.status),
-        request.and_then(|r| content_type(&r.headers)),
-        response.and_then(|r| content_type(&r.headers)),
-        len(request.map(|r| &r.body), tunnel.map(|t| &t.from_client)),
-        len(response.map(|r| &r.body), tunnel.map(|t| &t.from_server)),
-        flow.error.as_ref().map(error_text),
-        sqlite_int(flow.client.id.0),
-        flow.server.as_ref().map(|s: &Arc<_>| sqlite_int(s.id.0)),
-        flow.replay_of.map(|mid| sqlite_int(mid.0)),
+        numbers.port,
+        texts.path,
+        numbers.status,
+        texts.request_type,
+        texts.response_type,
+        numbers.request_len,
+        numbers.response_len,
+        texts.error,
+        numbers.client_conn,
+        numbers.server_conn,
+        numbers.replay_of,
     ])?;
     Ok(())
 }
@@ -169,10 +258,6 @@ pub(super) fn insert(
 /// Side, stage and message as one text.
 fn error_text(error: &FlowError) -> String {
     format!("{} {}: {}", error.side.as_str(), error.stage.as_str(), error.message)
-}
-
-fn content_type(headers: &Headers) -> Option<std::borrow::Cow<'_, str>> {
-    headers.get("content-type").map(|value| String::from_utf8_lossy(cap(value, TYPE_BYTES)))
 }
 
 fn cap(text: &[u8], len: usize) -> &[u8] {

@@ -143,7 +143,7 @@ impl Keeper {
     }
 
     pub(crate) fn commit(&mut self, conn: &mut Connection, group: &mut Group) -> Result<Outcome, StoreError> {
-        let rows = group.entries.len() as u64;
+        let rows = group.len() as u64;
         let outcome = self
             .book
             .commit(conn, &self.segments, group)

@@ -77,7 +77,7 @@ async fn run(folder: &Path, name: &str, count: usize, rate: Option<usize>, size:
             }
             extents = Some(body.extents());
         }
-        ticket.finish(material.flow(i, extents, size(i)));
+        ticket.finish(&material.flow(i, extents, size(i)));
     }
     let stats = recorder.close().await.unwrap();
     let took = started.elapsed();

@@ -52,10 +52,15 @@ fn flow(mid: Mid, state: State, content: Content) -> Flow {
 }
 
 fn commit(writer: &mut Writer, flows: Vec<Flow>) -> Result<Outcome, StoreError> {
-    let entries: Vec<_> =
-        flows.into_iter().map(|flow| Entry { mid: flow.mid.unwrap(), flow, rewrite: false }).collect();
-    let next_mid = entries.iter().map(|e| e.mid.0 + 1).max().unwrap_or(1);
-    writer.commit(&mut Group { entries, next_mid, next_conn: 2, ..Group::default() })
+    let mut group = Group::default();
+    group.next_conn = 2;
+    for flow in flows {
+        let (mid, mut bytes) = (flow.mid.unwrap(), Vec::new());
+        group.next_mid = group.next_mid.max(mid.0 + 1);
+        let draft = Draft::new(mid, &flow, false, &mut bytes);
+        group.push(draft, &bytes);
+    }
+    writer.commit(&mut group)
 }
 
 fn loaded_body(reader: &Reader, mid: Mid) -> Bytes {

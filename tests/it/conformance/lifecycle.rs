@@ -76,3 +76,49 @@ async fn a_shutdown_without_grace_records_what_it_cut() {
     assert_eq!(ending(&flow), (State::Failed, Some((Side::Proxy, Stage::Shutdown))));
     assert_eq!(flow.response.unwrap().body.end, BodyEnd::CutOff);
 }
+
+/// Pitfall 40: a tunnel in which nothing passes for too long ends, for both.
+#[tokio::test]
+async fn a_quiet_tunnel_times_out() {
+    let mut setup = Setup::with(|config| config.timeouts.relay_idle = Duration::from_millis(100)).await;
+    let origin = Origin::listen().await;
+    let mut client = setup.tunnel(&origin.addr().to_string()).await;
+    let mut server = origin.accept().await;
+    client.send("\0").await;
+    server.expect("\0").await;
+    assert!(client.rest().await.1.is_err() && server.rest().await.1.is_err());
+    let flow = setup.flow().await;
+    assert_eq!(ending(&flow), (State::Failed, Some((Side::Proxy, Stage::Tunnel))));
+    assert_eq!(flow.tunnel.unwrap().from_client.as_inline().unwrap(), "\0");
+}
+
+/// Pitfall 130: the moments of a flow stand in the order in which they happened.
+#[tokio::test]
+async fn timings_rise() {
+    let (mut setup, origin) = (Setup::start().await, Origin::listen().await);
+    let port = origin.addr().port();
+    let request = format!(
+        "POST http://localhost:{port}/ HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 2\r\n\r\n"
+    );
+    let (mut client, mut server) = setup.asked(&origin, request).await;
+    client.send("ok").await;
+    server.expect("ok").await;
+    server.send(OK).await;
+    client.expect(OK).await;
+    let flow = setup.flow().await;
+    let t = flow.timing;
+    let moments = [
+        t.request_head_us,
+        t.connected_us,
+        t.send_start_us,
+        t.request_end_us,
+        t.send_end_us,
+        t.response_head_us,
+        t.response_end_us,
+        t.end_us,
+    ];
+    assert!(moments.iter().all(Option::is_some) && moments.is_sorted(), "{moments:?}");
+    let server = flow.server.unwrap();
+    assert!(server.dns_us.is_some() && server.connect_us.is_some() && server.tls_us.is_none());
+    assert_eq!((server.address.host.as_str(), server.peer.as_ref().unwrap().port), ("localhost", port));
+}

@@ -1,11 +1,20 @@
 //! Whatever two strangers say to each other through the proxy, it lives, every connection ends, and every flow does.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use manent::flow::State;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use manent::flow::{Kind, State};
 use manent::store::{ListQuery, Reader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::harness::{GET, OK, Origin, Setup, fill, soon};
 
@@ -115,6 +124,51 @@ async fn play(mut tcp: TcpStream, text: Vec<u8>, cuts: [usize; 2]) {
     let _ = tcp.read_to_end(&mut sink).await;
 }
 
+/// CVE-2022-24766, security threat 19: what an origin with a parser of its own takes for a request is one flow of ours. A
+/// smuggled request would be one more there than here.
+#[tokio::test]
+async fn an_independent_origin_sees_no_more_requests_than_are_recorded() {
+    let setup = Setup::start().await;
+    let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (addr, proxy) = (origin.local_addr().unwrap(), setup.proxy.addr());
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&seen);
+    let serving = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((tcp, _)) = origin.accept().await {
+            let counting = Arc::clone(&counting);
+            let service = service_fn(move |request: hyper::Request<Incoming>| {
+                counting.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    let _ = request.into_body().collect().await;
+                    Ok::<_, Infallible>(hyper::Response::new(String::from("ok")))
+                }
+            });
+            connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service));
+        }
+    });
+    let mut random = Random(4711);
+    // Without `CONNECT`: what is in an opaque tunnel is no flow of its own.
+    let first_lines = &REQUESTS[..6];
+    for _ in 0..600 {
+        let mut request = random.message(first_lines);
+        request.extend(random.message(first_lines));
+        random.mutate(&mut request);
+        let cuts = [random.below(1000), random.below(1000)];
+        let client = TcpStream::connect(proxy).await.unwrap();
+        soon("the end of a client", play(client, fill(&request, addr), cuts)).await;
+    }
+    let (_dir, config, summary) = setup.stop().await;
+    serving.abort();
+    let rows = Reader::open(&config.store).unwrap().list(&ListQuery::default()).unwrap();
+    assert_eq!(rows.len() as u64, summary.stored);
+    let sent = rows.iter().filter(|row| row.server_conn.is_some() && row.kind == Kind::Http).count();
+    let answered = rows.iter().filter(|row| row.status == Some(200)).count();
+    let seen = seen.load(Ordering::Relaxed);
+    assert!(answered <= seen && seen <= sent, "{answered} answered, {seen} seen, {sent} sent");
+    assert!(answered > 100, "only {answered} of {sent} make sense");
+}
+
 /// Wire cases §5.11: random requests against random responses, cut, written over and split.
 #[tokio::test]
 async fn the_proxy_outlives_300_random_exchanges() {
@@ -169,4 +223,8 @@ async fn the_proxy_outlives_300_random_exchanges() {
     assert_eq!((rows.len() as u64, summary.lost), (summary.stored, 0));
     assert!(rows.len() > 200, "only {} flows", rows.len());
     assert!(rows.iter().all(|row| row.state != State::Open && row.state != State::Interrupted));
+    // So does a flow end whose task has panicked.
+    let torn =
+        rows.iter().filter_map(|row| row.error.as_deref()).find(|error| error.contains("ended by the proxy"));
+    assert_eq!(torn, None);
 }

@@ -202,3 +202,22 @@ async fn a_slow_reader_slows_the_origin() {
     client.head().await;
     assert!(client.read(sent).await.iter().all(|&byte| byte == b'x'));
 }
+
+/// ST-14 the other way: an origin that does not read holds the client up.
+#[tokio::test]
+async fn a_slow_origin_slows_the_client() {
+    let (setup, origin) = (Setup::start().await, Origin::listen().await);
+    let head = "POST / HTTP/1.1\r\nHost: {addr}\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (mut client, mut server) = setup.asked(&origin, head).await;
+    let piece = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
+    let mut sent = 0;
+    // As above: there is no other sign of a stop.
+    while tokio::time::timeout(Duration::from_millis(500), client.send(&piece)).await.is_ok() {
+        sent += 0x10000;
+    }
+    assert!(sent < 64 << 20, "{sent} bytes are on their way to an origin that reads nothing");
+    let mut seen = 0;
+    while seen < sent {
+        seen += server.some().await.iter().filter(|&&byte| byte == b'x').count();
+    }
+}

@@ -93,6 +93,13 @@ impl Peer {
         buf
     }
 
+    /// Reads what is there, at least a byte.
+    pub(crate) async fn some(&mut self) -> Vec<u8> {
+        let mut buf = Vec::with_capacity(1 << 16);
+        assert!(soon("something", self.io.read_buf(&mut buf)).await.unwrap() > 0, "the end");
+        buf
+    }
+
     /// Reads a chunked body without trailers to its end, and gives its payload.
     pub(crate) async fn read_chunked(&mut self) -> Vec<u8> {
         let mut data = Vec::new();
