@@ -32,7 +32,8 @@ pub enum Kind {
     Connect,
     /// Bytes relayed unread after a `CONNECT`: neither TLS nor HTTP, or left alone on purpose.
     Tunnel,
-    /// A TLS handshake with the client that failed, so that no request could follow.
+    /// A TLS handshake that failed and was followed by no request: with the client, or with the origin of a client that
+    /// then left.
     Tls,
 }
 

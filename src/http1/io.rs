@@ -41,13 +41,15 @@ pub struct Reader<R> {
     scanned: usize,
     eof: bool,
     chunk: usize,
+    /// Whether a large buffer was made.
+    grown: bool,
     read_len: u64,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// A reader of `prefix` and then of `io`.
     pub fn new(io: R, prefix: BytesMut) -> Self {
-        Self { io, buf: prefix, scanned: 0, eof: false, chunk: MIN_READ, read_len: 0 }
+        Self { io, buf: prefix, scanned: 0, eof: false, chunk: MIN_READ, grown: false, read_len: 0 }
     }
 
     /// What was read and not yet taken.
@@ -82,6 +84,16 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         (self.io, self.buf)
     }
 
+    /// Gives back the buffer that a large message needed, if nothing is in it. To be called before a wait that may be
+    /// long: thousands of connections may wait.
+    pub fn relax(&mut self) {
+        if self.grown && self.buf.is_empty() {
+            self.buf = BytesMut::new();
+            self.chunk = MIN_READ;
+            self.grown = false;
+        }
+    }
+
     /// Reads once; `0` is the end. Reads grow while they fill what they are given, so that a download costs few calls and
     /// an idle connection little memory.
     ///
@@ -93,6 +105,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         if self.buf.capacity() - self.buf.len() < self.chunk / 2 {
             self.buf.reserve(self.chunk);
+            self.grown |= self.chunk > KEEP_WHEN_IDLE;
         }
         let room = self.buf.capacity() - self.buf.len();
         let len = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.buf))?;
@@ -129,6 +142,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             if !self.buf.is_empty() && self.buf[..] != *b"\r" {
                 return Ok(true);
             }
+            self.relax();
             if self.fill().await? == 0 {
                 return Ok(!self.buf.is_empty());
             }
@@ -319,6 +333,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
 /// Smallest read: a head fits, and thousands of idle connections cost little.
 const MIN_READ: usize = 4 * 1024;
+/// Largest buffer that an idle connection keeps.
+const KEEP_WHEN_IDLE: usize = 4 * MIN_READ;
 /// Largest read: four TLS records.
 const MAX_READ: usize = 64 * 1024;
 /// From here on payload is sent from where it lies; below, it is copied behind what is queued, to leave with it.

@@ -163,12 +163,13 @@ impl Client {
     }
 
     /// Keeps a connection for the client's next request.
-    pub(super) fn keep_origin(&mut self, origin: Origin) {
+    pub(super) fn keep_origin(&mut self, mut origin: Origin) {
         /// A client that goes to many origins in clear on one connection keeps this many open.
         const MAX_ORIGINS: usize = 16;
         if self.origins.len() >= MAX_ORIGINS {
             self.shared.pool.give(self.origins.remove(0));
         }
+        origin.reader.relax();
         self.origins.push(origin);
     }
 }

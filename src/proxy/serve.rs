@@ -88,17 +88,18 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
         if has_unread(stream) {
             linger(client, stream).await;
         }
-        return Next::End(End::Close);
+        return farewell(client, stream).await;
     }
     let arrived = tokio::select! {
         biased;
         arrived = client.ticker.within(limits.idle_timeout, stream.reader.wait_for_message()) => arrived,
-        () = stop.cancelled() => return Next::End(End::Close),
+        () = stop.cancelled() => return farewell(client, stream).await,
     };
     match arrived {
         Ok(Ok(true)) => {}
-        // Idle for too long, or gone between requests: nothing was asked, nothing is recorded.
-        Ok(Ok(false) | Err(_)) | Err(_) => return Next::End(End::Close),
+        // Gone between requests: nothing was asked, nothing is recorded.
+        Ok(Ok(false) | Err(_)) => return Next::End(End::Close),
+        Err(_) => return farewell(client, stream).await,
     }
     let started = Instant::now();
     let head = tokio::select! {
@@ -124,6 +125,13 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
         return connect(client, stream, scope, request, started).await;
     }
     exchange(client, stream, scope, request, started).await
+}
+
+/// Ends an idle connection so that the client can tell it from a broken one: in TLS, with a close_notify.
+async fn farewell(client: &mut Client, stream: &mut Stream) -> Next {
+    // A client that does not take it is as good as gone.
+    let _ = client.ticker.within(LINGER_TIME, stream.writer.shutdown()).await;
+    Next::End(End::Close)
 }
 
 /// One request other than `CONNECT`, from its head to the end of its answer.
@@ -165,8 +173,10 @@ async fn exchange(
             Ok(After::Keep) => return Next::Again,
             Ok(After::Close) if !has_unread(stream) => {
                 drop(live);
-                // Nothing can fail here that the client would not see itself.
-                let _ = client.ticker.within(LINGER_TIME, stream.writer.shutdown()).await;
+                // The close_notify waits behind what a slow client has not read yet, and without it a body that runs to
+                // the close would look cut. Nothing can fail here that the client would not see itself.
+                let limit = client.shared.limits.relay_timeout;
+                let _ = client.ticker.within(limit, stream.writer.shutdown()).await;
                 return Next::End(End::Close);
             }
             Ok(After::Close | After::CloseUnread) => {
@@ -317,11 +327,7 @@ fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     if let Some(redacted) = without_secrets(&request.headers) {
         recorded.headers = redacted;
     }
-    if let Some(raw) = &request.raw_head {
-        let mut raw = raw.to_vec();
-        redact(&mut raw);
-        recorded.raw_head = Some(Bytes::from(raw));
-    }
+    recorded.raw_head = request.raw_head.as_deref().map(redacted);
     recorded.body = match length {
         Some(BodyLength::None) => Body::inline(Bytes::new()),
         Some(BodyLength::Length(0)) => Body { framing: Framing::Length, ..Body::inline(Bytes::new()) },
@@ -340,27 +346,28 @@ pub(super) fn without_secrets(headers: &Headers) -> Option<Headers> {
         .then(|| headers.iter().map(|(n, v)| (n, if secret(n) { &b"(redacted)"[..] } else { v })).collect())
 }
 
-/// Overwrites the client's credentials for us in bytes that could not be parsed: what follows the field's name up to the
-/// line's end, and the lines that continue it, wherever they stand. The length stays.
-fn redact(head: &mut [u8]) {
+/// A head, parsed or not, without the client's credentials for us: in place of what follows the field's name, up to the
+/// line's end and on the lines that continue it, stands `(redacted)`. The name is looked for wherever it stands.
+fn redacted(head: &[u8]) -> Bytes {
     const NAME: &[u8] = b"proxy-authorization";
-    let mut at = 0;
-    while at + NAME.len() <= head.len() {
-        if !head[at..at + NAME.len()].eq_ignore_ascii_case(NAME) {
-            at += 1;
+    let mut out = Vec::with_capacity(head.len());
+    let mut rest = head;
+    while let Some(&byte) = rest.first() {
+        let Some((name, value)) =
+            rest.split_at_checked(NAME.len()).filter(|(n, _)| n.eq_ignore_ascii_case(NAME))
+        else {
+            out.push(byte);
+            rest = &rest[1..];
             continue;
-        }
-        at += NAME.len();
-        while at < head.len() {
-            let folded = matches!(head.get(at + 1), Some(b' ' | b'\t'));
-            match head[at] {
-                b'\n' if !folded => break,
-                b'\r' | b'\n' | b':' | b' ' => {}
-                _ => head[at] = b'*',
-            }
-            at += 1;
-        }
+        };
+        let goes_on = |at: usize| matches!(value.get(at + 1), Some(b' ' | b'\t'));
+        let line = memchr::memchr_iter(b'\n', value).find(|&at| !goes_on(at)).unwrap_or(value.len());
+        let line = if value[..line].ends_with(b"\r") { line - 1 } else { line };
+        out.extend_from_slice(name);
+        out.extend_from_slice(b": (redacted)");
+        rest = &value[line..];
     }
+    out.into()
 }
 
 async fn connect(
@@ -398,9 +405,7 @@ async fn bad_head(client: &mut Client, stream: &mut Stream, started: Instant, er
         Live::begin(client.shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(&client.facts))
             .await;
     let seen = stream.reader.buffer();
-    let mut kept = seen[..seen.len().min(MAX_BAD_HEAD)].to_vec();
-    redact(&mut kept);
-    let kept = Bytes::from(kept);
+    let kept = Bytes::copy_from_slice(&seen[..seen.len().min(MAX_BAD_HEAD)]);
     let request = Request { head_len: seen.len() as u64, raw_head: Some(kept), ..Request::default() };
     live.with(|flow| flow.request = Some(recorded(&request, Some(BodyLength::None))));
     error.record(&live);

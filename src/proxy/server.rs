@@ -162,8 +162,9 @@ impl Acceptor {
             match accepted {
                 Ok((tcp, peer, place)) => self.serve(tcp, peer, place),
                 Err(error) => {
-                    // Out of descriptors or memory: the oldest idle connection makes room; anything else passes.
+                    // Out of descriptors or memory: idle connections make room; anything else passes.
                     tracing::warn!(error = %error, "accept failed");
+                    self.shared.pool.clear();
                     self.registry.evict_oldest_idle();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

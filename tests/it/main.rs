@@ -5,4 +5,10 @@
 mod cli;
 mod conformance;
 mod examples;
+mod failures;
 mod harness;
+mod limits;
+mod shutdown;
+mod store;
+mod tls;
+mod tunnels;

@@ -3,11 +3,15 @@
 //! A test drives both ends itself: it sends bytes as the client, accepts and answers as the origin, and asks for the flow
 //! that was stored. Every wait ends after [`PATIENCE`]; nothing sleeps.
 
+mod alone;
+mod cut;
 mod peer;
 mod tls;
 
+pub(crate) use alone::{is_alone, memory};
+pub(crate) use cut::{Cut, recut};
 pub(crate) use peer::{Origin, Peer, fill};
-pub(crate) use tls::{TestCa, TlsOrigin};
+pub(crate) use tls::{TestCa, TlsOrigin, handshake, hello, presenting};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -50,6 +54,24 @@ pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("waited in vain for {what}"),
     }
+}
+
+/// Waits for all of `work`, side by side.
+pub(crate) async fn all<F: Future>(work: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut work: Vec<_> = work.into_iter().map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|cx| {
+        for (one, output) in work.iter_mut().filter(|(_, output)| output.is_none()) {
+            if let std::task::Poll::Ready(value) = one.as_mut().poll(cx) {
+                *output = Some(value);
+            }
+        }
+        match work.iter().all(|(_, output)| output.is_some()) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+    work.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 /// A running proxy with a store of its own.

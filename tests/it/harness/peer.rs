@@ -127,6 +127,21 @@ impl Peer {
         (seen, end.map(|_| ()))
     }
 
+    /// Reads to the end and lets go of what came and how it ended.
+    pub(crate) async fn drain(&mut self) {
+        drop(self.rest().await);
+    }
+
+    /// Fails unless the next thing is an end that nobody takes for a clean one.
+    pub(crate) async fn expect_break(&mut self) {
+        let (rest, end) = self.rest().await;
+        assert!(
+            rest.is_empty() && end.is_err(),
+            "wanted a break, got \"{}\" and {end:?}",
+            rest.escape_ascii()
+        );
+    }
+
     /// Fails unless the next thing is a clean end.
     pub(crate) async fn expect_end(&mut self) {
         let (rest, end) = self.rest().await;
@@ -176,9 +191,14 @@ impl Origin {
     }
 
     pub(crate) async fn accept(&self) -> Peer {
+        Peer::new(self.accept_tcp().await)
+    }
+
+    /// The bare socket, to be reset.
+    pub(crate) async fn accept_tcp(&self) -> TcpStream {
         let (tcp, _) = soon("a connection to the origin", self.listener.accept()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
-        Peer::new(tcp)
+        tcp
     }
 
     /// Fails if anybody has connected.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Origin, Peer, Setup, soon};
@@ -20,10 +22,16 @@ pub(crate) struct TestCa {
 
 impl TestCa {
     pub(crate) fn new() -> Self {
+        Self::of(|_| {})
+    }
+
+    /// The same with changes to the certificate.
+    pub(crate) fn of(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, "test origins CA");
+        change(&mut params);
         let cert = params.self_signed(&key).unwrap();
         Self { pem: cert.pem(), issuer: Issuer::new(params, key) }
     }
@@ -52,15 +60,56 @@ impl TestCa {
         let mut params = CertificateParams::new(names).unwrap();
         change(&mut params);
         let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
-            .unwrap();
-        config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-        Arc::new(config)
+        presenting(cert.der().clone(), &key, alpn)
     }
+
+    /// Makes a proxy trust it for origins.
+    pub(crate) fn trusted_by(&self, config: &mut manent::config::Config) {
+        let dir = config.store.parent().unwrap().to_owned();
+        config.upstream_ca = vec![self.write(&dir)];
+    }
+}
+
+/// A server configuration with these bytes for a certificate, whatever they are.
+pub(crate) fn presenting(cert: CertificateDer<'static>, key: &KeyPair, alpn: &[&str]) -> Arc<ServerConfig> {
+    let der = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let key = ring::sign::any_supported_type(&der).unwrap();
+    let certified = CertifiedKey::new(vec![cert], key);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// What a client sends first, for `name`, with `offers` protocols in it to make it long.
+pub(crate) fn hello(name: &str, offers: usize) -> Vec<u8> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    config.alpn_protocols = (0..offers).map(|n| format!("protocol-{n:05}").into_bytes()).collect();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut bytes).unwrap();
+    }
+    bytes
+}
+
+/// Shakes hands with the proxy as a client of `name`.
+pub(crate) async fn handshake<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    io: T,
+    config: Arc<ClientConfig>,
+    name: &str,
+) -> std::io::Result<Peer> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let connector = TlsConnector::from(config);
+    Ok(Peer::new(soon("our handshake", connector.connect(name, io)).await?))
 }
 
 /// An origin that speaks TLS.
@@ -93,11 +142,7 @@ impl TlsOrigin {
 impl Setup {
     /// A proxy that trusts `ca` for origins.
     pub(crate) async fn trusting(ca: &TestCa) -> Self {
-        Self::with(|config| {
-            let dir = config.store.parent().unwrap().to_owned();
-            config.upstream_ca = vec![ca.write(&dir)];
-        })
-        .await
+        Self::with(|config| ca.trusted_by(config)).await
     }
 
     /// A client's TLS configuration that trusts the proxy's CA alone.
@@ -121,15 +166,22 @@ impl Setup {
         name: &str,
         alpn: &[&str],
     ) -> std::io::Result<Peer> {
-        let tunnel = self.tunnel(authority).await;
-        self.tls_over(tunnel, name, alpn).await
+        self.tls_over(self.tunnel(authority).await, name, alpn).await
     }
 
     /// A client with TLS for `name` in a tunnel of its own.
     pub(crate) async fn tls_over(&self, tunnel: Peer, name: &str, alpn: &[&str]) -> std::io::Result<Peer> {
-        let connector = TlsConnector::from(Arc::new(self.client_config(alpn)));
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        Ok(Peer::new(soon("our handshake", connector.connect(name, tunnel.into_io())).await?))
+        handshake(tunnel.into_io(), self.client_config(alpn).into(), name).await
+    }
+
+    /// A client with a tunnel, and TLS with a configuration of the test's own.
+    pub(crate) async fn tls_client_with(
+        &self,
+        config: Arc<ClientConfig>,
+        authority: &str,
+        name: &str,
+    ) -> std::io::Result<Peer> {
+        handshake(self.tunnel(authority).await.into_io(), config, name).await
     }
 
     /// Client and origin with TLS on both sides of the proxy, for `name`.

@@ -1,0 +1,6 @@
+//! TLS interception: who is trusted, what the two handshakes have to do with each other, and what becomes of a bad one.
+
+mod client;
+mod hello;
+mod identity;
+mod upstream;
