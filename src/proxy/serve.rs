@@ -333,7 +333,11 @@ fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
     if let Some(redacted) = without_secrets(&request.headers) {
         recorded.headers = redacted;
     }
-    recorded.raw_head = request.raw_head.as_deref().map(redacted);
+    if let Some(raw) = &request.raw_head {
+        let mut raw = raw.to_vec();
+        redact(&mut raw);
+        recorded.raw_head = Some(Bytes::from(raw));
+    }
     recorded.body = match length {
         Some(BodyLength::None) => Body::inline(Bytes::new()),
         Some(BodyLength::Length(0)) => Body { framing: Framing::Length, ..Body::inline(Bytes::new()) },
@@ -352,28 +356,27 @@ pub(super) fn without_secrets(headers: &Headers) -> Option<Headers> {
         .then(|| headers.iter().map(|(n, v)| (n, if secret(n) { &b"(redacted)"[..] } else { v })).collect())
 }
 
-/// A head, parsed or not, without the client's credentials for us: in place of what follows the field's name, up to the
-/// line's end and on the lines that continue it, stands `(redacted)`. The name is looked for wherever it stands.
-fn redacted(head: &[u8]) -> Bytes {
+/// Overwrites the client's credentials for us in bytes that could not be parsed: what follows the field's name up to the
+/// line's end, and the lines that continue it, wherever they stand. The length stays.
+fn redact(head: &mut [u8]) {
     const NAME: &[u8] = b"proxy-authorization";
-    let mut out = Vec::with_capacity(head.len());
-    let mut rest = head;
-    while let Some(&byte) = rest.first() {
-        let Some((name, value)) =
-            rest.split_at_checked(NAME.len()).filter(|(n, _)| n.eq_ignore_ascii_case(NAME))
-        else {
-            out.push(byte);
-            rest = &rest[1..];
+    let mut at = 0;
+    while at + NAME.len() <= head.len() {
+        if !head[at..at + NAME.len()].eq_ignore_ascii_case(NAME) {
+            at += 1;
             continue;
-        };
-        let goes_on = |at: usize| matches!(value.get(at + 1), Some(b' ' | b'\t'));
-        let line = memchr::memchr_iter(b'\n', value).find(|&at| !goes_on(at)).unwrap_or(value.len());
-        let line = if value[..line].ends_with(b"\r") { line - 1 } else { line };
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": (redacted)");
-        rest = &value[line..];
+        }
+        at += NAME.len();
+        while at < head.len() {
+            let folded = matches!(head.get(at + 1), Some(b' ' | b'\t'));
+            match head[at] {
+                b'\n' if !folded => break,
+                b'\r' | b'\n' | b':' | b' ' => {}
+                _ => head[at] = b'*',
+            }
+            at += 1;
+        }
     }
-    out.into()
 }
 
 async fn connect(
