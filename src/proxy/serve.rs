@@ -191,13 +191,8 @@ async fn exchange(
     tracing::debug!(peer = %client.peer, error = %error, "exchange failed");
     error.record(&live);
     if forward::answered(&live) {
-        // A body that runs to the close would look whole. Of any other a client sees that it is cut, and a reset could take
-        // from a slow one what it has not read yet.
-        let to_the_close = live.with(|flow| {
-            flow.response.as_ref().is_none_or(|response| response.body.framing == Framing::Close)
-        });
-        let http10 = version == Version::Http10;
-        return Next::End(if to_the_close || http10 { End::Reset } else { End::Close });
+        // Never a clean end, whatever tells the length: security rests on clients that look at the end.
+        return Next::End(End::Reset);
     }
     answer_error_as(client, stream, live, &error, version).await;
     Next::End(End::Close)
