@@ -1,7 +1,10 @@
 //! From the plain data of a flow to the bytes of its record.
+//!
+//! Each function writes one message of `proto/flow.proto`, line for line, in the order of the fields' numbers. It
+//! reads the flow in place: building prost's structs first meant a reference count for each header name and value, a
+//! `Vec` for each message, and every length computed twice.
 
-use prost::Message;
-
+use super::wire::Out;
 use super::{MAX_DEPTH, pb};
 use crate::flow::{
     Addr, Body, BodyEnd, ClientConn, ConnectHead, Content, Extent, Flow, FlowError, Framing, Headers,
@@ -12,272 +15,315 @@ use crate::flow::{
 /// The record of a flow: all of it but its connections, which it names by their ids.
 #[must_use]
 pub fn encode_flow(flow: &Flow) -> Vec<u8> {
-    flow_at(flow, 0).encode_to_vec()
+    let mut buffer = Vec::with_capacity(RECORD);
+    encode_flow_into(flow, &mut buffer);
+    buffer
 }
 
 /// As [`encode_flow`], into a buffer that is emptied first: a group of flows needs one allocation.
 pub fn encode_flow_into(flow: &Flow, buffer: &mut Vec<u8>) {
     buffer.clear();
-    // The only error is a buffer without room, and a Vec grows.
-    let _ = flow_at(flow, 0).encode(buffer);
+    let mut out = Out::new(std::mem::take(buffer));
+    flow_at(&mut out, flow, 0);
+    *buffer = out.into_bytes();
 }
 
 /// The record of a client's connection.
 #[must_use]
 pub fn encode_client_conn(conn: &ClientConn) -> Vec<u8> {
-    client_conn(conn).encode_to_vec()
+    let mut out = Out::new(Vec::with_capacity(RECORD));
+    client_conn(&mut out, conn);
+    out.into_bytes()
 }
 
 /// The record of a connection to an origin.
 #[must_use]
 pub fn encode_server_conn(conn: &ServerConn) -> Vec<u8> {
-    server_conn(conn).encode_to_vec()
+    let mut out = Out::new(Vec::with_capacity(RECORD));
+    server_conn(&mut out, conn);
+    out.into_bytes()
 }
 
-fn flow_at(flow: &Flow, depth: usize) -> pb::Flow {
-    let backup = depth > 0;
-    pb::Flow {
-        mid: flow.mid.map(|mid| mid.0),
-        kind: kind(flow.kind).into(),
-        state: state(flow.state).into(),
-        error: flow.error.as_ref().map(error),
-        scheme: scheme(flow.target.scheme).into(),
-        host: flow.target.host.clone(),
-        port: flow.target.port.into(),
-        request: flow.request.as_ref().map(request),
-        interim: flow.interim.iter().map(interim).collect(),
-        response: flow.response.as_ref().map(response),
-        tunnel: flow.tunnel.as_ref().map(tunnel),
-        websocket: flow.websocket.as_ref().map(websocket),
-        client_conn: flow.client.id.0,
-        server_conn: flow.server.as_ref().map(|server| server.id.0),
-        server_reused: flow.server_reused,
-        timing: Some(timing(&flow.timing)),
-        replay_of: flow.replay_of.map(|mid| mid.0),
-        imported: flow.imported.as_ref().map(|i| Box::new(imported(i, depth + 1))),
-        client: backup.then(|| client_conn(&flow.client)),
-        server: flow.server.as_ref().filter(|_| backup).map(|server| server_conn(server)),
+fn flow_at(out: &mut Out, flow: &Flow, depth: usize) {
+    out.optional_number(1, flow.mid.map(|mid| mid.0));
+    out.choice(2, kind(flow.kind));
+    out.choice(3, state(flow.state));
+    if let Some(e) = &flow.error {
+        out.message(4, SMALL, |out| error(out, e));
+    }
+    out.choice(5, scheme(flow.target.scheme));
+    out.bytes(6, &flow.target.host);
+    out.number(7, flow.target.port);
+    if let Some(r) = &flow.request {
+        out.message(8, MEDIUM, |out| request(out, r));
+    }
+    for i in &flow.interim {
+        out.message(9, SMALL, |out| interim(out, i));
+    }
+    if let Some(r) = &flow.response {
+        out.message(10, MEDIUM, |out| response(out, r));
+    }
+    if let Some(t) = &flow.tunnel {
+        out.message(11, SMALL, |out| tunnel(out, t));
+    }
+    if let Some(w) = &flow.websocket {
+        out.message(12, SMALL, |out| websocket(out, w));
+    }
+    out.number(13, flow.client.id.0);
+    out.optional_number(14, flow.server.as_ref().map(|server| server.id.0));
+    out.number(15, flow.server_reused);
+    out.message(16, SMALL, |out| timing(out, &flow.timing));
+    out.optional_number(17, flow.replay_of.map(|mid| mid.0));
+    if let Some(i) = &flow.imported {
+        out.message(18, MEDIUM, |out| imported(out, i, depth + 1));
+    }
+    // What is below the first level is a backup: no other row has its connections.
+    if depth > 0 {
+        out.message(19, MEDIUM, |out| client_conn(out, &flow.client));
+        if let Some(server) = &flow.server {
+            out.message(20, MEDIUM, |out| server_conn(out, server));
+        }
     }
 }
 
-fn error(error: &FlowError) -> pb::FlowError {
-    pb::FlowError {
-        side: side(error.side).into(),
-        stage: stage(error.stage).into(),
-        message: error.message.clone(),
-        at_us: error.at_us,
+fn error(out: &mut Out, error: &FlowError) {
+    out.choice(1, side(error.side));
+    out.choice(2, stage(error.stage));
+    out.bytes(3, &error.message);
+    out.number(4, error.at_us);
+}
+
+/// `repeated Header`, which is field `field` of the message that it stands in.
+fn headers(out: &mut Out, field: u32, headers: &Headers) {
+    for (name, value) in headers.iter() {
+        // Right where both have 1 to 127 bytes: a byte of key and one of length for each.
+        let likely_len = 4 + name.len() + value.len();
+        out.message(field, likely_len, |out| {
+            out.bytes(1, name);
+            out.bytes(2, value);
+        });
     }
 }
 
-fn fields(headers: &Headers) -> Vec<pb::Header> {
-    headers.iter_shared().map(|(name, value)| pb::Header { name, value }).collect()
-}
-
-fn trailers(headers: &Headers) -> pb::Headers {
-    pb::Headers { fields: fields(headers) }
-}
-
-fn request(request: &Request) -> pb::Request {
-    pb::Request {
-        method: request.method.clone(),
-        target: request.target.clone(),
-        version: version(request.version).into(),
-        headers: fields(&request.headers),
-        raw_head: request.raw_head.clone(),
-        head_len: request.head_len,
-        body: body(&request.body),
-        trailers: request.trailers.as_ref().map(trailers),
+fn trailers(out: &mut Out, field: u32, trailers: Option<&Headers>) {
+    if let Some(trailers) = trailers {
+        out.message(field, SMALL, |out| headers(out, 1, trailers));
     }
 }
 
-fn response(response: &Response) -> pb::Response {
-    pb::Response {
-        status: response.status.into(),
-        reason: response.reason.clone(),
-        version: version(response.version).into(),
-        headers: fields(&response.headers),
-        raw_head: response.raw_head.clone(),
-        head_len: response.head_len,
-        body: body(&response.body),
-        trailers: response.trailers.as_ref().map(trailers),
-        by_proxy: response.by_proxy,
-    }
+fn request(out: &mut Out, request: &Request) {
+    out.bytes(1, &request.method);
+    out.bytes(2, &request.target);
+    out.choice(3, version(request.version));
+    headers(out, 4, &request.headers);
+    out.optional_bytes(5, request.raw_head.as_ref());
+    out.number(6, request.head_len);
+    body(out, 7, &request.body);
+    trailers(out, 8, request.trailers.as_ref());
 }
 
-fn interim(interim: &Interim) -> pb::Interim {
-    pb::Interim {
-        status: interim.status.into(),
-        reason: interim.reason.clone(),
-        headers: fields(&interim.headers),
-        at_us: interim.at_us,
-    }
+fn response(out: &mut Out, response: &Response) {
+    out.number(1, response.status);
+    out.bytes(2, &response.reason);
+    out.choice(3, version(response.version));
+    headers(out, 4, &response.headers);
+    out.optional_bytes(5, response.raw_head.as_ref());
+    out.number(6, response.head_len);
+    body(out, 7, &response.body);
+    trailers(out, 8, response.trailers.as_ref());
+    out.number(9, response.by_proxy);
 }
 
-/// `None` for a default body, which costs no byte then.
-fn body(body: &Body) -> Option<pb::Body> {
+fn interim(out: &mut Out, interim: &Interim) {
+    out.number(1, interim.status);
+    out.bytes(2, &interim.reason);
+    headers(out, 3, &interim.headers);
+    out.number(4, interim.at_us);
+}
+
+/// Field `field` of the message that it stands in. A default body is left out, so it costs no byte.
+fn body(out: &mut Out, field: u32, body: &Body) {
     if *body == Body::default() {
-        return None;
+        return;
     }
-    let (inline, extents, in_segments) = match &body.content {
-        Content::Absent => (None, Vec::new(), false),
-        Content::Inline(bytes) => (Some(bytes.clone()), Vec::new(), false),
-        Content::Extents(extents) => (None, extents.iter().map(extent).collect(), true),
+    let likely_len = match &body.content {
+        Content::Inline(bytes) => SMALL + bytes.len(),
+        Content::Absent | Content::Extents(_) => SMALL,
     };
-    Some(pb::Body {
-        inline,
-        extents,
-        in_segments,
-        len: body.len,
+    out.message(field, likely_len, |out| {
+        match &body.content {
+            Content::Absent => {}
+            Content::Inline(bytes) => out.optional_bytes(1, Some(bytes)),
+            Content::Extents(extents) => {
+                for e in extents {
+                    out.message(2, SMALL, |out| extent(out, e));
+                }
+                out.number(3, true);
+            }
+        }
+        out.number(4, body.len);
         // Wraps for a `wire_len` below `len`, and comes back by wrapping: lossless also for what should not be.
-        framing_len: body.wire_len.wrapping_sub(body.len),
-        framing: framing(body.framing).into(),
-        end: body_end(body.end).into(),
-    })
+        out.number(5, body.wire_len.wrapping_sub(body.len));
+        out.choice(6, framing(body.framing));
+        out.choice(7, body_end(body.end));
+    });
 }
 
-fn extent(extent: &Extent) -> pb::Extent {
-    pb::Extent {
-        segment: extent.segment,
-        offset: extent.offset,
-        stored_len: extent.stored_len,
-        len: extent.len,
+fn extent(out: &mut Out, extent: &Extent) {
+    out.number(1, extent.segment);
+    out.number(2, extent.offset);
+    out.number(3, extent.stored_len);
+    out.number(4, extent.len);
+}
+
+fn tunnel(out: &mut Out, tunnel: &Tunnel) {
+    out.bytes(1, &tunnel.reason);
+    body(out, 2, &tunnel.from_client);
+    body(out, 3, &tunnel.from_server);
+}
+
+fn websocket(out: &mut Out, websocket: &WebSocket) {
+    out.optional_number(1, websocket.closed_by_client);
+    out.optional_number(2, websocket.close_code);
+    out.optional_bytes(3, websocket.close_reason.as_ref());
+}
+
+fn timing(out: &mut Out, timing: &Timing) {
+    out.sfixed64(1, timing.started_unix_ns);
+    out.optional_number(2, timing.request_head_us);
+    out.optional_number(3, timing.request_end_us);
+    out.optional_number(4, timing.connected_us);
+    out.optional_number(5, timing.send_start_us);
+    out.optional_number(6, timing.send_end_us);
+    out.optional_number(7, timing.response_head_us);
+    out.optional_number(8, timing.response_end_us);
+    out.optional_number(9, timing.end_us);
+}
+
+/// Field `field` of the message that it stands in, left out for `None`.
+fn addr(out: &mut Out, field: u32, addr: Option<&Addr>) {
+    if let Some(addr) = addr {
+        out.message(field, SMALL, |out| {
+            out.bytes(1, &addr.host);
+            out.number(2, addr.port);
+            out.optional_number(3, addr.flowinfo);
+            out.optional_number(4, addr.scope);
+        });
     }
 }
 
-fn tunnel(tunnel: &Tunnel) -> pb::Tunnel {
-    pb::Tunnel {
-        reason: tunnel.reason.clone(),
-        from_client: body(&tunnel.from_client),
-        from_server: body(&tunnel.from_server),
+fn client_conn(out: &mut Out, conn: &ClientConn) {
+    out.number(1, conn.id.0);
+    out.number(2, conn.revision);
+    addr(out, 3, conn.peer.as_ref());
+    addr(out, 4, conn.local.as_ref());
+    out.bytes(5, &conn.mode);
+    out.sfixed64(6, conn.started_unix_ns);
+    if let Some(head) = &conn.connect {
+        out.message(7, MEDIUM, |out| connect_head(out, head));
+    }
+    if let Some(tls) = &conn.tls {
+        out.message(8, MEDIUM, |out| tls_info(out, tls));
+    }
+    out.optional_number(9, conn.tls_start_us);
+    out.optional_number(10, conn.tls_end_us);
+    out.optional_number(11, conn.closed_us);
+    out.number(12, conn.bytes_in);
+    out.number(13, conn.bytes_out);
+    out.optional_bytes(14, conn.error.as_ref());
+}
+
+fn connect_head(out: &mut Out, head: &ConnectHead) {
+    out.bytes(1, &head.authority);
+    headers(out, 2, &head.headers);
+}
+
+fn server_conn(out: &mut Out, conn: &ServerConn) {
+    out.number(1, conn.id.0);
+    out.number(2, conn.revision);
+    addr(out, 3, Some(&conn.address));
+    addr(out, 4, conn.peer.as_ref());
+    addr(out, 5, conn.local.as_ref());
+    if let Some(v) = &conn.via {
+        out.message(6, SMALL, |out| via(out, v));
+    }
+    out.sfixed64(7, conn.started_unix_ns);
+    out.optional_number(8, conn.dns_us);
+    out.optional_number(9, conn.connect_us);
+    out.optional_number(10, conn.tls_us);
+    if let Some(tls) = &conn.tls {
+        out.message(11, MEDIUM, |out| tls_info(out, tls));
+    }
+    out.optional_number(12, conn.closed_us);
+    out.optional_bytes(13, conn.error.as_ref());
+}
+
+fn via(out: &mut Out, via: &Via) {
+    out.bytes(1, &via.scheme);
+    addr(out, 2, Some(&via.address));
+}
+
+fn tls_info(out: &mut Out, tls: &TlsInfo) {
+    out.optional_bytes(1, tls.sni.as_ref());
+    for protocol in &tls.alpn_offers {
+        out.optional_bytes(2, Some(protocol));
+    }
+    out.numbers(3, tls.cipher_offers.iter().copied());
+    out.optional_bytes(4, tls.version.as_ref());
+    out.optional_bytes(5, tls.cipher.as_ref());
+    out.optional_bytes(6, tls.group.as_ref());
+    out.optional_bytes(7, tls.alpn.as_ref());
+    out.number(8, tls.resumed);
+    for certificate in &tls.chain {
+        out.optional_bytes(9, Some(certificate));
+    }
+    out.number(10, tls.verified);
+    out.optional_bytes(11, tls.error.as_ref());
+}
+
+fn imported(out: &mut Out, imported: &Imported, depth: usize) {
+    out.bytes(1, &imported.format);
+    out.bytes(2, &imported.id);
+    if let Some(metadata) = &imported.metadata {
+        value_at(out, 3, metadata, depth + 1);
+    }
+    if let Some(unknown) = &imported.unknown {
+        value_at(out, 4, unknown, depth + 1);
+    }
+    for (path, value) in &imported.exact {
+        out.message(5, SMALL, |out| {
+            out.bytes(1, path);
+            value_at(out, 2, value, depth + 2);
+        });
+    }
+    if let Some(backup) = &imported.backup
+        && depth < MAX_DEPTH
+    {
+        out.message(6, MEDIUM, |out| flow_at(out, backup, depth + 1));
     }
 }
 
-fn websocket(websocket: &WebSocket) -> pb::WebSocket {
-    pb::WebSocket {
-        closed_by_client: websocket.closed_by_client,
-        close_code: websocket.close_code.map(u32::from),
-        close_reason: websocket.close_reason.clone(),
-    }
-}
-
-fn timing(timing: &Timing) -> pb::Timing {
-    pb::Timing {
-        started_unix_ns: timing.started_unix_ns,
-        request_head_us: timing.request_head_us,
-        request_end_us: timing.request_end_us,
-        connected_us: timing.connected_us,
-        send_start_us: timing.send_start_us,
-        send_end_us: timing.send_end_us,
-        response_head_us: timing.response_head_us,
-        response_end_us: timing.response_end_us,
-        end_us: timing.end_us,
-    }
-}
-
-fn addr(addr: &Addr) -> pb::Addr {
-    pb::Addr { host: addr.host.clone(), port: addr.port.into(), flowinfo: addr.flowinfo, scope: addr.scope }
-}
-
-fn client_conn(conn: &ClientConn) -> pb::ClientConn {
-    pb::ClientConn {
-        id: conn.id.0,
-        revision: conn.revision,
-        peer: conn.peer.as_ref().map(addr),
-        local: conn.local.as_ref().map(addr),
-        mode: conn.mode.clone(),
-        started_unix_ns: conn.started_unix_ns,
-        connect: conn.connect.as_ref().map(connect_head),
-        tls: conn.tls.as_ref().map(tls_info),
-        tls_start_us: conn.tls_start_us,
-        tls_end_us: conn.tls_end_us,
-        closed_us: conn.closed_us,
-        bytes_in: conn.bytes_in,
-        bytes_out: conn.bytes_out,
-        error: conn.error.clone(),
-    }
-}
-
-fn connect_head(head: &ConnectHead) -> pb::ConnectHead {
-    pb::ConnectHead { authority: head.authority.clone(), headers: fields(&head.headers) }
-}
-
-fn server_conn(conn: &ServerConn) -> pb::ServerConn {
-    pb::ServerConn {
-        id: conn.id.0,
-        revision: conn.revision,
-        address: Some(addr(&conn.address)),
-        peer: conn.peer.as_ref().map(addr),
-        local: conn.local.as_ref().map(addr),
-        via: conn.via.as_ref().map(via),
-        started_unix_ns: conn.started_unix_ns,
-        dns_us: conn.dns_us,
-        connect_us: conn.connect_us,
-        tls_us: conn.tls_us,
-        tls: conn.tls.as_ref().map(tls_info),
-        closed_us: conn.closed_us,
-        error: conn.error.clone(),
-    }
-}
-
-fn via(via: &Via) -> pb::Via {
-    pb::Via { scheme: via.scheme.clone(), address: Some(addr(&via.address)) }
-}
-
-fn tls_info(tls: &TlsInfo) -> pb::TlsInfo {
-    pb::TlsInfo {
-        sni: tls.sni.clone(),
-        alpn_offers: tls.alpn_offers.clone(),
-        cipher_offers: tls.cipher_offers.iter().copied().map(u32::from).collect(),
-        version: tls.version.clone(),
-        cipher: tls.cipher.clone(),
-        group: tls.group.clone(),
-        alpn: tls.alpn.clone(),
-        resumed: tls.resumed,
-        chain: tls.chain.clone(),
-        verified: tls.verified,
-        error: tls.error.clone(),
-    }
-}
-
-fn imported(imported: &Imported, depth: usize) -> pb::Imported {
-    let exact = |(path, v): &(String, Value)| pb::ExactValue {
-        path: path.clone(),
-        value: Some(value_at(v, depth + 2)),
-    };
-    pb::Imported {
-        format: imported.format.clone(),
-        id: imported.id.clone(),
-        metadata: imported.metadata.as_ref().map(|v| value_at(v, depth + 1)),
-        unknown: imported.unknown.as_ref().map(|v| value_at(v, depth + 1)),
-        exact: imported.exact.iter().map(exact).collect(),
-        backup: imported
-            .backup
-            .as_ref()
-            .filter(|_| depth < MAX_DEPTH)
-            .map(|flow| Box::new(flow_at(flow, depth + 1))),
-    }
-}
-
-fn value_at(value: &Value, depth: usize) -> pb::Value {
-    use pb::value::Scalar;
-    let scalar = |scalar| pb::Value { scalar: Some(scalar), ..pb::Value::default() };
-    let nested = |shape: pb::Shape, items| pb::Value { scalar: None, shape: shape.into(), items };
-    match value {
-        Value::Null => pb::Value::default(),
-        Value::Bool(v) => scalar(Scalar::Bool(*v)),
-        Value::Int(v) => scalar(Scalar::Int(v.clone())),
-        Value::Float(v) => scalar(Scalar::Float(*v)),
-        Value::Bytes(v) => scalar(Scalar::Bytes(v.clone())),
-        Value::Text(v) => scalar(Scalar::Text(v.clone())),
-        Value::List(_) | Value::Dict(_) if depth >= MAX_DEPTH => pb::Value::default(),
+/// Field `field` of the message that it stands in.
+fn value_at(out: &mut Out, field: u32, value: &Value, depth: usize) {
+    out.message(field, SMALL, |out| match value {
+        Value::Null => {}
+        Value::Bool(v) => out.optional_number(1, Some(*v)),
+        Value::Int(v) => out.optional_bytes(2, Some(v)),
+        Value::Float(v) => out.double(3, *v),
+        Value::Bytes(v) => out.optional_bytes(4, Some(v)),
+        Value::Text(v) => out.optional_bytes(5, Some(v)),
+        Value::List(_) | Value::Dict(_) if depth >= MAX_DEPTH => {}
         Value::List(members) => {
-            nested(pb::Shape::List, members.iter().map(|v| value_at(v, depth + 1)).collect())
+            out.choice(6, pb::Shape::List);
+            members.iter().for_each(|member| value_at(out, 7, member, depth + 1));
         }
         Value::Dict(pairs) => {
-            let items = pairs.iter().flat_map(|(k, v)| [value_at(k, depth + 1), value_at(v, depth + 1)]);
-            nested(pb::Shape::Dict, items.collect())
+            out.choice(6, pb::Shape::Dict);
+            for item in pairs.iter().flat_map(|(k, v)| [k, v]) {
+                value_at(out, 7, item, depth + 1);
+            }
         }
-    }
+    });
 }
 
 fn kind(kind: Kind) -> pb::Kind {
@@ -359,3 +405,12 @@ fn body_end(end: BodyEnd) -> pb::BodyEnd {
         BodyEnd::Lost => pb::BodyEnd::Lost,
     }
 }
+
+/// What most records fit in, an inline body of 2 KiB included.
+const RECORD: usize = 4096;
+
+/// A likely length of a nested message, where it mostly takes one byte on the wire.
+const SMALL: usize = 16;
+
+/// The same for two bytes: 128 bytes to 16 KiB.
+const MEDIUM: usize = 512;

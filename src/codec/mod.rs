@@ -6,6 +6,8 @@
 
 mod decode;
 mod encode;
+mod wire;
+
 #[cfg(test)]
 mod tests;
 

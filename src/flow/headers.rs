@@ -88,12 +88,6 @@ impl Headers {
         self.fields.iter().map(|f| (self.slice(f.name, f.name_len), self.slice(f.value, f.value_len)))
     }
 
-    /// Each field as `(name, value)`, sharing the buffer.
-    pub fn iter_shared(&self) -> impl ExactSizeIterator<Item = (Bytes, Bytes)> + '_ {
-        let share = |at: u32, len: u32| self.text.slice(at as usize..at as usize + len as usize);
-        self.fields.iter().map(move |f| (share(f.name, f.name_len), share(f.value, f.value_len)))
-    }
-
     /// The values of all fields called `name` (ASCII case ignored, RFC 9110 §5.1), in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
         self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
