@@ -105,7 +105,7 @@ impl Live {
         Tee::new(self, side, framing, self.inline_limit)
     }
 
-    /// Writes the flow as `open` if it has gone on for [`OPEN_AFTER`]; gives the time of the next call.
+    /// Writes the flow as `open` if it has gone on for a second; gives the time of the next call.
     pub fn tick(&self, now: Instant) -> Instant {
         let due = self.started + OPEN_AFTER;
         if now < due {

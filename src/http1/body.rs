@@ -25,7 +25,7 @@ pub enum BodyError {
     /// A chunk is not followed by CRLF.
     #[error("chunk data without its CRLF")]
     ChunkEnd,
-    /// Chunk extensions beyond [`MAX_CHUNK_LINE`] or [`MAX_EXTENSIONS`].
+    /// Chunk extensions beyond 4 KiB in a line or 16 KiB in a body.
     #[error("chunk extensions are too long")]
     Extensions,
     /// The trailer section is malformed or too long.

@@ -3,7 +3,7 @@
 //! The path of a request: `server` accepts; `client` reads what the connection is; `mode` finds the target of each
 //! request; after a `CONNECT`, `detect` looks at the tunnel's first bytes, and `intercept` or `tunnel` takes it on;
 //! `serve` reads requests in their order; `forward` sends one on and relays its answer. Each stage returns an
-//! [`error::Error`] that names side and stage; `answer` is the one table that makes of it a status for the client.
+//! `error::Error` that names side and stage; `answer` is the one table that makes of it a status for the client.
 
 mod answer;
 mod client;
