@@ -15,6 +15,7 @@ use crate::config::{self, ConfigError};
 /// store, where each flow has a number, its mid.
 #[derive(Debug, Parser)]
 #[command(name = "manent", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(override_usage = "manent [OPTIONS] [COMMAND]")]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,

@@ -3,6 +3,10 @@
 //! A request that went out on a used connection and met its end there is sent once more on a new one, if it is safe to
 //! repeat and not a byte of an answer was seen (RFC 9112 §9.3.1).
 
+use std::time::Instant;
+
+use bytes::Bytes;
+
 use super::client::{Client, Stream};
 use super::error::Error;
 use super::intercept;
@@ -12,7 +16,7 @@ use super::tunnel;
 use crate::exchange::Live;
 use crate::flow::{Request, Scheme, Tunnel, Version};
 use crate::http1::{BodyLength, RequestLine, keeps_alive, upgrade_tokens};
-use crate::upstream::{Key, Origin};
+use crate::upstream::{Dialed, Key, Origin};
 
 /// What becomes of the client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +67,7 @@ pub(super) async fn forward(
                 live.with(|flow| {
                     flow.tunnel = Some(Tunnel { reason: format!("upgrade {name}"), ..Tunnel::default() });
                 });
-                return tunnel::relay(client, stream, origin, live).await;
+                return Box::pin(tunnel::relay(client, stream, origin, live)).await;
             }
             Ok(relayed) => {
                 // An exchange may have made the connection one client's own.
@@ -124,13 +128,23 @@ async fn acquire(
         Scope::Tunnel(tunneled) => tunneled.first.take(),
         Scope::Explicit => None,
     };
+    let origin = Box::pin(open(client, key, first, &offers)).await?;
+    live.connected(std::sync::Arc::clone(&origin.facts), false);
+    Ok(origin)
+}
+
+/// A new connection, on a socket that was dialled before if there is one.
+async fn open(
+    client: &Client,
+    key: Key,
+    first: Option<(Dialed, Instant)>,
+    offers: &[Bytes],
+) -> Result<Origin, Error> {
     let (dialed, since) = match first {
         Some(first) => first,
         None => intercept::dial(&client.shared, client.local.ip(), &key.target).await?,
     };
-    let origin = intercept::handshake(&client.shared, key, dialed, since, &offers).await?;
-    live.connected(std::sync::Arc::clone(&origin.facts), false);
-    Ok(origin)
+    intercept::handshake(&client.shared, key, dialed, since, offers).await
 }
 
 /// RFC 9110 §9.2.2.

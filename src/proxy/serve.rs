@@ -108,7 +108,7 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
         () = stop.cancelled() => {
             let message = "ended by the proxy in the middle of a request head";
             let error = Error::new(Kind::Ended, Side::Proxy, Stage::Shutdown, message);
-            return bad_head(client, stream, started, error).await;
+            return Box::pin(bad_head(client, stream, started, error)).await;
         }
     };
     client.entry.busy();
@@ -118,11 +118,11 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
         Err(_) => {
             let message = format!("no whole request head within {:?}", limits.head_timeout);
             let error = Error::new(Kind::ClientTimeout, Side::Client, Stage::RequestHead, message);
-            return bad_head(client, stream, started, error).await;
+            return Box::pin(bad_head(client, stream, started, error)).await;
         }
     };
     if request.method == b"CONNECT"[..] {
-        return connect(client, stream, scope, request, started).await;
+        return Box::pin(connect(client, stream, scope, request, started)).await;
     }
     exchange(client, stream, scope, request, started).await
 }
@@ -194,7 +194,9 @@ async fn exchange(
         // Never a clean end, whatever tells the length: security rests on clients that look at the end.
         return Next::End(End::Reset);
     }
-    answer_error_as(client, stream, live, &error, version).await;
+    // What is rare lies on the heap here and elsewhere: a future is as large as its largest branch, and this one is made
+    // anew, and copied, for every request.
+    Box::pin(answer_error_as(client, stream, live, &error, version)).await;
     Next::End(End::Close)
 }
 

@@ -136,7 +136,7 @@ fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     conn.execute_batch(&format!(
-        "PRAGMA page_size = 8192; PRAGMA synchronous = FULL; BEGIN IMMEDIATE;
+        "PRAGMA page_size = 16384; PRAGMA synchronous = FULL; BEGIN IMMEDIATE;
          PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT;"
     ))
 }

@@ -225,7 +225,7 @@ fn unix_ns() -> i64 {
     sqlite_int(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-const PAGE_BYTES: u64 = 8192;
+const PAGE_BYTES: u64 = 16_384;
 
 /// A checkpoint when so much has come: each copies every page that changed once, so rare is cheap; the WAL and the
 /// kernel's cache of it stay small all the same.
