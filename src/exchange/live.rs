@@ -62,10 +62,11 @@ impl Live {
         change(&mut self.lock().flow)
     }
 
-    /// Notes the moment now in one of the flow's timings.
-    pub fn mark(&self, moment: impl FnOnce(&mut Timing) -> &mut Option<u64>) {
+    /// Notes the moment now in one of the flow's timings, and gives it.
+    pub fn mark(&self, moment: impl FnOnce(&mut Timing) -> &mut Option<u64>) -> u64 {
         let now = self.now_us();
         self.with(|flow| *moment(&mut flow.timing) = Some(now));
+        now
     }
 
     /// Notes the connection to the origin.

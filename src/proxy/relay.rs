@@ -72,7 +72,11 @@ struct Progress {
 
 impl Progress {
     fn touch(&self, live: &Live) {
-        self.last_us.store(live.now_us(), Ordering::Relaxed);
+        self.touched_at(live.now_us());
+    }
+
+    fn touched_at(&self, now_us: u64) {
+        self.last_us.store(now_us, Ordering::Relaxed);
     }
 
     fn uploaded(&self) -> bool {
@@ -95,11 +99,10 @@ pub(super) async fn exchange(
     message: &Message<'_>,
 ) -> Result<Relayed, Error> {
     let progress = Progress::default();
-    progress.touch(live);
     let Ends { reader, writer, origin } = ends;
     let Origin { reader: origin_reader, writer: origin_writer, tied, .. } = origin;
     write_request_head(origin_writer.out(), message.request, &message.line, message.length);
-    live.mark(|timing| &mut timing.send_start_us);
+    progress.touched_at(live.mark(|timing| &mut timing.send_start_us));
 
     let mut up = pin!(upload(live, &progress, reader, origin_writer, message));
     let mut origin_stopped = false;
@@ -202,11 +205,10 @@ async fn upload(
         let end = if decoder.is_done() { BodyEnd::Whole } else { BodyEnd::CutOff };
         tee.end(end, decoder.wire_len());
         sent?;
+        live.mark(|timing| &mut timing.request_end_us);
     }
-    live.mark(|timing| &mut timing.request_end_us);
     let flushed = writer.flush().await;
-    progress.touch(live);
-    live.mark(|timing| &mut timing.send_end_us);
+    progress.touched_at(live.mark(|timing| &mut timing.send_end_us));
     progress.uploaded.store(true, Ordering::Relaxed);
     if flushed.is_err() {
         return Err(Stop::Origin);
@@ -307,7 +309,6 @@ async fn download(
 ) -> Result<Downloaded, Error> {
     let version = message.request.version;
     let response = final_head(limits, live, progress, reader, writer, message).await?;
-    progress.touch(live);
     let length = response_length(&response, &message.request.method)
         .map_err(|error| refused_response(&response, error.to_string()))?;
     let switched = response.status == 101;
@@ -323,8 +324,10 @@ async fn download(
     let client_keeps = message.client_keeps && origin_keeps && sent_as != BodyLength::Close;
     let ties = ties_connection(&response);
     write_response_head(writer.out(), &response, version, sent_as, !client_keeps && !switched);
-    live.mark(|timing| &mut timing.response_head_us);
+    let now = live.now_us();
+    progress.touched_at(now);
     live.with(|flow| {
+        flow.timing.response_head_us = Some(now);
         let body = match length {
             BodyLength::None => Body::inline(Bytes::new()),
             length => Body { framing: length.into(), ..Body::default() },

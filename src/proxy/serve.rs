@@ -145,16 +145,20 @@ async fn exchange(
     let live =
         Live::begin(client.shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(&client.facts))
             .await;
-    live.mark(|timing| &mut timing.request_head_us);
     let judged = judge(client, scope, &request);
     let version = request.version;
+    let length = judged.as_ref().ok().map_or_else(|| request_length(&request).ok(), |plan| Some(plan.length));
+    let now = live.now_us();
     live.with(|flow| {
+        flow.timing.request_head_us = Some(now);
+        // Where there is no body, the head is all of it.
+        flow.timing.request_end_us = (length == Some(BodyLength::None)).then_some(now);
         flow.target = match (&judged, &*scope) {
             (Ok(plan), _) => plan.route.target.clone(),
             (Err(_), Scope::Tunnel(tunneled)) => tunneled.target.clone(),
             (Err(_), Scope::Explicit) => Target::default(),
         };
-        flow.request = Some(recorded(&request, request_length(&request).ok()));
+        flow.request = Some(recorded(&request, length));
     });
     let error = match judged {
         Ok(Plan { own_answer: Some(response), .. }) => {

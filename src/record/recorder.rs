@@ -49,7 +49,7 @@ impl Default for RecorderOptions {
             queue_places: 16_384,
             queue_bytes: 16 << 20,
             inline_limit: 2048,
-            linger: Duration::from_millis(10),
+            linger: Duration::from_millis(20),
             durability: Durability::Full,
             label: String::new(),
             listen: String::new(),

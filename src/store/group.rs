@@ -148,6 +148,7 @@ impl Book {
         let mut insert = tx.prepare_cached(row::INSERT)?;
         let mut replace = tx.prepare_cached(row::REPLACE)?;
         let mut record = tx.prepare_cached(RECORD)?;
+        let mut replace_record = tx.prepare_cached(REPLACE_RECORD)?;
         // Rising mids append to the trees. A draft is large, so it is their numbers that are sorted.
         let mut order: Vec<usize> = (0..group.drafts.len()).collect();
         order.sort_by_key(|&at| group.drafts[at].mid);
@@ -167,6 +168,7 @@ impl Book {
             let statement = if draft.rewrite { &mut replace } else { &mut insert };
             row::insert(statement, draft.mid, self.session, host, &draft.numbers, &texts)?;
             let pbuf = draft.record(&group.bytes);
+            let record = if draft.rewrite { &mut replace_record } else { &mut record };
             record.execute(params![sqlite_int(draft.mid.0), pbuf])?;
             outcome.record_bytes += pbuf.len() as u64;
         }
@@ -344,7 +346,8 @@ const REMEMBERED: usize = 16_384;
 const KEPT_DRAFTS: usize = 2048;
 const KEPT_BYTES: usize = 4 << 20;
 
-const RECORD: &str = "INSERT OR REPLACE INTO record (mid, pbuf) VALUES (?1, ?2)";
+const RECORD: &str = "INSERT INTO record (mid, pbuf) VALUES (?1, ?2)";
+const REPLACE_RECORD: &str = "INSERT OR REPLACE INTO record (mid, pbuf) VALUES (?1, ?2)";
 const HOST: &str = "SELECT id FROM host WHERE name = ?1";
 const NEW_HOST: &str = "INSERT INTO host (name) VALUES (?1)";
 const CONN: &str = "INSERT INTO conn (id, side, session, revision, started_unix_ns, peer, pbuf) \
