@@ -1,7 +1,7 @@
 //! The codec on a stream: a reader with one buffer, and a writer that gathers what belongs in one packet.
 
 use std::future::poll_fn;
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -234,15 +234,16 @@ fn request_line_is_possible(start: &[u8], limits: &HeadLimits) -> Result<(), Hea
 pub struct Writer<W> {
     io: W,
     out: BytesMut,
-    /// A large piece of payload that follows `out`, kept apart to save a copy.
-    tail: Bytes,
+    /// Large pieces of payload that follow `out`, with what stands between them: sent from where they lie.
+    tail: Vec<Bytes>,
+    tail_len: usize,
     written: u64,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     /// A writer to `io`.
     pub fn new(io: W) -> Self {
-        Self { io, out: BytesMut::new(), tail: Bytes::new(), written: 0 }
+        Self { io, out: BytesMut::new(), tail: Vec::new(), tail_len: 0, written: 0 }
     }
 
     /// The bytes to be sent next, for heads to be written to.
@@ -253,7 +254,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// How many bytes wait to be sent.
     pub fn queued(&self) -> usize {
-        self.out.len() + self.tail.len()
+        self.out.len() + self.tail_len
     }
 
     /// Bytes given to the stream so far.
@@ -263,17 +264,32 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// Queues payload: as a chunk where `chunked`, else as it is.
     pub fn queue_data(&mut self, data: &Bytes, chunked: bool) {
-        self.settle();
         if chunked {
-            // Writing to memory cannot fail.
-            let _ = write!((&mut self.out).writer(), "{:x}\r\n", data.len());
-            self.out.put_slice(data);
-            self.out.put_slice(b"\r\n");
-        } else if data.len() >= KEEP_APART {
-            self.tail = data.clone();
+            self.queue_line(format_args!("{:x}\r\n", data.len()));
+        }
+        if data.len() >= KEEP_APART || !self.tail.is_empty() {
+            self.queue_apart(data.clone());
         } else {
             self.out.put_slice(data);
         }
+        if chunked {
+            self.queue_line(format_args!("\r\n"));
+        }
+    }
+
+    /// Queues a few bytes of framing, behind whatever is queued.
+    fn queue_line(&mut self, line: std::fmt::Arguments<'_>) {
+        if self.tail.is_empty() {
+            // Writing to memory cannot fail.
+            let _ = (&mut self.out).writer().write_fmt(line);
+        } else {
+            self.queue_apart(Bytes::from(line.to_string()));
+        }
+    }
+
+    fn queue_apart(&mut self, bytes: Bytes) {
+        self.tail_len += bytes.len();
+        self.tail.push(bytes);
     }
 
     /// Queues the end of a chunked body: last chunk and trailers.
@@ -293,18 +309,36 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     pub async fn flush(&mut self) -> io::Result<()> {
         if self.queued() > 0 {
             self.written += self.queued() as u64;
-            if !self.out.is_empty() {
+            if self.tail.is_empty() {
                 self.io.write_all(&self.out).await?;
-                self.out.clear();
-                if self.out.capacity() > 2 * KEEP_APART {
-                    self.out = BytesMut::new();
-                }
+            } else {
+                self.write_all_parts().await?;
+                self.tail.clear();
+                self.tail_len = 0;
             }
-            if !self.tail.is_empty() {
-                let tail = std::mem::take(&mut self.tail);
-                self.io.write_all(&tail).await?;
+            self.out.clear();
+            if self.out.capacity() > 2 * KEEP_APART {
+                self.out = BytesMut::new();
             }
             self.io.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn write_all_parts(&mut self) -> io::Result<()> {
+        let Self { io, out, tail, .. } = self;
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(tail.len() + 1);
+        slices.push(IoSlice::new(out));
+        slices.extend(tail.iter().map(|part| IoSlice::new(part)));
+        let mut rest = &mut slices[..];
+        // Empty slices in front would make a write of nothing look like a closed stream.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let len = poll_fn(|cx| Pin::new(&mut *io).poll_write_vectored(cx, rest)).await?;
+            if len == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            IoSlice::advance_slices(&mut rest, len);
         }
         Ok(())
     }
@@ -324,10 +358,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     fn settle(&mut self) {
-        if !self.tail.is_empty() {
-            let tail = std::mem::take(&mut self.tail);
-            self.out.put_slice(&tail);
+        for part in self.tail.drain(..) {
+            self.out.put_slice(&part);
         }
+        self.tail_len = 0;
     }
 }
 
@@ -337,7 +371,7 @@ const MIN_READ: usize = 4 * 1024;
 const KEEP_WHEN_IDLE: usize = 4 * MIN_READ;
 /// Largest read: four TLS records.
 const MAX_READ: usize = 64 * 1024;
-/// From here on payload is sent from where it lies; below, it is copied behind what is queued, to leave with it.
-const KEEP_APART: usize = 16 * 1024;
+/// From here on payload is sent from where it lies; below, it is copied behind what is queued.
+const KEEP_APART: usize = 8 * 1024;
 /// How much of a head is looked at before it is whole.
 const FIRST_LOOK: usize = 8 * 1024;

@@ -41,7 +41,7 @@ impl Default for Limits {
 pub(super) const MAX_INTERIM: usize = 32;
 /// Bytes that a client may send ahead while its request is being answered.
 pub(super) const MAX_READ_AHEAD: usize = 64 * 1024;
-/// Queued bytes at which a relay sends before it reads on.
+/// Queued bytes at which a relay sends before it reads on: four TLS records in one call.
 pub(super) const FLUSH_AT: usize = 64 * 1024;
 /// Bytes kept of a head that could not be parsed.
 pub(super) const MAX_BAD_HEAD: usize = 64 * 1024;

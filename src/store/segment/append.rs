@@ -48,6 +48,10 @@ struct State {
     /// Where the next piece goes.
     next: Start,
     queue: Vec<Queued>,
+    /// Bytes of data in `queue`.
+    queued_bytes: usize,
+    /// A commit waits for what is queued.
+    hurry: bool,
     /// Pieces ever taken, and pieces of these that were written or dropped. `written <= taken`.
     taken: u64,
     written: u64,
@@ -88,6 +92,8 @@ impl Segments {
         let state = State {
             next,
             queue: Vec::new(),
+            queued_bytes: 0,
+            hurry: false,
             taken: 0,
             written: 0,
             broken: BTreeMap::new(),
@@ -147,7 +153,7 @@ impl Segments {
             push(extents, LOST);
             return 1;
         }
-        let was_idle = state.queue.is_empty();
+        let (was_idle, before) = (state.queue.is_empty(), state.queued_bytes);
         let mut count = 0;
         while !data.is_empty() {
             let data = data.split_to(data.len().min(PIECE_BYTES));
@@ -155,12 +161,14 @@ impl Segments {
             let piece = Piece { len, mid: mid.0, seq: seq + count, side: side as u8 };
             let Start { number: segment, offset } = state.place(piece.stored_len());
             push(extents, Extent { segment, offset, stored_len: piece.stored_len(), len: len.into() });
+            state.queued_bytes += data.len();
             state.queue.push(Queued { segment, offset, piece, data });
             state.taken += 1;
             count += 1;
         }
+        let enough = before < self.shared.gather() && state.queued_bytes >= self.shared.gather();
         drop(state);
-        if was_idle {
+        if was_idle || enough {
             self.shared.work.notify_one();
         }
         count
@@ -191,6 +199,10 @@ impl Segments {
     /// Waits until the first `upto` pieces are written (or dropped). For a thread that may block.
     pub(in crate::store) fn wait_written(&self, upto: u64) {
         let mut state = self.shared.lock();
+        if state.written < upto {
+            state.hurry = true;
+            self.shared.work.notify_one();
+        }
         while state.written < upto {
             state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -292,12 +304,21 @@ impl State {
     }
 }
 
+/// How much is gathered for a write, and for how long at most. Several TLS records; far below what may wait.
+const GATHER_BYTES: usize = 256 << 10;
+const GATHER_TIME: Duration = Duration::from_millis(2);
+
 /// How long pieces are dropped after a failure, before a new segment is tried.
 const RETRY: Duration = Duration::from_millis(500);
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that make a write worth while.
+    fn gather(&self) -> usize {
+        GATHER_BYTES.min(self.budget_bytes / 4)
     }
 
     /// The thread.
@@ -313,7 +334,14 @@ impl Shared {
                     }
                     state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
+                // A wake-up and a write for each TLS record would cost more than copying its bytes.
+                let too_few = |s: &mut State| s.queued_bytes < self.gather() && !s.hurry && !s.closing;
+                (state, _) = self
+                    .work
+                    .wait_timeout_while(state, GATHER_TIME, too_few)
+                    .unwrap_or_else(PoisonError::into_inner);
                 std::mem::swap(&mut state.queue, &mut batch);
+                (state.queued_bytes, state.hurry) = (0, false);
             }
             for run in batch.chunk_by(follows) {
                 for run in run.chunks(RUN_PIECES) {
