@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::race;
+use super::{ReadAhead, race};
 use crate::flow::{Addr, ServerConn, Stage, TlsInfo};
 use crate::tls::{self, ClientTls};
 
@@ -135,10 +135,11 @@ impl Dialer {
         dialed: Dialed,
         name: &str,
         alpn_offers: &[Bytes],
-    ) -> Result<(TlsStream<TcpStream>, ServerConn), DialError> {
+    ) -> Result<(TlsStream<ReadAhead<TcpStream>>, ServerConn), DialError> {
         let Dialed { tcp, mut conn } = dialed;
         let began = Instant::now();
-        let outcome = timeout(self.options.tls_timeout, self.tls.connect(tcp, name, alpn_offers)).await;
+        let outcome =
+            timeout(self.options.tls_timeout, self.tls.connect(ReadAhead::new(tcp), name, alpn_offers)).await;
         conn.tls_us = Some(micros(began));
         match outcome {
             Ok(Ok((stream, info))) => {

@@ -4,9 +4,11 @@ mod dial;
 mod origin;
 mod pool;
 mod race;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use dial::{DialError, DialOptions, Dialed, Dialer};
-pub use origin::{BoxIo, Io, Key, OnClose, Origin, Prefixed};
+pub use origin::{Key, OnClose, Origin};
 pub use pool::Pool;
+pub use stream::{BoxIo, Io, Prefixed, ReadAhead};

@@ -1,24 +1,15 @@
 //! A connection to an origin that speaks HTTP/1.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::io::{ReadHalf, WriteHalf};
 
+use super::BoxIo;
 use crate::flow::{ServerConn, Target};
 use crate::http1::{Reader, Writer};
-
-/// A stream of any kind: TCP, TLS on it, either with bytes put back in front.
-pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {
-    /// Makes the stream's socket send RST when it is dropped, so that the peer cannot take the end for a clean one.
-    fn reset_on_drop(&mut self);
-}
-
-/// See [`Io`].
-pub type BoxIo = Box<dyn Io>;
 
 /// Which origins may share a connection: what was dialled, by which name it was verified, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -113,98 +104,5 @@ impl Drop for Closing {
 impl std::fmt::Debug for Closing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Closing").field("started", &self.started).finish_non_exhaustive()
-    }
-}
-
-impl Io for tokio::net::TcpStream {
-    fn reset_on_drop(&mut self) {
-        // A socket that is already gone needs no reset.
-        let _ = self.set_zero_linger();
-    }
-}
-
-impl<S: Io> Io for tokio_rustls::client::TlsStream<S> {
-    fn reset_on_drop(&mut self) {
-        self.get_mut().0.reset_on_drop();
-    }
-}
-
-impl<S: Io> Io for tokio_rustls::server::TlsStream<S> {
-    fn reset_on_drop(&mut self) {
-        self.get_mut().0.reset_on_drop();
-    }
-}
-
-impl Io for BoxIo {
-    fn reset_on_drop(&mut self) {
-        self.as_mut().reset_on_drop();
-    }
-}
-
-/// A stream with bytes that were read from it put back in front.
-#[derive(Debug)]
-pub struct Prefixed<S> {
-    prefix: BytesMut,
-    inner: S,
-}
-
-impl<S> Prefixed<S> {
-    /// `prefix`, then `inner`.
-    pub fn new(prefix: BytesMut, inner: S) -> Self {
-        Self { prefix, inner }
-    }
-}
-
-impl<S: Io> Io for Prefixed<S> {
-    fn reset_on_drop(&mut self) {
-        self.inner.reset_on_drop();
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.prefix.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(cx, buf);
-        }
-        let len = self.prefix.len().min(buf.remaining());
-        buf.put_slice(&self.prefix.split_to(len));
-        if self.prefix.is_empty() {
-            self.prefix = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
