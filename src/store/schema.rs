@@ -141,7 +141,7 @@ fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
     ))
 }
 
-/// Opens a reading connection. It is read-only, and does not trust the file: see security.md row 26.
+/// Opens a reading connection. It is read-only, and does not trust the file: it may come from elsewhere.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let fail = |action| move |e| StoreError::sqlite(path, action, e);
     let conn = connect_reader(path).map_err(fail("opening the database"))?;

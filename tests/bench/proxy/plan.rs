@@ -180,7 +180,7 @@ impl Sizes {
     /// Large enough that a tick of 10 ms is below a hundredth of what is measured.
     const FULL: Sizes = Sizes {
         connections: 64,
-        keepalive: 30_000,
+        keepalive: 100_000,
         newconn: 3_000,
         transfer: 100 << 20,
         transfers: 3,
