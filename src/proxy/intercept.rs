@@ -13,7 +13,7 @@ use super::serve::{self, Connect, Scope, Tunneled};
 use crate::exchange::Live;
 use crate::flow::{self, ConnectHead, Scheme, ServerConn, Side, Stage, State, Target};
 use crate::tls::{self, Alpn};
-use crate::upstream::{BoxIo, DialError, Dialed, Key, Origin, Prefixed, ReadAhead};
+use crate::upstream::{BoxIo, DialError, Dialed, Key, Origin, ReadAhead};
 
 /// A tunnel that was promised to the client.
 #[derive(Debug)]
@@ -189,7 +189,7 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
     let (io, prefix) = stream.into_io();
     let acceptor = LazyConfigAcceptor::new(
         rustls::server::Acceptor::default(),
-        Box::new(ReadAhead::new(Prefixed::new(prefix, io))) as BoxIo,
+        Box::new(ReadAhead::after(prefix, io)) as BoxIo,
     );
     let Opened { request, started, target, origin } = opened;
     let hello = match client.ticker.within(client.shared.limits.tls_timeout, acceptor).await {

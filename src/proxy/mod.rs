@@ -2,8 +2,9 @@
 //!
 //! The path of a request: `server` accepts; `client` reads what the connection is; `mode` finds the target of each
 //! request; after a `CONNECT`, `detect` looks at the tunnel's first bytes, and `intercept` or `tunnel` takes it on;
-//! `serve` reads requests in their order; `forward` sends one on and relays its answer. Each stage returns an
-//! `error::Error` that names side and stage; `answer` is the one table that makes of it a status for the client.
+//! `serve` reads requests in their order and `judge` says whether and where each may go; `forward` sends one on and
+//! relays its answer. Each stage returns an `error::Error` that names side and stage; `answer` is the one table that makes
+//! of it a status for the client.
 
 mod answer;
 mod client;
@@ -11,8 +12,10 @@ mod detect;
 mod error;
 mod forward;
 mod intercept;
+mod judge;
 mod limits;
 mod mode;
+mod redact;
 mod relay;
 mod serve;
 mod server;

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::error::{Error, Kind};
 use super::limits::{FLUSH_AT, Limits, MAX_BAD_HEAD, MAX_INTERIM};
-use super::serve::{gone, without_secrets};
+use super::redact::without_secrets;
+use super::serve::gone;
 use crate::exchange::{Live, Tee, Ticker};
 use crate::flow::{Body, BodyEnd, Interim, Request, Response, Side, Stage, Version};
 use crate::http1::{

@@ -10,11 +10,13 @@ use tokio::io::ReadHalf;
 use super::client::{Client, Stream};
 use super::error::{Error, Kind};
 use super::forward::{self, After};
+use super::judge::{Plan, judge, recording_works};
 use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD, MAX_READ_AHEAD};
-use super::mode::explicit::{self, Route};
+use super::mode::explicit;
+use super::redact::recorded;
 use super::{answer, intercept};
 use crate::exchange::Live;
-use crate::flow::{self, Body, BodyEnd, Framing, Headers, Request, Scheme, Side, Stage, Target, Version};
+use crate::flow::{self, Request, Side, Stage, Target, Version};
 use crate::http1::{BodyLength, HeadError, ReadError, Reader, request_length, write_response_head};
 use crate::upstream::{BoxIo, Dialed};
 
@@ -219,99 +221,6 @@ async fn forwarded(
     result
 }
 
-/// What is to be done with a request that was found good.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) route: Route,
-    pub(super) length: BodyLength,
-    /// `Host` as it goes on, where it is not the client's.
-    pub(super) host: Option<Vec<u8>>,
-    pub(super) max_forwards: Option<u64>,
-    /// We are the last hop for it (RFC 9110 §7.6.2).
-    own_answer: Option<flow::Response>,
-}
-
-/// Everything that can be said against a request before an origin is asked.
-fn judge(client: &Client, scope: &Scope, request: &Request) -> Result<Plan, Error> {
-    let bad = |message: String| Error::bad_request(Stage::RequestHead, message);
-    let length = request_length(request).map_err(|error| bad(error.to_string()))?;
-    if request.headers.get_all("host").count() > 1 {
-        return Err(bad("more than one Host field".into()));
-    }
-    if request.version == Version::Http11 && request.headers.get("host").is_none() {
-        // RFC 9112 §3.2: also where an absolute-form target would tell the host.
-        return Err(bad("no Host field in an HTTP/1.1 request".into()));
-    }
-    let route = match scope {
-        Scope::Explicit => explicit::route(request, Scheme::Http)?,
-        Scope::Tunnel(tunneled) => inside(tunneled, request)?,
-    };
-    recording_works(client)?;
-    let host = replaced_host(request, &route);
-    let (max_forwards, own_answer) = count_down(request);
-    Ok(Plan { route, length, host, max_forwards, own_answer })
-}
-
-/// Whether requests may go on unrecorded, or recording works.
-fn recording_works(client: &Client) -> Result<(), Error> {
-    if client.shared.require_recording && client.shared.recorder.as_ref().is_none_or(|r| r.is_failing()) {
-        let message = "recording does not work";
-        return Err(Error::new(Kind::NotRecording, Side::Proxy, Stage::RequestHead, message));
-    }
-    Ok(())
-}
-
-/// The route of a request inside a tunnel: the tunnel's origin, and no other.
-fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
-    let scheme = tunneled.target.scheme;
-    let mut route = if request.headers.get("host").is_none() && request.target.starts_with(b"/") {
-        // HTTP/1.0: the tunnel tells the host.
-        Route { target: tunneled.target.clone(), origin_form: request.target.to_vec(), authority: None }
-    } else {
-        explicit::route(request, scheme)?
-    };
-    let named = &route.target;
-    let own_name = tunneled.identity.as_deref().unwrap_or(&tunneled.target.host);
-    let same_host =
-        |name: &str| name.trim_end_matches('.').eq_ignore_ascii_case(own_name.trim_end_matches('.'));
-    // A Host field without a port says nothing about one on another port than the scheme's.
-    let says_port = named.port != scheme.default_port();
-    let same = named.scheme == scheme
-        && same_host(&named.host)
-        && (!says_port || named.port == tunneled.target.port);
-    let absolute = route.authority.is_some();
-    if !same && (absolute || tunneled.identity.is_some()) {
-        let message = format!(
-            "this connection is for {own_name}:{}, the request for {}:{}",
-            tunneled.target.port, named.host, named.port
-        );
-        return Err(Error::new(Kind::Misdirected, Side::Client, Stage::Target, message));
-    }
-    route.target = Target { host: own_name.to_owned(), ..tunneled.target.clone() };
-    Ok(route)
-}
-
-/// `Host` as it must be sent where the client's is missing or contradicts the target (RFC 9112 §3.2.2).
-fn replaced_host(request: &Request, route: &Route) -> Option<Vec<u8>> {
-    let Some(host) = request.headers.get("host") else { return Some(route.target.authority().into_bytes()) };
-    let authority = route.authority.as_ref()?;
-    let default = Some(route.target.scheme.default_port());
-    let same = explicit::authority(host, default)
-        .is_ok_and(|(host, port)| host.eq_ignore_ascii_case(&route.target.host) && port == route.target.port);
-    (!same).then(|| authority.clone())
-}
-
-/// `Max-Forwards` of TRACE and OPTIONS (RFC 9110 §7.6.2): one less, or our own answer at 0.
-fn count_down(request: &Request) -> (Option<u64>, Option<flow::Response>) {
-    let counted = request.method == b"TRACE"[..] || request.method == b"OPTIONS"[..];
-    let value = request.headers.get("max-forwards").filter(|_| counted);
-    let left = value.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse::<u64>().ok());
-    match left {
-        Some(0) => (None, Some(answer::local(200, "OK", "text/plain; charset=utf-8", Bytes::new()))),
-        left => (left.map(|left| left - 1), None),
-    }
-}
-
 async fn own_answer(
     stream: &mut Stream,
     live: &Live,
@@ -325,59 +234,6 @@ async fn own_answer(
     live.complete();
     stream.writer.flush().await.map_err(|_| ())?;
     Ok(keep)
-}
-
-/// A request as it is recorded before its body has come: without the client's credentials for us. A body whose `length`
-/// cannot be told is cut off before its first byte.
-fn recorded(request: &Request, length: Option<BodyLength>) -> Request {
-    let mut recorded = request.clone();
-    if let Some(redacted) = without_secrets(&request.headers) {
-        recorded.headers = redacted;
-    }
-    if let Some(raw) = &request.raw_head {
-        let mut raw = raw.to_vec();
-        redact(&mut raw);
-        recorded.raw_head = Some(Bytes::from(raw));
-    }
-    recorded.body = match length {
-        Some(BodyLength::None) => Body::inline(Bytes::new()),
-        Some(BodyLength::Length(0)) => Body { framing: Framing::Length, ..Body::inline(Bytes::new()) },
-        Some(length) => Body { framing: length.into(), ..Body::default() },
-        None => Body { end: BodyEnd::CutOff, ..Body::default() },
-    };
-    recorded
-}
-
-/// The fields without the client's credentials for us; `None` where there are none.
-pub(super) fn without_secrets(headers: &Headers) -> Option<Headers> {
-    let secret = |name: &[u8]| name.eq_ignore_ascii_case(b"proxy-authorization");
-    headers
-        .iter()
-        .any(|(name, _)| secret(name))
-        .then(|| headers.iter().map(|(n, v)| (n, if secret(n) { &b"(redacted)"[..] } else { v })).collect())
-}
-
-/// Overwrites the client's credentials for us in bytes that could not be parsed: what follows the field's name up to the
-/// line's end, and the lines that continue it, wherever they stand. The length stays.
-fn redact(head: &mut [u8]) {
-    const NAME: &[u8] = b"proxy-authorization";
-    let mut at = 0;
-    while at + NAME.len() <= head.len() {
-        if !head[at..at + NAME.len()].eq_ignore_ascii_case(NAME) {
-            at += 1;
-            continue;
-        }
-        at += NAME.len();
-        while at < head.len() {
-            let folded = matches!(head.get(at + 1), Some(b' ' | b'\t'));
-            match head[at] {
-                b'\n' if !folded => break,
-                b'\r' | b'\n' | b':' | b' ' => {}
-                _ => head[at] = b'*',
-            }
-            at += 1;
-        }
-    }
 }
 
 async fn connect(

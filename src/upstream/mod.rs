@@ -11,4 +11,4 @@ mod tests;
 pub use dial::{DialError, DialOptions, Dialed, Dialer};
 pub use origin::{Key, OnClose, Origin};
 pub use pool::Pool;
-pub use stream::{BoxIo, Io, Prefixed, ReadAhead};
+pub use stream::{BoxIo, Io, ReadAhead};

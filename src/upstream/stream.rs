@@ -43,74 +43,10 @@ impl Io for BoxIo {
     }
 }
 
-/// A stream with bytes that were read from it put back in front.
-#[derive(Debug)]
-pub struct Prefixed<S> {
-    prefix: BytesMut,
-    inner: S,
-}
-
-impl<S> Prefixed<S> {
-    /// `prefix`, then `inner`.
-    pub fn new(prefix: BytesMut, inner: S) -> Self {
-        Self { prefix, inner }
-    }
-}
-
-impl<S: Io> Io for Prefixed<S> {
-    fn reset_on_drop(&mut self) {
-        self.inner.reset_on_drop();
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.prefix.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(cx, buf);
-        }
-        let len = self.prefix.len().min(buf.remaining());
-        buf.put_slice(&self.prefix.split_to(len));
-        if self.prefix.is_empty() {
-            self.prefix = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
 /// A socket under TLS that is read ahead while much comes.
 ///
 /// rustls reads 4 KiB at a time: four calls a record. Here a read that fills what it was given is followed by one of
-/// [`AHEAD`]; small messages pass as they are, and an idle connection keeps no buffer.
+/// 64 KiB; small messages pass as they are, and an idle connection keeps no buffer.
 #[derive(Debug)]
 pub struct ReadAhead<S> {
     inner: S,
@@ -122,7 +58,12 @@ pub struct ReadAhead<S> {
 impl<S> ReadAhead<S> {
     /// A stream that reads from `inner`.
     pub fn new(inner: S) -> Self {
-        Self { inner, buf: BytesMut::new(), more: false }
+        Self::after(BytesMut::new(), inner)
+    }
+
+    /// A stream that reads `prefix`, which was read from `inner` before, and then from `inner`.
+    pub fn after(prefix: BytesMut, inner: S) -> Self {
+        Self { inner, buf: prefix, more: false }
     }
 }
 

@@ -1,0 +1,104 @@
+//! Everything that can be said of a request before an origin is asked: is it well formed, where does it go, may it go there.
+
+use bytes::Bytes;
+
+use super::answer;
+use super::client::Client;
+use super::error::{Error, Kind};
+use super::mode::explicit::{self, Route};
+use super::serve::{Scope, Tunneled};
+use crate::flow::{self, Request, Scheme, Side, Stage, Target, Version};
+use crate::http1::{BodyLength, request_length};
+
+/// What is to be done with a request that was found good.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) route: Route,
+    pub(super) length: BodyLength,
+    /// `Host` as it goes on, where it is not the client's.
+    pub(super) host: Option<Vec<u8>>,
+    pub(super) max_forwards: Option<u64>,
+    /// We are the last hop for it (RFC 9110 §7.6.2).
+    pub(super) own_answer: Option<flow::Response>,
+}
+
+/// Everything that can be said against a request before an origin is asked.
+pub(super) fn judge(client: &Client, scope: &Scope, request: &Request) -> Result<Plan, Error> {
+    let bad = |message: String| Error::bad_request(Stage::RequestHead, message);
+    let length = request_length(request).map_err(|error| bad(error.to_string()))?;
+    if request.headers.get_all("host").count() > 1 {
+        return Err(bad("more than one Host field".into()));
+    }
+    if request.version == Version::Http11 && request.headers.get("host").is_none() {
+        // RFC 9112 §3.2: also where an absolute-form target would tell the host.
+        return Err(bad("no Host field in an HTTP/1.1 request".into()));
+    }
+    let route = match scope {
+        Scope::Explicit => explicit::route(request, Scheme::Http)?,
+        Scope::Tunnel(tunneled) => inside(tunneled, request)?,
+    };
+    recording_works(client)?;
+    let host = replaced_host(request, &route);
+    let (max_forwards, own_answer) = count_down(request);
+    Ok(Plan { route, length, host, max_forwards, own_answer })
+}
+
+/// Whether requests may go on unrecorded, or recording works.
+pub(super) fn recording_works(client: &Client) -> Result<(), Error> {
+    if client.shared.require_recording && client.shared.recorder.as_ref().is_none_or(|r| r.is_failing()) {
+        let message = "recording does not work";
+        return Err(Error::new(Kind::NotRecording, Side::Proxy, Stage::RequestHead, message));
+    }
+    Ok(())
+}
+
+/// The route of a request inside a tunnel: the tunnel's origin, and no other.
+fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
+    let scheme = tunneled.target.scheme;
+    let mut route = if request.headers.get("host").is_none() && request.target.starts_with(b"/") {
+        // HTTP/1.0: the tunnel tells the host.
+        Route { target: tunneled.target.clone(), origin_form: request.target.to_vec(), authority: None }
+    } else {
+        explicit::route(request, scheme)?
+    };
+    let named = &route.target;
+    let own_name = tunneled.identity.as_deref().unwrap_or(&tunneled.target.host);
+    let same_host =
+        |name: &str| name.trim_end_matches('.').eq_ignore_ascii_case(own_name.trim_end_matches('.'));
+    // A Host field without a port says nothing about one on another port than the scheme's.
+    let says_port = named.port != scheme.default_port();
+    let same = named.scheme == scheme
+        && same_host(&named.host)
+        && (!says_port || named.port == tunneled.target.port);
+    let absolute = route.authority.is_some();
+    if !same && (absolute || tunneled.identity.is_some()) {
+        let message = format!(
+            "this connection is for {own_name}:{}, the request for {}:{}",
+            tunneled.target.port, named.host, named.port
+        );
+        return Err(Error::new(Kind::Misdirected, Side::Client, Stage::Target, message));
+    }
+    route.target = Target { host: own_name.to_owned(), ..tunneled.target.clone() };
+    Ok(route)
+}
+
+/// `Host` as it must be sent where the client's is missing or contradicts the target (RFC 9112 §3.2.2).
+fn replaced_host(request: &Request, route: &Route) -> Option<Vec<u8>> {
+    let Some(host) = request.headers.get("host") else { return Some(route.target.authority().into_bytes()) };
+    let authority = route.authority.as_ref()?;
+    let default = Some(route.target.scheme.default_port());
+    let same = explicit::authority(host, default)
+        .is_ok_and(|(host, port)| host.eq_ignore_ascii_case(&route.target.host) && port == route.target.port);
+    (!same).then(|| authority.clone())
+}
+
+/// `Max-Forwards` of TRACE and OPTIONS (RFC 9110 §7.6.2): one less, or our own answer at 0.
+fn count_down(request: &Request) -> (Option<u64>, Option<flow::Response>) {
+    let counted = request.method == b"TRACE"[..] || request.method == b"OPTIONS"[..];
+    let value = request.headers.get("max-forwards").filter(|_| counted);
+    let left = value.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse::<u64>().ok());
+    match left {
+        Some(0) => (None, Some(answer::local(200, "OK", "text/plain; charset=utf-8", Bytes::new()))),
+        left => (left.map(|left| left - 1), None),
+    }
+}
