@@ -229,9 +229,12 @@ async fn a_full_database_costs_flows_and_not_the_recorder() {
     assert!(matches!(&error, RecordError::Commit(e) if matches!(**e, StoreError::Full { .. })), "{error}");
     // Nobody waits for this one: it is counted.
     recorder.admit().await.finish(&flow(vec![1; 2000]));
-    while recorder.stats().lost < 2 {
-        tokio::task::yield_now().await;
-    }
+    let told = async {
+        while recorder.stats().lost < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
     recorder.limit_pages(100_000).await;
     stored.push(recorder.store(flow(vec![2; 2000])).await.unwrap());
     for mid in stored {
