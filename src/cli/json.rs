@@ -70,6 +70,9 @@ fn request(request: &Request, bodies: &Bodies<'_>) -> anyhow::Result<Value> {
         "method": bytes(&request.method),
         "target": bytes(&request.target),
         "version": request.version.as_str(),
+        "scheme": request.scheme.as_deref().map(bytes),
+        "authority": request.authority.as_deref().map(bytes),
+        "protocol": request.protocol.as_deref().map(bytes),
         "headers": headers(&request.headers),
         "raw_head": request.raw_head.as_deref().map(bytes),
         "head_len": request.head_len,
@@ -146,6 +149,7 @@ fn body_facts(body: &Body) -> Value {
         Framing::Length => "length",
         Framing::Chunked => "chunked",
         Framing::Close => "close",
+        Framing::Stream => "stream",
     };
     let end = match body.end {
         BodyEnd::Open => "open",

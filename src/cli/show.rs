@@ -84,7 +84,11 @@ impl Page<'_> {
     fn request(&mut self, flow: &Flow) -> anyhow::Result<()> {
         let Some(request) = &flow.request else { return Ok(()) };
         let line = [&request.method[..], &request.target, request.version.as_str().as_bytes()].join(&b' ');
-        self.head(&line, &request.headers, request.raw_head.as_deref())?;
+        // What HTTP/2 puts beside the fields, where it tells more than the title.
+        let pseudo = [(":authority", &request.authority), (":protocol", &request.protocol)];
+        let pseudo = pseudo.iter().filter_map(|(name, value)| Some((name.as_bytes(), value.as_deref()?)));
+        let headers: Headers = pseudo.chain(request.headers.iter()).collect();
+        self.head(&line, &headers, request.raw_head.as_deref())?;
         if flow.tunnel.is_none() {
             self.body(flow, Part::Request)?;
         }

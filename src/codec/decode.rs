@@ -89,6 +89,9 @@ fn request(m: pb::Request) -> Request {
         head_len: m.head_len,
         body: m.body.map(body).unwrap_or_default(),
         trailers: m.trailers.map(|t| fields(t.fields)),
+        scheme: m.scheme,
+        authority: m.authority,
+        protocol: m.protocol,
     }
 }
 
@@ -319,6 +322,7 @@ fn framing(number: i32) -> Framing {
         Ok(pb::Framing::Length) => Framing::Length,
         Ok(pb::Framing::Chunked) => Framing::Chunked,
         Ok(pb::Framing::Close) => Framing::Close,
+        Ok(pb::Framing::Stream) => Framing::Stream,
     }
 }
 

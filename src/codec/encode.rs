@@ -120,6 +120,9 @@ fn request(out: &mut Out, request: &Request) {
     out.number(6, request.head_len);
     body(out, 7, &request.body);
     trailers(out, 8, request.trailers.as_ref());
+    out.optional_bytes(9, request.scheme.as_ref());
+    out.optional_bytes(10, request.authority.as_ref());
+    out.optional_bytes(11, request.protocol.as_ref());
 }
 
 fn response(out: &mut Out, response: &Response) {
@@ -393,6 +396,7 @@ fn framing(framing: Framing) -> pb::Framing {
         Framing::Length => pb::Framing::Length,
         Framing::Chunked => pb::Framing::Chunked,
         Framing::Close => pb::Framing::Close,
+        Framing::Stream => pb::Framing::Stream,
     }
 }
 

@@ -49,19 +49,28 @@ fn body() -> impl Strategy<Value = Body> {
         bytes().prop_map(Content::Inline),
         vec(extent(), 0..3).prop_map(Content::Extents),
     ];
-    let framing =
-        prop_oneof![Just(Framing::None), Just(Framing::Length), Just(Framing::Chunked), Just(Framing::Close)];
+    let framing = prop_oneof![
+        Just(Framing::None),
+        Just(Framing::Length),
+        Just(Framing::Chunked),
+        Just(Framing::Close),
+        Just(Framing::Stream)
+    ];
     let end = prop_oneof![Just(Open), Just(Whole), Just(CutOff), Just(Capped), Just(Lost)];
     (content, any::<u64>(), any::<u64>(), framing, end)
         .prop_map(|(content, len, wire_len, framing, end)| Body { content, len, wire_len, framing, end })
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    (bytes(), bytes(), version(), headers(), of(bytes()), any::<u64>(), body(), of(headers())).prop_map(
-        |(method, target, version, headers, raw_head, head_len, body, trailers)| Request {
-            method,
-            target,
-            version,
+    let line = (bytes(), bytes(), version(), of(bytes()), of(bytes()), of(bytes()));
+    (line, headers(), of(bytes()), any::<u64>(), body(), of(headers())).prop_map(
+        |(line, headers, raw_head, head_len, body, trailers)| Request {
+            method: line.0,
+            target: line.1,
+            version: line.2,
+            scheme: line.3,
+            authority: line.4,
+            protocol: line.5,
             headers,
             raw_head,
             head_len,

@@ -74,6 +74,8 @@ pub enum Framing {
     Chunked,
     /// The connection closes.
     Close,
+    /// HTTP/2's END_STREAM (RFC 9113 §8.1), also where there is a `Content-Length`.
+    Stream,
 }
 
 /// How a body ended.

@@ -36,7 +36,8 @@ impl Version {
 pub struct Request {
     /// Method, as spelled. Empty if the head could not be parsed: then `raw_head` has what came.
     pub method: Bytes,
-    /// Request-target, as spelled: origin-form, absolute-form, authority-form or `*` (RFC 9112 §3.2).
+    /// Request-target, as spelled: origin-form, absolute-form, authority-form or `*` (RFC 9112 §3.2). In HTTP/2 it is
+    /// `:path`.
     pub target: Bytes,
     /// Version of the client's message, not of what we sent on.
     pub version: Version,
@@ -51,6 +52,13 @@ pub struct Request {
     pub body: Body,
     /// Trailer fields; `None` where there was no trailer section.
     pub trailers: Option<Headers>,
+    /// HTTP/2's `:scheme` (RFC 9113 §8.3.1); `None` in HTTP/1, and of a plain `CONNECT`.
+    pub scheme: Option<Bytes>,
+    /// HTTP/2's `:authority`; `None` where it was left out. A `Host` field stands among the fields. The target of a
+    /// plain `CONNECT` is here, too, and in `target`.
+    pub authority: Option<Bytes>,
+    /// HTTP/2's `:protocol`, of an extended `CONNECT` (RFC 8441 §4).
+    pub protocol: Option<Bytes>,
 }
 
 impl Request {
