@@ -10,7 +10,8 @@ use clap::builder::FalseyValueParser;
 use super::args::Global;
 use super::errors::CliError;
 use crate::config::units::{parse_duration, parse_positive_duration, parse_positive_size};
-use crate::config::{CaFiles, Config, DEFAULT_LISTEN, Durability, Limits, Timeouts};
+use crate::config::{CaFiles, ClientCert, Config, DEFAULT_LISTEN, Durability, Limits, Timeouts};
+use crate::proxy::{HostPattern, PassthroughOptions};
 
 /// Flags that `capture` and `run` share.
 #[derive(Debug, Args)]
@@ -76,6 +77,21 @@ struct TlsFlags {
     /// Do not verify upstream certificates
     #[arg(short = 'k', long, env = "MANENT_INSECURE", value_parser = FalseyValueParser::new())]
     insecure: bool,
+    /// PEM file with a certificate and its key, for origins that ask for one: those called HOST (a name, or
+    /// *.example.com for all below it), else all. Repeatable
+    #[arg(long, value_name = "[HOST=]PEM", env = "MANENT_CLIENT_CERT", hide_env_values = true)]
+    #[arg(value_parser = parse_client_cert)]
+    client_cert: Vec<ClientCert>,
+    /// Pass tunnels to these hosts through untouched: the client sees the origin's own certificate. REGEX is looked for
+    /// in host:port, by the names in CONNECT, SNI and Host and by the address. Repeatable; goes before --allow-host
+    #[arg(long, value_name = "REGEX", env = "MANENT_IGNORE_HOST")]
+    ignore_host: Vec<HostPattern>,
+    /// Pass tunnels to all other hosts through untouched. Repeatable
+    #[arg(long, value_name = "REGEX", env = "MANENT_ALLOW_HOST")]
+    allow_host: Vec<HostPattern>,
+    /// Do not pass a client through for ten minutes to a host for which it has rejected our certificate twice
+    #[arg(long, env = "MANENT_NO_AUTO_PASSTHROUGH", value_parser = FalseyValueParser::new())]
+    no_auto_passthrough: bool,
 }
 
 /// Each `None` is the default of [`Timeouts`] or [`Limits`].
@@ -153,6 +169,12 @@ impl ProxyFlags {
             ca_files: self.tls.ca_cert.clone().map(|cert| CaFiles { cert, key: self.tls.ca_key.clone() }),
             upstream_ca: self.tls.upstream_ca.clone(),
             insecure: self.tls.insecure,
+            client_certs: self.tls.client_cert.clone(),
+            passthrough: PassthroughOptions {
+                ignore: self.tls.ignore_host.clone(),
+                allow: self.tls.allow_host.clone(),
+                automatic: !self.tls.no_auto_passthrough,
+            },
             timeouts: self.limits.timeouts(),
             limits: self.limits.limits(),
             ..Config::new(global.store()?, global.ca_dir()?)
@@ -211,6 +233,22 @@ fn listen_from_env(value: &str) -> Result<Vec<SocketAddr>, CliError> {
             parse_listen(part).map_err(refuse)
         })
         .collect()
+}
+
+/// `PEM` or `HOST=PEM`. A `=` behind a slash belongs to the file's name.
+fn parse_client_cert(text: &str) -> Result<ClientCert, String> {
+    let (host, pem) = match text.split_once('=') {
+        Some((host, pem)) if !host.contains('/') => (Some(host), pem),
+        _ => (None, text),
+    };
+    let odd = |host: &str| host.is_empty() || host.trim_start_matches("*.").contains('*');
+    if host.is_some_and(odd) {
+        return Err("HOST must be a host name, *.example.com or an IP address".to_owned());
+    }
+    if pem.is_empty() {
+        return Err("a file was expected".to_owned());
+    }
+    Ok(ClientCert { host: host.map(str::to_owned), pem: pem.into() })
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

@@ -239,6 +239,7 @@ fn tls(tls: &TlsInfo) -> Value {
         "verified": tls.verified,
         "chain_der": tls.chain.iter().map(|der| STANDARD.encode(der)).collect::<Vec<_>>(),
         "error": tls.error,
+        "client_auth": tls.client_auth.as_str(),
     })
 }
 
