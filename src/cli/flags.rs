@@ -310,9 +310,27 @@ mod tests {
                 .expect("good flags");
         assert_eq!(config.listen[0].port(), 99);
         assert_eq!(config.upstream_ca, [PathBuf::from("a"), "b".into()]);
-        assert!(config.insecure && !config.record);
+        assert!(config.insecure && !config.record && config.passthrough.automatic);
         assert_eq!(config.timeouts.grace, Duration::ZERO);
         assert_eq!(config.limits.max_head_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn flags_say_what_is_left_unread_and_which_certificates_are_shown() {
+        let config = config(
+            r"--ignore-host a --ignore-host ^b{1,2}$ --allow-host c --no-auto-passthrough
+              --client-cert a.pem --client-cert *.b.test=b=.pem --client-cert ./c=d.pem",
+        )
+        .expect("good flags");
+        let patterns = |texts: &[&str]| -> Vec<HostPattern> {
+            texts.iter().map(|text| text.parse().expect("a pattern")).collect()
+        };
+        let passthrough = config.passthrough;
+        assert_eq!(passthrough.ignore, patterns(&["a", "^b{1,2}$"]));
+        assert_eq!((passthrough.allow, passthrough.automatic), (patterns(&["c"]), false));
+        let certs: Vec<_> =
+            config.client_certs.iter().map(|c| (c.host.as_deref(), c.pem.to_str().expect("UTF-8"))).collect();
+        assert_eq!(certs, [(None, "a.pem"), (Some("*.b.test"), "b=.pem"), (None, "./c=d.pem")]);
     }
 
     #[test]
@@ -324,6 +342,9 @@ mod tests {
             "--tls-timeout 0s",
             "--tls-timeout 10",
             "--max-fields 0",
+            "--ignore-host (",
+            "--client-cert a.test=",
+            "--client-cert =a.pem",
             "-l 0.0.0.0:8080",
         ] {
             assert!(config(bad).is_err(), "{bad}");
