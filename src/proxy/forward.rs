@@ -15,7 +15,7 @@ use super::relay::{self, Ends, Message};
 use super::serve::Scope;
 use super::tunnel;
 use crate::exchange::Live;
-use crate::flow::{Request, Scheme, Tunnel, Version};
+use crate::flow::{Request, Scheme, Version};
 use crate::http1::{BodyLength, RequestLine, keeps_alive, upgrade_tokens};
 use crate::upstream::{Dialed, Key, Origin};
 
@@ -64,11 +64,8 @@ pub(super) async fn forward(
         let limits = client.shared.limits;
         match relay::exchange(&mut client.ticker, &limits, live, ends, &message).await {
             Ok(relayed) if relayed.switched => {
-                let name = String::from_utf8_lossy(upgrade.unwrap_or_default()).into_owned();
-                live.with(|flow| {
-                    flow.tunnel = Some(Tunnel { reason: format!("upgrade {name}"), ..Tunnel::default() });
-                });
-                return Box::pin(tunnel::relay(client, stream, origin, live)).await;
+                let upgrade = upgrade.unwrap_or_default();
+                return Box::pin(tunnel::upgraded(client, stream, origin, live, upgrade)).await;
             }
             Ok(relayed) => {
                 // An exchange may have made the connection one client's own.
