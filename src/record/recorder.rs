@@ -158,7 +158,11 @@ impl Committed {
             method: flow.request.as_ref().map(|r| r.method.clone()).unwrap_or_default(),
             url: flow.url(),
             status: flow.response.as_ref().map(|r| r.status),
-            response_len: flow.response.as_ref().map_or(0, |r| r.body.len).saturating_add(tunnel.saturating_add(messages)),
+            response_len: flow
+                .response
+                .as_ref()
+                .map_or(0, |r| r.body.len)
+                .saturating_add(tunnel.saturating_add(messages)),
             duration_us: flow.timing.end_us,
             error: flow.error.clone(),
         }

@@ -107,7 +107,8 @@ fn the_examples_of_the_rfc_are_read() {
     let masked = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
     assert_eq!(listen(&mut Tap::of_client(Extensions::default()), &[masked]), [hello(plain)]);
     let fragments = b"\x01\x03Hel\x89\x05Hello\x80\x02lo";
-    let expected = [Said::Control(Opcode::Ping, b"Hello".to_vec()), message(Opcode::Text, b"Hello", 5, 2, plain)];
+    let expected =
+        [Said::Control(Opcode::Ping, b"Hello".to_vec()), message(Opcode::Text, b"Hello", 5, 2, plain)];
     assert_eq!(server(Extensions::default(), fragments), expected);
     for len in [0, 125, 126, 256, 0xffff, 0x1_0000] {
         let data = vec![7; len];
@@ -119,7 +120,8 @@ fn the_examples_of_the_rfc_are_read() {
 /// RFC 7692 §7.2.3: one and two fragments, a window that is kept, a block without compression, a final block, two blocks.
 #[test]
 fn the_examples_of_compression_are_read() {
-    let hello = |wire_len, fragments| message(Opcode::Text, b"Hello", wire_len, fragments, MessageCoding::Deflate);
+    let hello =
+        |wire_len, fragments| message(Opcode::Text, b"Hello", wire_len, fragments, MessageCoding::Deflate);
     let one = b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00";
     assert_eq!(server(DEFLATE, one), [hello(7, 1)]);
     assert_eq!(server(ANEW, &one.repeat(2)), [hello(7, 1), hello(7, 1)]);
