@@ -11,7 +11,7 @@ use super::errors::CliError;
 use super::escape::TextStream;
 use super::output::{Data, Output};
 use super::store::{self, MidArg};
-use crate::config::units::parse_size;
+use crate::config::units::{UnitError, parse_size_or_none};
 use crate::flow::Mid;
 use crate::format::coding::Caps;
 
@@ -107,11 +107,8 @@ fn body_of(part: Part) -> &'static str {
     }
 }
 
-fn parse_cap(text: &str) -> Result<Caps, String> {
-    if text == "none" {
-        return Ok(Caps { max_len: None });
-    }
-    parse_size(text).map(|len| Caps { max_len: Some(len) }).map_err(|error| error.to_string())
+fn parse_cap(text: &str) -> Result<Caps, UnitError> {
+    parse_size_or_none(text).map(|max_len| Caps { max_len })
 }
 
 /// Arbitrary: large enough that system calls do not count.

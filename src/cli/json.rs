@@ -117,7 +117,7 @@ impl Bodies<'_> {
             object["left_out"] = "not recorded".into();
             return Ok(object);
         }
-        if body.len > self.max_body {
+        if body.recorded_len() > self.max_body {
             object["left_out"] = "longer than --max-body".into();
             return Ok(object);
         }
@@ -158,7 +158,10 @@ fn body_facts(body: &Body) -> Value {
         BodyEnd::Capped => "capped",
         BodyEnd::Lost => "lost",
     };
-    json!({"len": body.len, "wire_len": body.wire_len, "framing": framing, "end": end})
+    json!({
+        "len": body.len, "recorded_len": body.recorded_len(), "truncated": body.is_truncated(),
+        "wire_len": body.wire_len, "framing": framing, "end": end,
+    })
 }
 
 fn put_bytes(object: &mut Value, bytes: &[u8]) {

@@ -164,6 +164,9 @@ impl Page<'_> {
         if content::is_absent(body) {
             return self.note(message, "not recorded");
         }
+        if let (0, Some(why)) = (body.recorded_len(), &why) {
+            return self.note(message, why);
+        }
         let mut reader = match content::decoded(self.store, message, Caps::default()) {
             Ok(reader) => reader,
             Err(error) => return self.note(message, &error.to_string()),
@@ -187,7 +190,7 @@ impl Page<'_> {
             ends_line = piece.ends_with('\n') || (piece.is_empty() && ends_line);
             if let Err(error) = end {
                 writeln!(self.data, "{}", stream.end())?;
-                return self.note(message, why.unwrap_or(&error.to_string()));
+                return self.note(message, &why.unwrap_or_else(|| error.to_string()));
             }
             if filled < room || room == 0 {
                 break;
@@ -200,7 +203,7 @@ impl Page<'_> {
         let more = shown == self.max_body && reader.read(&mut [0])? > 0;
         match (more, why) {
             (true, _) => self.note(message, &format!("more; manent cat {} writes all", self.mid)),
-            (false, Some(why)) => self.note(message, why),
+            (false, Some(why)) => self.note(message, &why),
             (false, None) => Ok(()),
         }
     }

@@ -44,9 +44,9 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
     }
     open(&dir.path().join("newer")).close().unwrap();
     let newer = rusqlite::Connection::open(dir.path().join("newer")).unwrap();
-    newer.execute_batch("PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    newer.execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(newer);
-    assert!(matches!(refused("newer"), StoreError::NewerSchema { found: 2, known: 1, .. }));
+    assert!(matches!(refused("newer"), StoreError::NewerSchema { found: 99, known: 2, .. }));
 }
 
 #[test]
@@ -162,6 +162,38 @@ fn a_list_pages_by_mid_from_either_end() {
     let row = &reader.list(&ListQuery::default()).unwrap()[0];
     assert_eq!((&*row.method, &*row.path, row.status, row.client_conn), ("GET", "/", Some(200), ConnId(1)));
     writer.close().unwrap();
+}
+
+/// New reader and new writer on an old file.
+#[test]
+fn a_store_of_version_1_is_read_and_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let mut writer = open(&path);
+    commit(&mut writer, vec![flow(Mid(1), State::Complete, Content::Absent)]).unwrap();
+    writer.close().unwrap();
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(
+        "ALTER TABLE flow DROP COLUMN truncated; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)",
+    )
+    .unwrap();
+    drop(old);
+    let truncated = |reader: &Reader| {
+        let rows = reader.list(&ListQuery { order: Order::OldestFirst, ..ListQuery::default() }).unwrap();
+        rows.iter().map(|row| (row.request_truncated, row.response_truncated)).collect::<Vec<_>>()
+    };
+    let before = Reader::open(&path).unwrap();
+    assert_eq!(truncated(&before), [(false, false)]);
+    let mut writer = open(&path);
+    let mut capped = flow(Mid(2), State::Complete, Content::Inline("ab".into()));
+    let body = &mut capped.response.as_mut().unwrap().body;
+    (body.len, body.end) = (3, BodyEnd::Capped);
+    commit(&mut writer, vec![capped]).unwrap();
+    assert_eq!(truncated(&before), [(false, false), (false, false)]);
+    assert_eq!(truncated(&Reader::open(&path).unwrap()), [(false, false), (false, true)]);
+    writer.close().unwrap();
+    let header = std::fs::read(&path).unwrap();
+    assert_eq!(header[60..64], [0, 0, 0, 2]);
 }
 
 /// A file from elsewhere: nothing in it is run, and a record that is not one is told.
