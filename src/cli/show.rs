@@ -10,7 +10,7 @@ use super::content::{self, Message, Part};
 use super::escape::{self, TextStream};
 use super::output::{Data, Output, Paint};
 use super::store::{self, MidArg};
-use super::{connection, json, text};
+use super::{connection, grpc, json, text};
 use crate::config::units::parse_size;
 use crate::flow::{Flow, Headers, Mid};
 use crate::format::coding::Caps;
@@ -35,7 +35,9 @@ pub(super) fn run(args: &ShowArgs, global: &Global, output: &Output) -> anyhow::
         output.data_line(&json::flow(&flow, mid, &reader, max_body)?.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut page = Page { data: output.data(), paint: output.paint, store: &reader, mid, max_body };
+    let max_messages = if on_screen { SCREEN_MESSAGES } else { grpc::LISTED };
+    let (data, paint) = (output.data(), output.paint);
+    let mut page = Page { data, paint, store: &reader, mid, max_body, max_messages, web_trailers: None };
     page.flow(&flow)?;
     page.data.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -48,6 +50,10 @@ struct Page<'a> {
     store: &'a Reader,
     mid: Mid,
     max_body: u64,
+    /// Messages of gRPC in each direction.
+    max_messages: usize,
+    /// Trailers of gRPC-Web, once the body was shown that they end.
+    web_trailers: Option<Headers>,
 }
 
 impl Page<'_> {
@@ -116,7 +122,11 @@ impl Page<'_> {
         if flow.tunnel.is_none() {
             self.body(flow, Part::Response)?;
         }
-        self.trailers(response.trailers.as_ref())
+        self.trailers(response.trailers.as_ref())?;
+        if let Some(status) = grpc::status_line(flow, self.web_trailers.as_ref()) {
+            writeln!(self.data, "{}", self.paint.bold(&status))?;
+        }
+        Ok(())
     }
 
     fn head(&mut self, line: &[u8], headers: &Headers, raw: Option<&[u8]>) -> anyhow::Result<()> {
@@ -167,6 +177,9 @@ impl Page<'_> {
         if let (0, Some(why)) = (body.recorded_len(), &why) {
             return self.note(message, why);
         }
+        if grpc::is_framed(message) {
+            return self.messages(message, why);
+        }
         let mut reader = match content::decoded(self.store, message, Caps::default()) {
             Ok(reader) => reader,
             Err(error) => return self.note(message, &error.to_string()),
@@ -208,6 +221,20 @@ impl Page<'_> {
         }
     }
 
+    /// The messages of a gRPC call; their bytes say nothing to a person.
+    fn messages(&mut self, message: Message<'_>, why: Option<String>) -> anyhow::Result<()> {
+        let list = match grpc::list(self.store, message, self.max_messages) {
+            Ok(list) => list,
+            Err(error) => return self.note(message, &error.to_string()),
+        };
+        writeln!(self.data)?;
+        for line in list.lines() {
+            writeln!(self.data, "{line}")?;
+        }
+        self.web_trailers = list.into_trailers();
+        self.note(message, &why.unwrap_or_else(|| format!("binary; manent cat {} writes it", self.mid)))
+    }
+
     fn note(&mut self, message: Message<'_>, what: &str) -> anyhow::Result<()> {
         let coding = message.headers.and_then(|headers| headers.get("content-encoding"));
         let coding = coding.map(|name| format!(" {}", escape::line(name))).unwrap_or_default();
@@ -238,6 +265,9 @@ const SCREEN_BODY: u64 = 8 * 1024;
 
 /// As much as decoding gives.
 const PIPE_BODY: u64 = 64 * 1024 * 1024;
+
+/// A screen.
+const SCREEN_MESSAGES: usize = 40;
 
 /// Arbitrary: a few pages.
 const BUFFER: usize = 16 * 1024;

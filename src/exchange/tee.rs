@@ -131,7 +131,11 @@ impl Drop for Tee<'_> {
                 wire_len: self.wire_len.max(self.len),
                 framing: self.framing,
                 // A body that was cut off as well stays so: that the record is shorter than what passed tells of the cap.
-                end: if self.end == BodyEnd::Whole && self.len > self.limit { BodyEnd::Capped } else { self.end },
+                end: if self.end == BodyEnd::Whole && self.len > self.limit {
+                    BodyEnd::Capped
+                } else {
+                    self.end
+                },
             },
         );
     }

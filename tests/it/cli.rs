@@ -242,7 +242,7 @@ fn what_run_made_is_gone_when_the_command_has_ended() {
 }
 
 /// A directory with a store and a CA, and the binary told to use them.
-struct Home {
+pub(crate) struct Home {
     dir: tempfile::TempDir,
     store: PathBuf,
     runtime: tokio::runtime::Runtime,
@@ -256,7 +256,7 @@ impl Home {
     }
 
     /// With a store that holds `flows`, from mid 1.
-    fn with(flows: impl IntoIterator<Item = Flow>) -> Self {
+    pub(crate) fn with(flows: impl IntoIterator<Item = Flow>) -> Self {
         let home = Self::new();
         let recorder = home.recorder();
         home.runtime.block_on(async {
@@ -285,7 +285,7 @@ impl Home {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
@@ -300,7 +300,7 @@ impl Home {
     }
 }
 
-fn flow(target: &str, body: &[u8]) -> Flow {
+pub(crate) fn flow(target: &str, body: &[u8]) -> Flow {
     let headers: Headers = [("Host", "origin.test")].into_iter().collect();
     let mut flow = Flow {
         kind: Kind::Http,
@@ -336,10 +336,10 @@ fn failed(target: &str) -> Flow {
     Flow { state: State::Failed, error: Some(error), response: None, ..flow(target, b"") }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn parse(bytes: &[u8]) -> Value {
+pub(crate) fn parse(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }

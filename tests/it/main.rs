@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
 
+mod body_limit;
 mod cli;
 mod conformance;
 mod examples;
 mod failures;
+mod grpc;
 mod harness;
 mod limits;
 mod shutdown;
