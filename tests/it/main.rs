@@ -9,6 +9,7 @@ mod examples;
 mod failures;
 mod grpc;
 mod harness;
+mod large_bodies;
 mod limits;
 mod shutdown;
 mod store;
