@@ -139,7 +139,8 @@ pub fn is_framed(headers: &Headers) -> bool {
 
 /// Percent-encoding undone as "gRPC over HTTP/2" asks: what is no valid escape stays as it is.
 fn percent_decoded(text: &[u8]) -> Vec<u8> {
-    let digit = |at: usize| text.get(at).and_then(|&b| char::from(b).to_digit(16)).map(|n| n as u8);
+    let digit =
+        |at: usize| text.get(at).and_then(|&b| char::from(b).to_digit(16)).map(|n| n.to_le_bytes()[0]);
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
