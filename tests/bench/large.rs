@@ -1,4 +1,6 @@
-//! One body of 10 GiB down and one up through the binary, recorded: `cargo bench --bench large [-- --tls] [--gib N | --quick]`
+//! One body of 10 GiB down and one up through the binary, recorded: `cargo bench --bench large`
+//!
+//! Behind `--` may stand `--tls`, `--gib N` or `--quick` (64 MiB), and `--binary FILE` (another build of manent).
 //!
 //! What it shows is no speed but three equal hashes of each body (of what was sent, what arrived, what the store gives) and
 //! the most memory that the proxy's process ever had (`VmHWM`). It fails if the hashes differ or that is above 128 MiB. The
@@ -34,12 +36,13 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
-    let gib = args.iter().position(|arg| arg == "--gib").and_then(|at| args.get(at + 1));
-    let gib: u64 = gib.map_or(Ok(10), |n| n.parse()).context("--gib needs a whole number")?;
+    let value = |flag: &str| args.iter().position(|arg| arg == flag).and_then(|at| args.get(at + 1));
+    let gib: u64 = value("--gib").map_or(Ok(10), |n| n.parse()).context("--gib needs a whole number")?;
     let len = if has("--quick") { 64 << 20 } else { gib << 30 };
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let origin = Origin::start(dir.path(), has("--tls"), len)?;
-    let proxy = Proxy::start(dir.path())?;
+    let binary = value("--binary").map_or(env!("CARGO_BIN_EXE_manent"), String::as_str);
+    let proxy = Proxy::start(&std::path::absolute(binary)?, dir.path())?;
     let client = Client { proxy: proxy.addr, origin: origin.addr, tls: has("--tls"), len };
     println!("{} bytes each way, {}", len, if has("--tls") { "in TLS" } else { "in clear" });
 
@@ -221,9 +224,9 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn start(dir: &Path) -> Result<Self> {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_manent"))
-            .args(["-p", "0", "-s", STORE, "--ca-dir", "ca", "--upstream-ca", ORIGIN_CERT])
+    fn start(binary: &Path, dir: &Path) -> Result<Self> {
+        let mut process = Command::new(binary)
+            .args(["-q", "-p", "0", "-s", STORE, "--ca-dir", "ca", "--upstream-ca", ORIGIN_CERT])
             .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
