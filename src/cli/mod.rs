@@ -18,6 +18,7 @@ mod grpc;
 mod json;
 mod log;
 mod ls;
+mod messages;
 mod output;
 mod process;
 mod row;

@@ -245,11 +245,11 @@ fn what_run_made_is_gone_when_the_command_has_ended() {
 pub(crate) struct Home {
     dir: tempfile::TempDir,
     store: PathBuf,
-    runtime: tokio::runtime::Runtime,
+    pub(crate) runtime: tokio::runtime::Runtime,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { store: dir.path().join("flows.db"), dir, runtime }
@@ -268,7 +268,7 @@ impl Home {
         home
     }
 
-    fn recorder(&self) -> Recorder {
+    pub(crate) fn recorder(&self) -> Recorder {
         self.runtime.block_on(Recorder::open(&self.store, RecorderOptions::default())).unwrap()
     }
 
@@ -290,7 +290,7 @@ impl Home {
     }
 
     /// Runs what must fail with `code` and `words`, and gives all that it said.
-    fn refuses(&self, args: &[&str], code: i32, words: &str) -> String {
+    pub(crate) fn refuses(&self, args: &[&str], code: i32, words: &str) -> String {
         let output = self.run(args);
         let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");

@@ -4,6 +4,7 @@
 
 mod body_limit;
 mod cli;
+mod cli_messages;
 mod conformance;
 mod examples;
 mod failures;
@@ -15,3 +16,4 @@ mod shutdown;
 mod store;
 mod tls;
 mod tunnels;
+mod websocket;
