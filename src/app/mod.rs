@@ -177,5 +177,5 @@ fn recorder_options(config: &Config) -> RecorderOptions {
         Durability::Full => record::Durability::Full,
         Durability::Normal => record::Durability::Normal,
     };
-    RecorderOptions { durability, ..RecorderOptions::default() }
+    RecorderOptions { durability, body_limit: config.body_limit, ..RecorderOptions::default() }
 }

@@ -12,6 +12,7 @@ mod http1_over_tls;
 mod http1_refusals;
 mod http1_responses;
 mod lifecycle;
+mod live;
 mod random_messages;
 mod smuggling;
 mod streaming;
