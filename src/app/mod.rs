@@ -74,6 +74,8 @@ pub struct Summary {
     pub stored: u64,
     /// Flows that could not be stored.
     pub lost: u64,
+    /// Messages of WebSockets that could not be stored.
+    pub lost_messages: u64,
 }
 
 impl Proxy {
@@ -158,7 +160,7 @@ impl Proxy {
                 recorder.stats()
             }
         };
-        Summary { stored: stats.stored, lost: stats.lost }
+        Summary { stored: stats.stored, lost: stats.lost, lost_messages: stats.lost_messages }
     }
 }
 
@@ -184,5 +186,5 @@ fn recorder_options(config: &Config) -> RecorderOptions {
         Durability::Full => record::Durability::Full,
         Durability::Normal => record::Durability::Normal,
     };
-    RecorderOptions { durability, ..RecorderOptions::default() }
+    RecorderOptions { durability, body_limit: config.body_limit, ..RecorderOptions::default() }
 }

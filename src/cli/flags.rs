@@ -9,7 +9,9 @@ use clap::builder::FalseyValueParser;
 
 use super::args::Global;
 use super::errors::CliError;
-use crate::config::units::{parse_duration, parse_positive_duration, parse_positive_size};
+use crate::config::units::{
+    UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
+};
 use crate::config::{CaFiles, ClientCert, Config, DEFAULT_LISTEN, Durability, Limits, Timeouts};
 use crate::proxy::{HostPattern, PassthroughOptions};
 
@@ -53,7 +55,14 @@ struct RecordFlags {
     /// What a recorded flow survives: full, a power failure; normal, the end of the process
     #[arg(long, env = "MANENT_DURABILITY", value_enum, default_value_t)]
     durability: DurabilityChoice,
+    /// How much of each body to record; the traffic passes whole. 0 records none of it [default: none, no limit]
+    #[arg(long, value_name = "SIZE", env = "MANENT_BODY_LIMIT", value_parser = parse_body_limit)]
+    body_limit: Option<BodyLimit>,
 }
+
+/// `none` or a size. (clap takes an `Option` inside of an `Option` for a flag without a value.)
+#[derive(Debug, Clone, Copy)]
+struct BodyLimit(Option<u64>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 enum DurabilityChoice {
@@ -166,6 +175,7 @@ impl ProxyFlags {
                 DurabilityChoice::Full => Durability::Full,
                 DurabilityChoice::Normal => Durability::Normal,
             },
+            body_limit: self.record.body_limit.and_then(|BodyLimit(bytes)| bytes),
             ca_files: self.tls.ca_cert.clone().map(|cert| CaFiles { cert, key: self.tls.ca_key.clone() }),
             upstream_ca: self.tls.upstream_ca.clone(),
             insecure: self.tls.insecure,
@@ -251,6 +261,10 @@ fn parse_client_cert(text: &str) -> Result<ClientCert, String> {
     Ok(ClientCert { host: host.map(str::to_owned), pem: pem.into() })
 }
 
+fn parse_body_limit(text: &str) -> Result<BodyLimit, UnitError> {
+    parse_size_or_none(text).map(BodyLimit)
+}
+
 fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it must be more than zero".to_owned()),
@@ -313,6 +327,10 @@ mod tests {
         assert!(config.insecure && !config.record && config.passthrough.automatic);
         assert_eq!(config.timeouts.grace, Duration::ZERO);
         assert_eq!(config.limits.max_head_bytes, 1 << 20);
+        for (given, limit) in [("none", None), ("0", Some(0)), ("64KiB", Some(65_536))] {
+            let config = self::config(&format!("--body-limit {given}")).expect("a good flag");
+            assert_eq!(config.body_limit, limit);
+        }
     }
 
     #[test]
@@ -345,6 +363,7 @@ mod tests {
             "--ignore-host (",
             "--client-cert a.test=",
             "--client-cert =a.pem",
+            "--body-limit some",
             "-l 0.0.0.0:8080",
         ] {
             assert!(config(bad).is_err(), "{bad}");

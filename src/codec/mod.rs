@@ -1,8 +1,8 @@
 //! A flow and its connections to and from the stored record (`proto/flow.proto`).
 //!
-//! Everything in [`crate::flow`] survives the way there and back, with two limits: a flow's connections are stored
-//! beside it, so only their ids come back (a backup's come back whole); and what is nested deeper than
-//! [`MAX_DEPTH`] is cut off, values as null. Decoding never panics, whatever the bytes.
+//! Everything in [`crate::flow`] survives the way there and back, with two limits: a flow's connections and the messages
+//! of a WebSocket are stored beside it, so of connections only the ids come back (a backup's come back whole); and what
+//! is nested deeper than [`MAX_DEPTH`] is cut off, values as null. Decoding never panics, whatever the bytes.
 
 mod decode;
 mod encode;
@@ -11,8 +11,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{decode_client_conn, decode_flow, decode_server_conn};
-pub use encode::{encode_client_conn, encode_flow, encode_flow_into, encode_server_conn};
+pub use decode::{decode_client_conn, decode_extents, decode_flow, decode_server_conn};
+pub use encode::{encode_client_conn, encode_extents, encode_flow, encode_flow_into, encode_server_conn};
 
 /// Levels of nesting that are encoded: values within values, backups within backups. The decoder of prost refuses
 /// more than 100 levels of messages, so that a hostile record cannot exhaust the stack.

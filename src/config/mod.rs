@@ -27,6 +27,8 @@ pub struct Config {
     pub record: bool,
     /// How much of a power failure an announced mid outlives.
     pub durability: Durability,
+    /// Bytes of each body that are recorded; `None` for all. What passes is not limited.
+    pub body_limit: Option<u64>,
     /// Whether requests are answered with 503 when they cannot be recorded, rather than passed on.
     pub require_recording: bool,
     /// Where the certificate authority lives, and is made at the first start.
@@ -132,6 +134,7 @@ impl Config {
             store,
             record: true,
             durability: Durability::default(),
+            body_limit: None,
             require_recording: false,
             ca_dir,
             ca_files: None,

@@ -5,17 +5,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::flow::{
     Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Kind, Mid, Request, ServerConn, Side, Stage, State,
-    Timing,
+    Timing, WebSocket,
 };
 use crate::record::{BodySide, BodyWriter, Recorder, Ticket};
 
-use super::Tee;
+use super::{Messages, Tee};
 
 /// A flow that has not ended. Shared by the two directions of its exchange; each call locks for a few instructions.
 #[derive(Debug)]
 pub struct Live {
     started: Instant,
     inline_limit: usize,
+    /// Bytes of each body that the record may keep.
+    body_limit: u64,
     inner: Mutex<Inner>,
 }
 
@@ -44,7 +46,9 @@ impl Live {
         let mid = ticket.as_ref().map(Ticket::mid);
         let flow = Flow { mid, kind, client, timing, ..Flow::default() };
         let inline_limit = recorder.map_or(0, Recorder::inline_limit);
-        Self { started, inline_limit, inner: Mutex::new(Inner { flow, ticket, written_open: false }) }
+        let body_limit = recorder.and_then(Recorder::body_limit).unwrap_or(u64::MAX);
+        let inner = Mutex::new(Inner { flow, ticket, written_open: false });
+        Self { started, inline_limit, body_limit, inner }
     }
 
     /// Its mid, if it is recorded.
@@ -103,7 +107,7 @@ impl Live {
 
     /// A tap for one of its bodies. What the tap saw is in the flow when it is dropped.
     pub fn tee(&self, side: BodySide, framing: Framing) -> Tee<'_> {
-        Tee::new(self, side, framing, self.inline_limit)
+        Tee::new(self, side, framing, self.inline_limit, self.body_limit)
     }
 
     /// Writes the flow as `open` if it has gone on for a second; gives the time of the next call.
@@ -112,12 +116,25 @@ impl Live {
         if now < due {
             return due;
         }
+        self.write_open();
+        now + Duration::from_secs(60)
+    }
+
+    /// Writes the flow as `open`, unless that was done.
+    fn write_open(&self) {
         let Inner { flow, ticket, written_open } = &mut *self.lock();
         if !*written_open && let Some(ticket) = ticket {
             ticket.write_open(flow);
             *written_open = true;
         }
-        now + Duration::from_secs(60)
+    }
+
+    /// Makes it a WebSocket, writes it as `open` at once, and gives the record of its messages.
+    pub fn messages(&self) -> Messages<'_> {
+        self.with(|flow| flow.websocket = Some(WebSocket::default()));
+        self.write_open();
+        let writer = self.lock().ticket.as_ref().map(Ticket::messages);
+        Messages::new(self, writer, self.inline_limit)
     }
 
     /// When [`Live::tick`] should be called first.
@@ -140,6 +157,8 @@ impl Live {
                 BodySide::Response => flow.response.as_mut().map(|response| &mut response.body),
                 BodySide::TunnelClient => flow.tunnel.as_mut().map(|tunnel| &mut tunnel.from_client),
                 BodySide::TunnelServer => flow.tunnel.as_mut().map(|tunnel| &mut tunnel.from_server),
+                // Messages are rows of their own.
+                BodySide::MessageClient | BodySide::MessageServer => None,
             };
             if let Some(slot) = slot {
                 *slot = body;
@@ -172,6 +191,10 @@ impl Drop for Live {
             && body.end == BodyEnd::Open
         {
             body.end = if body.framing == Framing::None { BodyEnd::Whole } else { BodyEnd::CutOff };
+        }
+        // An answer of our own is no exception, though no tap saw it.
+        if let Some(response) = &mut flow.response {
+            response.body.cap(self.body_limit);
         }
         if let Some(ticket) = ticket.take() {
             ticket.finish(flow);

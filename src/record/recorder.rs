@@ -33,6 +33,9 @@ pub struct RecorderOptions {
     pub queue_bytes: usize,
     /// Bodies up to this many bytes are kept in the record, larger ones in segment files.
     pub inline_limit: usize,
+    /// Bytes of each body that is recorded while it passes, `None` for all of them. A cap limits the record, never the
+    /// traffic. [`Recorder::store`] stores what it gets.
+    pub body_limit: Option<u64>,
     /// How long a flow for which nobody waits may wait for others to go with. Fewer, larger groups cost less.
     pub linger: Duration,
     /// What a commit promises.
@@ -49,6 +52,7 @@ impl Default for RecorderOptions {
             queue_places: 16_384,
             queue_bytes: 16 << 20,
             inline_limit: 2048,
+            body_limit: None,
             linger: Duration::from_millis(20),
             durability: Durability::Full,
             label: String::new(),
@@ -91,6 +95,10 @@ pub struct Stats {
     pub lost_bodies: u64,
     /// Flows that are admitted and not committed.
     pub queued: u64,
+    /// Messages of WebSockets that are committed.
+    pub messages: u64,
+    /// Messages of WebSockets that could not be stored.
+    pub lost_messages: u64,
     /// Groups that were committed.
     pub groups: u64,
     /// Bytes of the records that were committed.
@@ -112,7 +120,7 @@ pub struct Committed {
     pub url: String,
     /// Status of the final response.
     pub status: Option<u16>,
-    /// Payload bytes of the response, and of a tunnel those from the origin.
+    /// Payload bytes of the response, and of a tunnel or a WebSocket those from the origin.
     pub response_len: u64,
     /// How long it took, in microseconds.
     pub duration_us: Option<u64>,
@@ -146,6 +154,7 @@ pub(super) struct Shared {
 impl Committed {
     pub(super) fn of(mid: Mid, flow: &Flow) -> Self {
         let tunnel = flow.tunnel.as_ref().map_or(0, |t| t.from_server.len);
+        let messages = flow.websocket.as_ref().map_or(0, |w| w.len_from_server);
         Self {
             mid,
             state: flow.state,
@@ -153,7 +162,11 @@ impl Committed {
             method: flow.request.as_ref().map(|r| r.method.clone()).unwrap_or_default(),
             url: flow.url(),
             status: flow.response.as_ref().map(|r| r.status),
-            response_len: flow.response.as_ref().map_or(0, |r| r.body.len).saturating_add(tunnel),
+            response_len: flow
+                .response
+                .as_ref()
+                .map_or(0, |r| r.body.len)
+                .saturating_add(tunnel.saturating_add(messages)),
             duration_us: flow.timing.end_us,
             error: flow.error.clone(),
         }
@@ -164,6 +177,7 @@ impl Committed {
 pub(super) struct Counts {
     pub(super) stored: AtomicU64,
     pub(super) lost_bodies: AtomicU64,
+    pub(super) messages: AtomicU64,
     pub(super) groups: AtomicU64,
     pub(super) record_bytes: AtomicU64,
     /// Whether the last group could not be stored.
@@ -248,6 +262,12 @@ impl Recorder {
     #[must_use]
     pub fn inline_limit(&self) -> usize {
         self.shared.options.inline_limit
+    }
+
+    /// Bytes that are recorded of a body that passes; `None` for all.
+    #[must_use]
+    pub fn body_limit(&self) -> Option<u64> {
+        self.shared.options.body_limit
     }
 
     /// Stores a flow; its mid, once its transaction has committed.
@@ -397,6 +417,8 @@ impl Shared {
             lost: load(&self.queue.lost),
             lost_bodies: load(&self.counts.lost_bodies),
             queued: self.queue.places_used() as u64,
+            messages: load(&self.counts.messages),
+            lost_messages: load(&self.queue.lost_messages),
             groups: load(&self.counts.groups),
             record_bytes: load(&self.counts.record_bytes),
         }

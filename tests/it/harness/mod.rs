@@ -7,11 +7,13 @@ mod alone;
 mod cut;
 mod peer;
 mod tls;
+mod websocket;
 
 pub(crate) use alone::{is_alone, memory};
 pub(crate) use cut::{Cut, recut};
 pub(crate) use peer::{Origin, Peer, fill};
 pub(crate) use tls::{TestCa, TlsOrigin, handshake, hello, presenting};
+pub(crate) use websocket::{accepting, brief, frame, masked, opening};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -139,11 +141,16 @@ impl Setup {
 
     /// The next flow that has ended and is stored, in the order of the commits, with its bodies.
     pub(crate) async fn flow(&mut self) -> Flow {
+        let mid = self.ended().await;
+        self.recorder().collect(mid).await.unwrap().unwrap()
+    }
+
+    /// The mid of the next flow that has ended and is stored.
+    pub(crate) async fn ended(&mut self) -> Mid {
         while self.ended.is_empty() {
             self.next_group().await;
         }
-        let mid = self.ended.pop_front().unwrap();
-        self.recorder().collect(mid).await.unwrap().unwrap()
+        self.ended.pop_front().unwrap()
     }
 
     /// The next flow that was stored though it has not ended.
