@@ -30,6 +30,9 @@ pub enum Verification {
     Off,
 }
 
+/// Which of the bases, and what it offers.
+type Offer = (usize, Vec<Bytes>);
+
 /// The client side of TLS, one for the whole proxy: its sessions are resumed across connections.
 pub struct ClientTls {
     /// Without a certificate of ours, and then one for each of `certs`. All share the verifier. Each has sessions of its
@@ -38,7 +41,7 @@ pub struct ClientTls {
     certs: Vec<ClientCert>,
     verification: Verification,
     /// One configuration for each base and list of protocols that was asked for. Those of one base share its sessions.
-    by_alpn: Mutex<Vec<(usize, Vec<Bytes>, Arc<ClientConfig>)>>,
+    by_alpn: Mutex<Vec<(Offer, Arc<ClientConfig>)>>,
 }
 
 impl ClientTls {
@@ -87,7 +90,7 @@ impl ClientTls {
     pub fn config(&self, name: &str, alpn: &[Bytes]) -> Arc<ClientConfig> {
         let base = ClientCert::choose(&self.certs, name).map_or(0, |place| place + 1);
         let mut known = self.by_alpn.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((.., config)) = known.iter().find(|(of, offers, _)| *of == base && offers == alpn) {
+        if let Some((_, config)) = known.iter().find(|((of, offers), _)| *of == base && offers == alpn) {
             return Arc::clone(config);
         }
         let mut config = self.bases[base].clone();
@@ -95,7 +98,7 @@ impl ClientTls {
         let config = Arc::new(config);
         // Clients may make us ask for anything; past some lists there is no more to gain by remembering.
         if known.len() < ALPN_LISTS * self.bases.len() {
-            known.push((base, alpn.to_vec(), Arc::clone(&config)));
+            known.push(((base, alpn.to_vec()), Arc::clone(&config)));
         }
         config
     }
