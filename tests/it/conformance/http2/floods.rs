@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use manent::flow::{Side, State};
 
+use super::expect_served;
 use crate::harness::h2::{END_STREAM, Event, Frame, H2, MORE, NAME, Refusal, Say, Speaks, code, hpack, kind, setting};
 use crate::harness::{Setup, TestCa, TlsOrigin, is_alone, memory};
 
@@ -77,7 +78,7 @@ async fn rapid_resets_end_the_connection() {
     };
     assert!(calmed(&outcome), "{outcome:?}");
     drop(client);
-    setup.expect_alive().await;
+    expect_served(&setup).await;
     server.fence().await;
     seen += server.aside().filter(|event| matches!(event, Event::Head(_))).count();
     let (_dir, _config, summary) = setup.stop().await;
@@ -204,10 +205,9 @@ async fn floods_of_an_origin_end_its_connection_alone() {
             _ => {}
         }
         let flooding = flood(&mut server, 100_000, |_| frame.bytes());
-        let reading = async { loop { client.step("what comes of it").await } };
         let outcome = tokio::select! {
             outcome = flooding => outcome,
-            () = reading => unreachable!("it goes on"),
+            () = client.read_on() => unreachable!("it goes on"),
         };
         if what != "PING" && what != "SETTINGS" {
             assert_ne!(outcome, Outcome::Taken, "{what}");

@@ -11,3 +11,13 @@ mod messages;
 mod origin_errors;
 mod random_frames;
 mod streams;
+
+use crate::harness::{GET, OK, Origin, Setup};
+
+/// Fails unless a new client is served as ever. For tests that leave flows unread: its flow is one of them.
+async fn expect_served(setup: &Setup) {
+    let origin = Origin::listen().await;
+    let (mut client, mut server) = setup.asked(&origin, GET).await;
+    server.send(OK).await;
+    client.expect(OK).await;
+}

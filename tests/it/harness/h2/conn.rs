@@ -256,6 +256,13 @@ impl H2 {
         }
     }
 
+    /// The same, or to the end.
+    pub(crate) async fn until_or_end(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        while !is_so(self) && !self.aside.contains(&Event::End) {
+            self.fetch(what).await;
+        }
+    }
+
     /// The next thing on this stream.
     pub(crate) async fn on(&mut self, stream: u32) -> Event {
         let what = format!("something on stream {stream}");
@@ -273,13 +280,17 @@ impl H2 {
         }
     }
 
-    /// Reads one frame more.
+    /// Reads one frame more, or the end.
     pub(crate) async fn step(&mut self, what: &str) {
-        self.until(what, {
-            let seen = self.log.len();
-            move |this| this.log.len() > seen
-        })
-        .await;
+        self.fetch(what).await;
+    }
+
+    /// Reads whatever comes, and does not end: beside something that does.
+    pub(crate) async fn read_on(&mut self) {
+        while !self.aside.contains(&Event::End) {
+            self.fetch("what comes").await;
+        }
+        std::future::pending().await
     }
 
     /// What has come and was not asked for.

@@ -63,6 +63,19 @@ impl H2 {
         }
     }
 
+    /// Waits until nothing more can come on this stream, however that is told.
+    pub(crate) async fn over(&mut self, stream: u32) {
+        let is_end = |event: &Event| match event {
+            Event::Head(head) => head.stream == stream && head.end,
+            Event::Data { stream: which, end, .. } => *which == stream && *end,
+            Event::Rst { stream: which, .. } => *which == stream,
+            Event::Goaway { code, .. } => *code != 0,
+            Event::Other(_) => false,
+            Event::End => true,
+        };
+        self.find("the end of a stream", is_end).await;
+    }
+
     /// Fails unless the next thing on this stream is a reset with one of these codes.
     pub(crate) async fn expect_rst(&mut self, stream: u32, codes: &[u32]) {
         match self.on(stream).await {
