@@ -59,6 +59,12 @@ impl Verdicts {
         std::mem::take(&mut self.lock().verdicts)
     }
 
+    /// Whether there are some.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        !self.lock().verdicts.is_empty()
+    }
+
     fn sent(&self, stream: u32, code: Option<u32>) {
         let mut inner = self.lock();
         let unknown = stream > inner.highest || inner.gaps.contains(&stream);

@@ -3,8 +3,10 @@
 //! A stream's end is its own: whatever becomes of it, the others go on. What the client breaks on the connection ends all
 //! of them, as RFC 9113 §5.4.1 wants. Requests that the `h2` crate refuses by itself are recorded, too.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,7 +14,6 @@ use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use tokio::task::JoinSet;
 
-use super::answer;
 use super::client::{Client, Stream};
 use super::context::Context;
 use super::ends::h2::{self as ends, RequestBody, ResponseTo};
@@ -24,10 +25,11 @@ use super::origins::Origins;
 use super::relay::{Message, Switch};
 use super::serve::Scope;
 use super::shared::Shared;
+use super::{answer, intercept, tunnel};
 use crate::exchange::{Live, Ticker};
 use crate::flow::{self, ClientConn, Request, Side, Stage, Target};
 use crate::http1::BodyLength;
-use crate::http2::{self, BodyReader, Verdict, Verdicts, Watch};
+use crate::http2::{self, BodyReader, Duplex, Verdict, Verdicts, Watch};
 use crate::upstream::{Allowed, BoxIo, ReadAhead};
 
 /// What the streams of one connection share.
@@ -75,17 +77,18 @@ pub(super) async fn run(client: &mut Client, stream: Stream, scope: Arc<Scope>) 
     serve(client, &session, connection, &verdicts).await;
 }
 
-/// What the client is allowed: what its origin allows, as far as it is known (pitfalls: a client that may open more
-/// streams than its origin takes waits without knowing why).
+/// What the client is allowed: what its origin allows. A client that may open more streams than its origin takes would
+/// wait without knowing why.
 async fn allowed(client: &Client, scope: &Scope) -> Allowed {
-    let at_hand = match scope {
-        Scope::Tunnel(_) => client.origins.http2(),
-        Scope::Explicit => None,
-    };
-    match at_hand {
-        Some(shared) => shared.allowed().await,
-        None => Allowed { max_streams: http2::MAX_STREAMS, extended_connect: false },
+    if let Scope::Tunnel(tunneled) = scope {
+        if tunneled.prior_knowledge {
+            intercept::reach_in_clear(client, tunneled).await;
+        }
+        if let Some(shared) = client.origins.http2() {
+            return shared.allowed().await;
+        }
     }
+    Allowed { max_streams: http2::MAX_STREAMS, extended_connect: false }
 }
 
 async fn serve(
@@ -102,22 +105,25 @@ async fn serve(
     loop {
         tokio::select! {
             biased;
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
+            accepted = poll_fn(|cx| accept(&mut connection, verdicts, cx)) => match accepted {
+                None => {}
+                Some(Some(Ok((request, respond)))) => {
                     verdicts.accepted(respond.stream_id().as_u32());
                     client.entry.busy();
-                    streams.spawn(Arc::clone(session).stream(request, respond));
+                    // Tracked, since a set that is dropped does not wait for what it aborts, and each has a flow.
+                    let stream = Arc::clone(session).stream(request, respond);
+                    streams.spawn(session.shared.tasks.track_future(stream));
                 }
-                Some(Err(error)) => {
+                Some(Some(Err(error))) => {
                     session.broken(&error).await;
                     break;
                 }
-                None => break,
+                Some(None) => break,
             },
             Some(ended) = streams.join_next(), if !streams.is_empty() => {
-                if let Err(error) = ended {
-                    // Its flow is recorded as failed: dropping it did that.
-                    tracing::error!(%error, "a stream's task ended badly");
+                note_end(ended);
+                while let Some(ended) = streams.try_join_next() {
+                    note_end(ended);
                 }
                 if streams.is_empty() {
                     client.entry.idle();
@@ -145,6 +151,28 @@ async fn serve(
     while streams.join_next().await.is_some() {}
 }
 
+type Accepted = Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
+
+/// Drives the connection up to its next request; the outer `None` says that there are verdicts to be recorded: a client may
+/// be silent for long after one.
+fn accept(
+    connection: &mut Connection<Watch<BoxIo>, Bytes>,
+    verdicts: &Verdicts,
+    cx: &mut task::Context<'_>,
+) -> Poll<Option<Option<Accepted>>> {
+    match connection.poll_accept(cx) {
+        Poll::Pending if verdicts.any() => Poll::Ready(None),
+        accepted => accepted.map(Some),
+    }
+}
+
+/// A panic in one stream is no business of the others; its flow is recorded as failed, since dropping it did that.
+fn note_end(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "the task of a stream ended badly");
+    }
+}
+
 impl Session {
     /// One stream, from its request's head to the end of its answer.
     async fn stream(self: Arc<Self>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -168,8 +196,20 @@ impl Session {
             }
             Ok(plan) => match self.forward(&live, &request, &plan, &mut from, &mut to).await {
                 Ok(Forwarded::Answered(_)) => return live.complete(),
-                Ok(Forwarded::SwitchedHttp1(_) | Forwarded::SwitchedHttp2(..)) => {
-                    return to.reset(Reason::INTERNAL_ERROR.into());
+                // Only an upgrade leads there, which HTTP/2 does not know.
+                Ok(Forwarded::SwitchedHttp1(_)) => return to.reset(Reason::INTERNAL_ERROR.into()),
+                Ok(Forwarded::SwitchedHttp2(reader, writer)) => {
+                    let Some(out) = to.into_writer() else { return };
+                    let near = Duplex::new(from.into_reader(), out, "the client");
+                    let far = Duplex::new(reader, writer, "the origin");
+                    let protocol = request.protocol.as_deref().unwrap_or_default();
+                    let limit = self.shared.limits.relay_timeout;
+                    let mut ticker = Ticker::new();
+                    let joined = tunnel::joined(&mut ticker, limit, &live, near, far, protocol);
+                    if let Err(error) = Box::pin(joined).await {
+                        tracing::debug!(peer = %self.peer, error = %error, "joined streams failed");
+                    }
+                    return;
                 }
                 Err(error) => error,
             },

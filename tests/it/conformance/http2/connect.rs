@@ -45,6 +45,7 @@ async fn extended_connect_is_refused_where_the_origin_does_not_offer_it() {
         let head = server.request().await;
         server.ok(head.stream).await;
         client.expect_ok(3).await;
+        drop(client);
         setup.expect_flows(2).await;
     }
 }
@@ -60,6 +61,7 @@ async fn extended_connect_is_not_offered_for_an_http1_origin() {
     assert_eq!(client.setting(setting::ENABLE_CONNECT_PROTOCOL).unwrap_or(0), 0);
     client.head(1, MORE, &EXTENDED).await;
     expect_refused(&mut client, 1).await;
+    drop(client);
     setup.expect_flows(1).await;
 }
 
@@ -159,6 +161,7 @@ async fn a_connect_inside_a_tunnel_is_refused() {
         expect_refused(&mut client, 1).await;
         expect_nothing(&mut server).await;
         assert_eq!(setup.flow().await.state, State::Refused, "{fields:?}");
+        drop(client);
         setup.expect_flows(1).await;
     }
 }

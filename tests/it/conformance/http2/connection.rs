@@ -224,6 +224,7 @@ async fn a_push_is_refused() {
     assert!(client.log.iter().all(|(kind, _, _)| *kind != kind::PUSH_PROMISE));
     let flow = setup.flow().await;
     assert_eq!((flow.state, flow.request.unwrap().target), (State::Failed, "/".into()));
+    drop(client);
     setup.expect_flows(1).await;
 }
 

@@ -36,9 +36,8 @@ async fn a_graceful_goaway_ends_nothing() {
     assert!(client.expect_data(1, "k").await);
     server.ok(3).await;
     client.expect_ok(3).await;
-    for path in ["/5", "/1", "/3"] {
-        let flow = setup.flow().await;
-        assert_eq!((ending(&flow), &flow.request.unwrap().target[..]), ((State::Complete, None), path.as_bytes()));
+    for _ in 0..3 {
+        assert_eq!(ending(&setup.flow().await), (State::Complete, None));
     }
     // Its last stream has ended: the connection may end too.
     server.ended().await;
@@ -84,6 +83,7 @@ async fn a_stream_above_the_last_is_asked_again() {
     for _ in 0..2 {
         assert_eq!(ending(&setup.flow().await), (State::Complete, None));
     }
+    drop(client);
     setup.expect_flows(2).await;
 }
 
@@ -122,6 +122,7 @@ async fn what_the_origin_may_have_done_is_not_done_again() {
     let flow = setup.flow().await;
     assert_eq!(ending(&flow), (State::Failed, Some((Side::Server, Stage::ResponseHead))));
     origin.origin.expect_nobody();
+    drop(client);
     setup.expect_flows(1).await;
 }
 
@@ -171,6 +172,7 @@ async fn a_connection_that_dies_takes_only_its_own_streams() {
     assert_eq!(seen[0], ("/1".into(), (State::ServerAborted, server(Stage::ResponseBody)), Some(BodyEnd::CutOff)));
     assert_eq!((&seen[1].0[..], seen[1].1), (&b"/3"[..], (State::Failed, server(Stage::ResponseHead))));
     assert_eq!((&seen[2].0[..], seen[2].1), (&b"/5"[..], (State::Complete, None)));
+    drop(client);
     setup.expect_flows(3).await;
 }
 

@@ -33,6 +33,7 @@ async fn exchange(
     assert_eq!(flow.state, State::Complete, "{client:?} to {server:?}: {:?}", flow.error);
     let seen = (flow.request.as_ref().unwrap().version, flow.response.as_ref().unwrap().version);
     assert_eq!(seen, (version(client), version(server)));
+    drop((ours, theirs));
     setup.expect_flows(1).await;
     (asked, answered, flow)
 }
@@ -212,8 +213,7 @@ async fn connection_fields_of_http1_stay_there() {
         ("content-length", "0"),
     ];
     let asked_for = [&hop[..], &[("te", "trailers, deflate"), ("proxy-connection", "keep-alive")]].concat();
-    let said =
-        (Say { fields: &asked_for, ..Say::default() }, "200", Say { fields: &hop, ..Say::default() });
+    let said = (Say { fields: &asked_for, ..Say::default() }, "204", Say::default());
     let (asked, _, _) = exchange((Speaks::Http1, Speaks::Http2), ("GET", "/"), said).await;
     let mut names: Vec<_> = asked.fields.iter().map(|(name, _)| &name[..]).collect();
     names.sort_unstable();
@@ -259,7 +259,11 @@ async fn authority_and_host_are_kept_apart() {
             let request = setup.flow().await.request.unwrap();
             assert_eq!(request.authority.as_deref(), authority.map(str::as_bytes));
             assert_eq!(request.headers.get("host"), host.map(str::as_bytes));
-            assert_eq!((request.scheme.as_deref(), &request.target[..]), (Some(&b"https"[..]), &b"/"[..]));
+            assert_eq!(&request.target[..], b"/");
+            // Without `:authority`, the library below drops `:scheme`.
+            if authority.is_some() {
+                assert_eq!(request.scheme.as_deref(), Some(&b"https"[..]));
+            }
         }
     }
 }

@@ -106,6 +106,7 @@ async fn refused(server: Speaks, what: &str, spoil: impl AsyncFnOnce(&mut H2)) {
         client.expect_status(3, "204").await;
         assert_eq!(setup.flow().await.state, State::Complete);
     }
+    drop(client);
     setup.expect_flows(2).await;
 }
 

@@ -114,7 +114,8 @@ async fn a_body_where_there_is_none_does_not_reach_the_client() {
             let (line, seen) = match &mut ours {
                 End::H1(peer) => {
                     let head = peer.head().await;
-                    peer.half_close().await;
+                    // What is surplus would come before the answer to this, which is due in any case.
+                    let _ = peer.try_send("GET / HTTP/9.9\r\n\r\n").await;
                     (head[9..12].to_owned(), peer.rest().await.0)
                 }
                 End::H2(peer) => {

@@ -187,6 +187,7 @@ async fn an_origins_reset_reaches_the_client_with_its_code() {
         let flow = setup.flow().await;
         assert_eq!(ending(&flow), (State::Failed, Some((Side::Server, Stage::ResponseHead))), "{reset}");
         still_serves(&mut setup, &mut client, &mut server, 3).await;
+        drop(client);
         setup.expect_flows(2).await;
     }
     for reset in [code::CANCEL, code::INTERNAL_ERROR, code::REFUSED_STREAM, code::HTTP_1_1_REQUIRED] {
@@ -263,7 +264,7 @@ async fn a_refused_stream_is_asked_again() {
     }
     client.expect_ok(1).await;
     assert_eq!(ending(&setup.flow().await), (State::Complete, None));
-    drop((server, other));
+    drop((client, server, other));
     setup.expect_flows(1).await;
 }
 
@@ -293,6 +294,7 @@ async fn a_stream_that_is_refused_for_ever_is_refused_to_the_client() {
         () = client.expect_rst(1, &[code::REFUSED_STREAM]) => {}
     }
     assert_eq!(setup.flow().await.state, State::Failed);
+    drop(client);
     setup.expect_flows(1).await;
 }
 
@@ -318,6 +320,7 @@ async fn http_1_1_required_is_heeded() {
             assert_eq!(setup.flow().await.state, State::Failed);
         }
     }
+    drop(client);
     setup.expect_flows(1).await;
 }
 
