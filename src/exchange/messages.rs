@@ -1,6 +1,8 @@
 //! A tap on a WebSocket: its messages go to the store as they end, large payloads as they come.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 
@@ -134,6 +136,7 @@ impl<'a> MessageTee<'a> {
                 }
                 Ok(Some(Event::Payload(piece))) => self.keep(piece).await,
                 Ok(Some(Event::Ended(ended))) => {
+                    self.write_kept().await;
                     self.messages.room().await;
                     let end = if ended.truncated { BodyEnd::Capped } else { BodyEnd::Whole };
                     self.finish(ended, end);
@@ -142,7 +145,10 @@ impl<'a> MessageTee<'a> {
                     self.messages.room().await;
                     self.control(opcode, payload);
                 }
-                Err(violation) => self.broken(violation),
+                Err(violation) => {
+                    self.write_kept().await;
+                    self.broken(violation);
+                }
             }
         }
     }
@@ -154,22 +160,37 @@ impl<'a> MessageTee<'a> {
         }
     }
 
+    /// Keeps a small payload, and has a large one written, in pieces that are not too small.
     async fn keep(&mut self, piece: Bytes) {
         let Some(open) = &mut self.open else { return };
-        if !open.is_out && self.kept.len() + piece.len() <= self.messages.inline_limit {
+        let len = self.kept.len() + piece.len();
+        if len <= if open.is_out { GATHER } else { self.messages.inline_limit } {
             self.kept.extend_from_slice(&piece);
+            return;
+        }
+        open.is_out = true;
+        self.write_kept().await;
+        if piece.len() < GATHER {
+            self.kept.extend_from_slice(&piece);
+        } else if let Some(writer) = &mut self.writer {
+            writer.write(piece).await;
+        }
+    }
+
+    /// Writes what is kept of a large payload.
+    async fn write_kept(&mut self) {
+        if !self.open.as_ref().is_some_and(|open| open.is_out) {
             return;
         }
         let side = if self.side == Side::Client { BodySide::MessageClient } else { BodySide::MessageServer };
         if self.writer.is_none() {
             self.writer = self.messages.live.body_writer(side);
         }
-        let Some(writer) = &mut self.writer else { return };
-        if !std::mem::replace(&mut open.is_out, true) && !self.kept.is_empty() {
-            writer.write(Bytes::copy_from_slice(&self.kept)).await;
-            self.kept.clear();
+        if let Some(writer) = &mut self.writer
+            && !self.kept.is_empty()
+        {
+            writer.write(std::mem::take(&mut self.kept).into()).await;
         }
-        writer.write(piece).await;
     }
 
     fn finish(&mut self, facts: Ended, end: BodyEnd) {
@@ -235,6 +256,12 @@ impl<'a> MessageTee<'a> {
 
 impl Drop for MessageTee<'_> {
     fn drop(&mut self) {
+        // If there is no room for it at once, a little more of the message is missing: it was cut off anyhow.
+        let _ = pin!(self.write_kept()).poll(&mut Context::from_waker(Waker::noop()));
         self.cut_off();
     }
 }
+
+/// The least that is written at a time of a large payload: frames may be tiny, and each piece costs 32 bytes in the file and
+/// as many in memory until the message ends.
+const GATHER: usize = 16 * 1024;

@@ -5,19 +5,19 @@ use std::io::Read;
 use super::*;
 use crate::flow::{BodyEnd, Message, MessageCoding, Opcode};
 
-fn message(seq: u64, content: Content) -> Message {
+fn message(number: u32, content: Content) -> Message {
+    let (seq, at) = (u64::from(number), number as usize);
     Message {
         seq,
         from_client: seq.is_multiple_of(2),
-        opcode: [Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Pong, Opcode::Close][seq as usize % 5],
+        opcode: [Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Pong, Opcode::Close][at % 5],
         at_us: seq * 1000,
         len: seq,
         wire_len: seq + 1,
-        coding: [MessageCoding::Plain, MessageCoding::Deflate, MessageCoding::Unknown][seq as usize % 3],
+        coding: [MessageCoding::Plain, MessageCoding::Deflate, MessageCoding::Unknown][at % 3],
         fragments: u32::MAX,
         injected: seq.is_multiple_of(7),
-        end: [BodyEnd::Whole, BodyEnd::CutOff, BodyEnd::Capped, BodyEnd::Open, BodyEnd::Lost]
-            [seq as usize % 5],
+        end: [BodyEnd::Whole, BodyEnd::CutOff, BodyEnd::Capped, BodyEnd::Open, BodyEnd::Lost][at % 5],
         content,
     }
 }
@@ -34,7 +34,7 @@ fn messages_come_back_as_they_were_in_pages() {
         Content::Inline("abc".into()),
         Content::Extents(large),
     ];
-    let all: Vec<_> = (1..=40).map(|seq| message(seq, contents[seq as usize % 4].clone())).collect();
+    let all: Vec<_> = (1..=40).map(|n| message(n, contents[n as usize % 4].clone())).collect();
     let mut group = Group::default();
     for message in &all {
         group.push_message(Mid(5), message);
