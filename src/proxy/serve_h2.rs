@@ -106,7 +106,11 @@ async fn serve(
         tokio::select! {
             biased;
             accepted = poll_fn(|cx| accept(&mut connection, verdicts, cx)) => match accepted {
-                None => {}
+                None => {
+                    for verdict in verdicts.take() {
+                        session.refused(verdict).await;
+                    }
+                }
                 Some(Some(Ok((request, respond)))) => {
                     verdicts.accepted(respond.stream_id().as_u32());
                     client.entry.busy();
@@ -138,9 +142,6 @@ async fn serve(
                 stopping = true;
                 connection.graceful_shutdown();
             }
-        }
-        for verdict in verdicts.take() {
-            session.refused(verdict).await;
         }
     }
     for verdict in verdicts.take() {

@@ -108,7 +108,7 @@ async fn the_origins_stream_limit_is_the_clients() {
     let (mut client, mut server) = setup.h2_with(&origin, &[], &limit).await;
     client.get(1, "/1").await;
     let first = server.request().await;
-    server.fence().await;
+    client.until("settings", |client| client.acks == 1).await;
     assert_eq!(client.setting(setting::MAX_CONCURRENT_STREAMS), Some(1));
     // A client that does not care is refused or waits; the origin is never asked for more than it allows.
     client.get(3, "/3").await;

@@ -145,7 +145,9 @@ async fn a_post_on_a_connection_that_dies_is_not_sent_again() {
 /// origin connection, and the client's connection, live.
 #[tokio::test]
 async fn a_connection_that_dies_takes_only_its_own_streams() {
-    let (mut setup, origin, mut client, mut server) = under_way(&[1, 3]).await;
+    let (mut setup, origin, mut client, mut server) = under_way(&[1]).await;
+    client.ask(3, END_STREAM, ("POST", "/3"), &[]).await;
+    server.request().await;
     server.send(Frame::goaway(3, code::NO_ERROR)).await;
     server.fence().await;
     client.get(5, "/5").await;

@@ -288,7 +288,7 @@ impl H2 {
     /// Reads whatever comes, and does not end: beside something that does.
     pub(crate) async fn read_on(&mut self) {
         while !self.aside.contains(&Event::End) {
-            self.fetch("what comes").await;
+            self.advance().await;
         }
         std::future::pending().await
     }
@@ -300,6 +300,10 @@ impl H2 {
 
     /// Reads the next frame and sets what it says aside.
     async fn fetch(&mut self, what: &str) {
+        soon(what, self.advance()).await;
+    }
+
+    async fn advance(&mut self) {
         let frame = loop {
             if self.preface_due && self.buffer.len() >= PREFACE.len() {
                 let preface: Vec<u8> = self.buffer.drain(..PREFACE.len()).collect();
@@ -312,7 +316,7 @@ impl H2 {
                 break frame;
             }
             self.buffer.reserve(1 << 16);
-            if !matches!(soon(what, self.io.read_buf(&mut self.buffer)).await, Ok(1..)) {
+            if !matches!(self.io.read_buf(&mut self.buffer).await, Ok(1..)) {
                 return self.aside.push_back(Event::End);
             }
         };
