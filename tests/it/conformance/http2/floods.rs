@@ -208,7 +208,10 @@ async fn floods_of_an_origin_end_its_connection_alone() {
             outcome = flooding => outcome,
             () = client.read_on() => unreachable!("it goes on"),
         };
-        if what != "PING" && what != "SETTINGS" {
+        if what == "interim responses" {
+            // Its stream was given up, and what comes on it is passed over.
+            assert!(client.log.len() < 100, "{}", client.log.len());
+        } else if what != "PING" && what != "SETTINGS" {
             assert_ne!(outcome, Outcome::Taken, "{what}");
         }
         drop((client, server));

@@ -3,6 +3,7 @@
 
 use manent::flow::{BodyEnd, Side, Stage, State};
 
+use super::expect_served;
 use crate::harness::h2::{END_STREAM, End, Event, Frame, H2, MORE, Say, Speaks, code};
 use crate::harness::{Setup, TestCa, TlsOrigin, ending};
 
@@ -252,7 +253,7 @@ async fn a_refused_stream_is_asked_again_for_http1() {
         let mut setup = Setup::trusting(&ca).await;
         let (mut ours, theirs) = setup.ends(&ca, Speaks::Http1, Speaks::Http2).await;
         let End::H2(mut server) = theirs else { unreachable!("it was asked for HTTP/2") };
-        ours.ask(("POST", "/"), Say { fields: &[("content-length", "0")], ..Say::default() }).await;
+        ours.ask(("POST", "/"), Say::default()).await;
         for _ in 0..times {
             let head = server.request().await;
             server.send(Frame::rst(head.stream, code::REFUSED_STREAM)).await;
@@ -314,7 +315,7 @@ async fn http_1_1_required_is_heeded() {
 /// H2-23 (h2spec 5.1): more after the end is an error of the stream, or of the connection, and no second request.
 #[tokio::test]
 async fn data_after_the_end_is_refused() {
-    let (mut setup, origin) = Setup::h2_origin().await;
+    let (setup, origin) = Setup::h2_origin().await;
     let (mut client, mut server) = setup.h2(&origin).await;
     client.get(1, "/").await;
     let head = server.request().await;
@@ -329,9 +330,7 @@ async fn data_after_the_end_is_refused() {
     drop(client);
     server.fence().await;
     assert!(!server.aside().any(|event| matches!(event, Event::Head(_) | Event::Data { .. })));
-    setup.flow().await;
-    setup.expect_alive().await;
-    setup.expect_flows(2).await;
+    expect_served(&setup).await;
 }
 
 /// H2-24: what an origin still sends on a stream that was cancelled goes nowhere and harms nothing.
