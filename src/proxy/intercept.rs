@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::bypass;
 use super::client::{Client, Stream};
 use super::ends::h1;
 use super::error::{Error, Kind};
@@ -309,6 +310,9 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
+            if tls::is_rejection(&error) {
+                bypass::rejected(client, &target, offered.sni.as_deref());
+            }
             let message = tls::explain_client(&error);
             failed_handshake(client, started, request, target, message, offered).await;
             return None;
@@ -328,12 +332,11 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         facts.tls_end_us = Some(tls_end);
     });
     let stream = Stream::new(Box::new(stream), bytes::BytesMut::new());
-    let opened_by = broken.is_some().then_some((request, started));
     let scope = Tunneled {
         target: https,
         identity: Some(identity),
         broken: Mutex::new(broken),
-        opened_by,
+        opened_by: Some((request, started)),
         first: Mutex::default(),
         offers: wanted.offers,
         prior_knowledge: false,

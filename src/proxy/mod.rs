@@ -7,6 +7,7 @@
 //! of it a status for the client.
 
 mod answer;
+mod bypass;
 mod client;
 mod context;
 mod detect;
@@ -18,6 +19,7 @@ mod judge;
 mod limits;
 mod mode;
 mod origins;
+mod passthrough;
 mod redact;
 mod relay;
 mod serve;
@@ -27,4 +29,5 @@ mod shared;
 mod tunnel;
 
 pub use limits::Limits;
+pub use passthrough::{HostPattern, HostPatternError, PassthroughOptions};
 pub use server::{Listening, Server, ServerError, ServerOptions};

@@ -42,7 +42,7 @@ pub(super) struct Tunneled {
     pub(super) identity: Option<String>,
     /// Why the origin cannot be used: the next request is answered with it.
     pub(super) broken: Mutex<Option<Error>>,
-    /// The `CONNECT` and its time, for the record if `broken` is never asked for.
+    /// The `CONNECT` and its time, for the record if `broken` is never asked for, or the client leaves at once.
     pub(super) opened_by: Option<(Request, Instant)>,
     /// A connection that was dialled for this tunnel and not used yet.
     pub(super) first: Mutex<Option<(Dialed, Instant)>>,
@@ -56,6 +56,11 @@ impl Tunneled {
     /// Why the origin cannot be used, told once.
     pub(super) fn take_broken(&self) -> Option<Error> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the origin cannot be used.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// The connection that was dialled for it, once.

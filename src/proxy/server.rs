@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::client::Client;
 use super::limits::Limits;
+use super::passthrough::{Passthrough, PassthroughOptions};
 use super::shared::Shared;
 use crate::record::Recorder;
 use crate::tls::Leaves;
@@ -48,6 +49,8 @@ pub struct ServerOptions {
     pub leaves: Leaves,
     /// Connections to origins.
     pub dialer: Dialer,
+    /// Which tunnels are left unread.
+    pub passthrough: PassthroughOptions,
 }
 
 /// An address that was taken.
@@ -103,6 +106,7 @@ impl Server {
             memo: Memo::default(),
             tasks: TaskTracker::new(),
             carriers: TaskTracker::new(),
+            passthrough: Passthrough::new(options.passthrough),
             own: addresses.clone(),
             stop: CancellationToken::new(),
             conn_ids: AtomicU64::new(1),

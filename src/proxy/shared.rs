@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::limits::Limits;
+use super::passthrough::Passthrough;
 use crate::flow::ConnId;
 use crate::record::Recorder;
 use crate::tls::Leaves;
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
     /// The tasks that carry connections to origins which many exchanges share.
     pub(super) carriers: TaskTracker,
+    /// Which tunnels are left unread.
+    pub(super) passthrough: Passthrough,
     /// Our own listeners: nothing is dialled there.
     pub(super) own: Vec<SocketAddr>,
     /// Cancelled when no new request is to be begun.

@@ -14,6 +14,7 @@ mod http1_refusals;
 mod http1_responses;
 mod http2;
 mod lifecycle;
+mod live;
 mod random_messages;
 mod smuggling;
 mod streaming;
