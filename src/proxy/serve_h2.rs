@@ -182,12 +182,12 @@ impl Session {
         let request = http2::request(&parts);
         drop(parts);
         let body = BodyReader::new(body);
-        let length = match body.is_absent() || request.protocol.is_some() {
-            true => BodyLength::None,
-            false => ends::announced_length(&request.headers),
+        let length = match request.protocol {
+            Some(_) => Ok(BodyLength::None),
+            None => ends::request_length(&request, body.is_absent()),
         };
         let (live, judged) =
-            admit(&self.shared, &self.facts, &self.scope, &request, Ok(length), started).await;
+            admit(&self.shared, &self.facts, &self.scope, &request, length, started).await;
         let mut from = RequestBody::new(body);
         let mut to = ResponseTo::new(respond);
         let error = match judged {

@@ -358,7 +358,7 @@ async fn header_blocks() {
 /// RFC 9113 §3.4: what is no preface. (The library does not ask for SETTINGS as the first frame after it.)
 #[tokio::test]
 async fn a_preface_that_is_none_ends_the_connection() {
-    let (mut setup, origin) = Setup::h2_origin().await;
+    let (setup, origin) = Setup::h2_origin().await;
     let settings = Frame::settings(&[(setting::ENABLE_PUSH, 0); 4]).bytes();
     for bytes in [
         &b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"[..],
@@ -375,5 +375,5 @@ async fn a_preface_that_is_none_ends_the_connection() {
         client.find(&what, |event| *event == Event::End).await;
         assert!(!client.aside().any(|event| matches!(event, Event::Head(_))), "{what}");
     }
-    setup.expect_alive().await;
+    expect_served(&setup).await;
 }

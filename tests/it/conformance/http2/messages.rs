@@ -252,6 +252,7 @@ async fn a_request_body_of_another_length_than_told_is_refused() {
 async fn content_lengths_that_are_none_are_refused() {
     for fields in [
         &[("content-length", "3"), ("content-length", "4")][..],
+        &[("content-length", "3"), ("content-length", "3")],
         &[("content-length", "+3")],
         &[("content-length", "0x3")],
         &[("content-length", "-1")],
@@ -315,10 +316,10 @@ async fn pseudo_header_fields_do_not_pass_in_trailers() {
     }
 }
 
-/// A head as large as one may be on HTTP/1 passes in every combination.
+/// A head that takes several frames passes in every combination.
 #[tokio::test]
 async fn a_large_head_passes_in_every_combination() {
-    let cookie = "x".repeat(100_000);
+    let cookie = "x".repeat(30_000);
     let fields = [("cookie", &cookie[..]), ("x-two", &cookie[..])];
     for (client, server) in COMBINATIONS {
         let ca = TestCa::new();

@@ -21,7 +21,7 @@ async fn asked(client: Speaks) -> (Setup, End, H2, u32) {
 #[tokio::test]
 async fn a_malformed_response_is_a_502() {
     let good = (":status", "200");
-    let heads: [(&str, Vec<(&str, &str)>); 13] = [
+    let heads: [(&str, Vec<(&str, &str)>); 14] = [
         ("no status", vec![("x", "y")]),
         ("a status that is no number", vec![(":status", "abc")]),
         ("a status of two digits", vec![(":status", "20")]),
@@ -34,6 +34,7 @@ async fn a_malformed_response_is_a_502() {
         ("capitals", vec![good, ("X-Caps", "y")]),
         ("a line end", vec![good, ("x", "y\r\nset-cookie: a=b")]),
         ("a name with a colon", vec![good, ("x:y", "z")]),
+        ("an empty length", vec![good, ("content-length", "")]),
         ("two lengths", vec![good, ("content-length", "3"), ("content-length", "4")]),
     ];
     for (what, fields) in heads {
@@ -62,6 +63,27 @@ async fn a_requests_pseudo_header_fields_do_not_pass_in_a_response() {
         let answer = ours.answered(false).await;
         assert_eq!((&answer.line[..], answer.fields.len()), ("200", 1));
         assert_eq!(setup.flow().await.response.unwrap().headers.len(), 1);
+    }
+}
+
+/// What a HEAD or a 304 has no body of may end on an empty DATA.
+#[tokio::test]
+async fn an_empty_end_where_there_is_no_body_is_an_end() {
+    for (method, status) in [("HEAD", "200"), ("GET", "204"), ("GET", "304")] {
+        for client in [Speaks::Http1, Speaks::Http2] {
+            let ca = TestCa::new();
+            let mut setup = Setup::trusting(&ca).await;
+            let (mut ours, theirs) = setup.ends(&ca, client, Speaks::Http2).await;
+            let End::H2(mut theirs) = theirs else { unreachable!("asked for HTTP/2") };
+            ours.ask((method, "/"), Say::default()).await;
+            let head = theirs.request().await;
+            let fields = [(":status", status), ("content-length", "1000")];
+            theirs.head(head.stream, MORE, if status == "204" { &fields[..1] } else { &fields }).await;
+            theirs.data(head.stream, END_STREAM, "").await;
+            let answer = ours.answered(true).await;
+            assert_eq!((&answer.line[..], &answer.body[..]), (status, ""), "{method} {client:?}");
+            assert_eq!(setup.flow().await.state, State::Complete, "{method} {status} {client:?}");
+        }
     }
 }
 
