@@ -3,8 +3,10 @@
 //! A stream's end is its own: whatever becomes of it, the others go on. What the client breaks on the connection ends all
 //! of them, as RFC 9113 §5.4.1 wants. Requests that the `h2` crate refuses by itself are recorded, too.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -103,19 +105,24 @@ async fn serve(
     loop {
         tokio::select! {
             biased;
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
+            accepted = poll_fn(|cx| accept(&mut connection, verdicts, cx)) => match accepted {
+                None => {
+                    for verdict in verdicts.take() {
+                        session.refused(verdict).await;
+                    }
+                }
+                Some(Some(Ok((request, respond)))) => {
                     verdicts.accepted(respond.stream_id().as_u32());
                     client.entry.busy();
                     // Tracked, since a set that is dropped does not wait for what it aborts, and each has a flow.
                     let stream = Arc::clone(session).stream(request, respond);
                     streams.spawn(session.shared.tasks.track_future(stream));
                 }
-                Some(Err(error)) => {
+                Some(Some(Err(error))) => {
                     session.broken(&error).await;
                     break;
                 }
-                None => break,
+                Some(None) => break,
             },
             Some(ended) = streams.join_next(), if !streams.is_empty() => {
                 note_end(ended);
@@ -136,9 +143,6 @@ async fn serve(
                 connection.graceful_shutdown();
             }
         }
-        for verdict in verdicts.take() {
-            session.refused(verdict).await;
-        }
     }
     for verdict in verdicts.take() {
         session.refused(verdict).await;
@@ -146,6 +150,21 @@ async fn serve(
     // They find their streams broken, and record it.
     drop(connection);
     while streams.join_next().await.is_some() {}
+}
+
+type Accepted = Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
+
+/// Drives the connection up to its next request; the outer `None` says that there are verdicts to be recorded: a client may
+/// be silent for long after one.
+fn accept(
+    connection: &mut Connection<Watch<BoxIo>, Bytes>,
+    verdicts: &Verdicts,
+    cx: &mut task::Context<'_>,
+) -> Poll<Option<Option<Accepted>>> {
+    match connection.poll_accept(cx) {
+        Poll::Pending if verdicts.any() => Poll::Ready(None),
+        accepted => accepted.map(Some),
+    }
 }
 
 /// A panic in one stream is no business of the others; its flow is recorded as failed, since dropping it did that.
@@ -163,12 +182,12 @@ impl Session {
         let request = http2::request(&parts);
         drop(parts);
         let body = BodyReader::new(body);
-        let length = match body.is_absent() || request.protocol.is_some() {
-            true => BodyLength::None,
-            false => ends::announced_length(&request.headers),
+        let length = match request.protocol {
+            Some(_) => Ok(BodyLength::None),
+            None => ends::request_length(&request, body.is_absent()),
         };
         let (live, judged) =
-            admit(&self.shared, &self.facts, &self.scope, &request, Ok(length), started).await;
+            admit(&self.shared, &self.facts, &self.scope, &request, length, started).await;
         let mut from = RequestBody::new(body);
         let mut to = ResponseTo::new(respond);
         let error = match judged {

@@ -10,7 +10,7 @@ use h2::server::SendResponse;
 
 use super::{Answer, Incoming, Outgoing, Part, RequestIn, ResponseIn, ResponseOut};
 use crate::flow::{Framing, Headers, Interim, Request, Response, Stage};
-use crate::http1::{BodyLength, Forwarded, HeadLimits, may_trail};
+use crate::http1::{self, BodyLength, Forwarded, FramingError, HeadLimits, may_trail};
 use crate::http2::{self, BodyReader, BodyWriter, HeadError, Refused, RequestHead};
 use crate::proxy::error::{Error, Retry};
 
@@ -149,21 +149,32 @@ impl ResponseFrom {
         }
         let (parts, body) = ready!(std::pin::Pin::new(&mut self.head).poll(cx))?.into_parts();
         let body = self.body.insert(BodyReader::new(body));
-        let response = http2::response(&parts);
-        let length = match body.is_absent() {
-            true => BodyLength::None,
-            false => announced_length(&response.headers),
-        };
-        Poll::Ready(Ok(Answer::Final(response, length)))
+        let length = if body.is_absent() { BodyLength::None } else { BodyLength::Chunked };
+        Poll::Ready(Ok(Answer::Final(http2::response(&parts), length)))
     }
 }
 
-/// The length of a body that END_STREAM will end. The crate holds the peer to a `Content-Length`.
-pub(in crate::proxy) fn announced_length(headers: &Headers) -> BodyLength {
-    let length = headers.get("content-length").and_then(|value| std::str::from_utf8(value).ok());
-    match length.and_then(|length| length.parse().ok()) {
-        Some(length) => BodyLength::Length(length),
-        None => BodyLength::Chunked,
+/// The length of a request's body: `absent` where END_STREAM came with the head. The crate holds the peer to a
+/// `Content-Length`, but takes one that is empty or repeated, which HTTP/1 servers behind us read in other ways.
+///
+/// # Errors
+/// If the lengths that the head tells are none, or more than one.
+pub(in crate::proxy) fn request_length(request: &Request, absent: bool) -> Result<BodyLength, FramingError> {
+    match http1::request_length(request)? {
+        BodyLength::Length(1..) if absent => Err(FramingError::InvalidLength),
+        _ if absent => Ok(BodyLength::None),
+        BodyLength::None => Ok(BodyLength::Chunked),
+        length => Ok(length),
+    }
+}
+
+/// The same of a response. What may have no body has none, whatever the origin sends.
+fn checked_length(response: &Response, method: &[u8], sent: BodyLength) -> Result<BodyLength, Error> {
+    match http1::response_length(response, method) {
+        Err(error) => Err(Error::bad_gateway(Stage::ResponseHead, error.to_string())),
+        Ok(_) if sent == BodyLength::None => Ok(BodyLength::None),
+        Ok(BodyLength::Close) => Ok(BodyLength::Chunked),
+        Ok(length) => Ok(length),
     }
 }
 
@@ -193,7 +204,7 @@ impl ResponseIn for ResponseFrom {
     async fn head(
         &mut self,
         limits: &HeadLimits,
-        _: &[u8],
+        method: &[u8],
         at_us: impl Fn() -> u64 + Send + Sync,
     ) -> Result<Answer, Error> {
         let answer = poll_fn(|cx| self.poll_head(cx, at_us())).await;
@@ -201,6 +212,10 @@ impl ResponseIn for ResponseFrom {
             Ok(Answer::Final(response, _)) if response.headers.len() > limits.max_fields => {
                 let message = format!("more than {} fields in the response's head", limits.max_fields);
                 Err(Error::bad_gateway(Stage::ResponseHead, message))
+            }
+            Ok(Answer::Final(response, sent)) => {
+                let length = checked_length(&response, method, sent)?;
+                Ok(Answer::Final(response, length))
             }
             // The change of protocol that it tells of does not exist here (RFC 9113 §8.6).
             Ok(Answer::Interim(interim)) if interim.status == 101 => {

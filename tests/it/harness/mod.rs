@@ -5,6 +5,7 @@
 
 mod alone;
 mod cut;
+pub(crate) mod h2;
 mod peer;
 mod tls;
 mod websocket;
