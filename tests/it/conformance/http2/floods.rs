@@ -6,7 +6,9 @@ use std::time::Duration;
 use manent::flow::{Side, State};
 
 use super::expect_served;
-use crate::harness::h2::{END_STREAM, Event, Frame, H2, MORE, NAME, Refusal, Say, Speaks, code, hpack, kind, setting};
+use crate::harness::h2::{
+    END_STREAM, Event, Frame, H2, MORE, NAME, Refusal, Say, Speaks, code, hpack, kind, setting,
+};
 use crate::harness::{Setup, TestCa, TlsOrigin, is_alone, memory};
 
 /// What became of a flood.
@@ -239,10 +241,9 @@ async fn a_client_that_reads_nothing_is_held_up_or_ended() {
         }
     };
     let flooding = async {
-        let outcome = flood(&mut client, 100_000, |at| {
-            Frame::headers(at * 2 - 1, END_STREAM, request("/")).bytes()
-        })
-        .await;
+        let outcome =
+            flood(&mut client, 100_000, |at| Frame::headers(at * 2 - 1, END_STREAM, request("/")).bytes())
+                .await;
         assert!(outcome != Outcome::Taken, "{outcome:?}");
     };
     tokio::select! {
