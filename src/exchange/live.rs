@@ -18,7 +18,8 @@ pub struct Live {
     inline_limit: usize,
     /// Bytes of each body that the record may keep.
     body_limit: u64,
-    inner: Mutex<Inner>,
+    /// On the heap: it is large, and a flow at its beginning is handed on several times.
+    inner: Box<Mutex<Inner>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl Live {
         let flow = Flow { mid, kind, client, timing, ..Flow::default() };
         let inline_limit = recorder.map_or(0, Recorder::inline_limit);
         let body_limit = recorder.and_then(Recorder::body_limit).unwrap_or(u64::MAX);
-        let inner = Mutex::new(Inner { flow, ticket, written_open: false });
+        let inner = Box::new(Mutex::new(Inner { flow, ticket, written_open: false }));
         Self { started, inline_limit, body_limit, inner }
     }
 
