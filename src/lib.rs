@@ -18,7 +18,7 @@
 //! | row | module | what |
 //! |---|---|---|
 //! | 0 | [`flow`] | plain data in the field's words |
-//! | 1 | [`codec`], [`http1`], [`format`](mod@format), [`tls`] | flow and protobuf; HTTP/1 on the wire; content codings; CA and leaves |
+//! | 1 | [`codec`], [`http1`], [`http2`], [`format`](mod@format), [`tls`] | flow and protobuf; HTTP/1 and HTTP/2 on the wire; content codings; CA and leaves |
 //! | 2 | [`store`], [`upstream`] | SQLite by mid and body segments; connections to origins |
 //! | 3 | [`record`] | admission, bounded queue, grouped commit, the feed of what was committed |
 //! | 4 | [`exchange`] | a flow while it is alive; body taps |
@@ -38,6 +38,7 @@ pub mod exchange;
 pub mod flow;
 pub mod format;
 pub mod http1;
+pub mod http2;
 pub mod proxy;
 pub mod record;
 pub mod store;

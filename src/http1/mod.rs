@@ -20,5 +20,6 @@ pub use head::{HeadError, HeadLimits, Parsed, find_head_end, parse_request, pars
 pub use hop::{Forwarded, is_hop_by_hop, keeps_alive, upgrade_tokens};
 pub use io::{ReadError, Reader, Writer};
 pub use write::{
-    RequestLine, received_head, write_fields, write_interim, write_request_head, write_response_head,
+    RequestLine, may_trail, received_head, write_fields, write_interim, write_request_head,
+    write_response_head,
 };

@@ -40,6 +40,9 @@ pub fn write_request_head(out: &mut BytesMut, request: &Request, line: &RequestL
     let mut te = trailers.then_some(&b"trailers"[..]);
     let mut host = line.host;
     let mut chunked = length == BodyLength::Chunked;
+    // HTTP/2 splits the cookies into several fields, which HTTP/1 does not allow (RFC 9113 §8.2.3).
+    let mut crumbs = request.version == Version::Http2 && request.headers.get_all("cookie").nth(1).is_some();
+    let had_crumbs = crumbs;
     // A client's `Host` stays where it stood; one that is supplied comes first (RFC 9110 §7.2).
     if request.headers.get("host").is_none()
         && let Some(host) = host.take()
@@ -72,6 +75,10 @@ pub fn write_request_head(out: &mut BytesMut, request: &Request, line: &RequestL
             && let Some(left) = line.max_forwards
         {
             put_field(out, name, left.to_string().as_bytes());
+        } else if had_crumbs && is(b"cookie") {
+            if std::mem::take(&mut crumbs) {
+                put_joined(out, name, request.headers.get_all("cookie"), b"; ");
+            }
         } else if forwarded.keeps(name) {
             put_field(out, name, value);
         }
@@ -95,7 +102,12 @@ pub fn write_response_head(
     close: bool,
 ) {
     out.reserve(usize::try_from(response.head_len).unwrap_or(0) + 64);
-    status_line(out, response.status, &response.reason);
+    let reason = match response.version {
+        // HTTP/2 has none; HTTP/1 clients show it to people.
+        Version::Http2 => canonical_reason(response.status),
+        _ => &response.reason,
+    };
+    status_line(out, response.status, reason);
     let switching = response.status == 101;
     let forwarded = Forwarded::new(&response.headers);
     let mut connection = match (close, client) {
@@ -119,7 +131,7 @@ pub fn write_response_head(
             if length == BodyLength::Chunked {
                 // Several fields are one list (RFC 9110 §5.3): the first goes on with all of it.
                 if std::mem::take(&mut chunked) {
-                    put_joined(out, name, response.headers.get_all("transfer-encoding"));
+                    put_joined(out, name, response.headers.get_all("transfer-encoding"), b", ");
                 }
             } else if keeps_coding {
                 put_field(out, name, value);
@@ -161,15 +173,22 @@ pub fn write_interim(out: &mut BytesMut, interim: &Interim) {
 /// Writes trailer fields and the empty line after them; fields that frame, route or authorise are left out, since a
 /// recipient may merge trailers into the head (RFC 9110 §6.5.1).
 pub fn write_fields(out: &mut BytesMut, trailers: &Headers) {
-    const NEVER: [&[u8]; 5] =
-        [b"content-length", b"transfer-encoding", b"host", b"authorization", b"trailer"];
     let forwarded = Forwarded::new(trailers);
     for (name, value) in trailers.iter() {
-        if forwarded.keeps(name) && !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never)) {
+        if forwarded.keeps(name) && may_trail(name) {
             put_field(out, name, value);
         }
     }
     out.put_slice(b"\r\n");
+}
+
+/// Whether a field of this name may stand in trailers: one that frames, routes or authorises a message may not
+/// (RFC 9110 §6.5.1).
+#[must_use]
+pub fn may_trail(name: &[u8]) -> bool {
+    const NEVER: [&[u8]; 5] =
+        [b"content-length", b"transfer-encoding", b"host", b"authorization", b"trailer"];
+    !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never))
 }
 
 /// The bytes of a response's head as they came from the origin.
@@ -191,6 +210,11 @@ pub fn received_head(response: &Response) -> Bytes {
     out.freeze()
 }
 
+fn canonical_reason(status: u16) -> &'static [u8] {
+    let status = http::StatusCode::from_u16(status).ok();
+    status.and_then(|status| status.canonical_reason()).unwrap_or_default().as_bytes()
+}
+
 fn status_line(out: &mut BytesMut, status: u16, reason: &[u8]) {
     // Writing to memory cannot fail.
     let _ = write!(out.writer(), "HTTP/1.1 {status:03} ");
@@ -205,8 +229,8 @@ fn put_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
-fn put_joined<'a>(out: &mut BytesMut, name: &[u8], values: impl Iterator<Item = &'a [u8]>) {
-    put_field(out, name, &values.collect::<Vec<_>>().join(&b", "[..]));
+fn put_joined<'a>(out: &mut BytesMut, name: &[u8], values: impl Iterator<Item = &'a [u8]>, between: &[u8]) {
+    put_field(out, name, &values.collect::<Vec<_>>().join(between));
 }
 
 /// Writes text in which no line can end: a folded value's line ends become blanks (RFC 9112 §5.2), and nothing that came

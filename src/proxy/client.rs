@@ -4,21 +4,24 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{self, Poll, ready};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 
+use super::context::Context;
+use super::forward::HTTP2;
+use super::origins::Origins;
 use super::serve::{self, End, Scope};
 use super::server::Entry;
 use super::shared::Shared;
-use super::{detect, intercept, tunnel};
+use super::{detect, intercept, serve_h2, tunnel};
 use crate::exchange::Ticker;
-use crate::flow::ClientConn;
+use crate::flow::{ClientConn, Version};
 use crate::http1::{Reader, Writer};
-use crate::upstream::{BoxIo, Io, Key, Origin};
+use crate::upstream::{BoxIo, Io};
 
 /// A client connection's state, whatever stage it is at.
 #[derive(Debug)]
@@ -32,10 +35,8 @@ pub(super) struct Client {
     pub(super) ticker: Ticker,
     /// Its place among all connections: whether it is idle, and the token that ends it when it is.
     pub(super) entry: Entry,
-    /// Its connections to origins, between exchanges.
-    pub(super) origins: Vec<Origin>,
-    /// Whether its connections to origins end with it.
-    pub(super) close_origins: bool,
+    /// Its connections to origins.
+    pub(super) origins: Arc<Origins>,
     socket: Arc<SocketState>,
 }
 
@@ -78,6 +79,7 @@ impl Client {
             started_unix_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
             ..ClientConn::default()
         };
+        let origins = Arc::new(Origins::new(Arc::clone(&shared.pool)));
         Self {
             shared,
             facts: Arc::new(facts),
@@ -86,8 +88,7 @@ impl Client {
             started: Instant::now(),
             ticker: Ticker::new(),
             entry,
-            origins: Vec::new(),
-            close_origins: false,
+            origins,
             socket: Arc::default(),
         }
     }
@@ -96,9 +97,10 @@ impl Client {
     pub(super) async fn run(mut self, tcp: TcpStream) {
         let socket = Socket { tcp, state: Arc::clone(&self.socket) };
         let mut stream = Stream::new(Box::new(socket), BytesMut::new());
-        match serve::run(&mut self, &mut stream, &mut Scope::Explicit).await {
+        match serve::run(&mut self, &mut stream, &Scope::Explicit).await {
             End::Close => {}
             End::Reset => stream.reset(),
+            End::Http2 => self.serve_http2(stream, Scope::Explicit).await,
             End::Connect(connect) => {
                 if let Some(opened) = intercept::connect(&mut self, &mut stream, *connect).await {
                     self.tunnel(stream, opened).await;
@@ -109,15 +111,19 @@ impl Client {
 
     /// Serves what comes through a tunnel that a `CONNECT` opened.
     async fn tunnel(&mut self, mut stream: Stream, opened: intercept::Opened) {
-        let (mut stream, mut scope) = match detect::first_bytes(self, &mut stream).await {
+        let (stream, scope) = match detect::first_bytes(self, &mut stream).await {
             detect::First::Nothing => return,
             detect::First::BrokenTls(reason) => return intercept::broken_tls(self, opened, reason).await,
             detect::First::Opaque(reason) => {
                 return Box::pin(tunnel::opaque(self, stream, opened, reason)).await;
             }
             detect::First::Http => {
-                let scope = intercept::plain_scope(self, opened);
+                let scope = intercept::plain_scope(self, opened, Version::Http11);
                 (stream, scope)
+            }
+            detect::First::Http2 => {
+                let scope = intercept::plain_scope(self, opened, Version::Http2);
+                return self.serve_http2(stream, scope).await;
             }
             // On the heap, and gone before the first request: handshakes are large, connections many.
             detect::First::Tls => match Box::pin(intercept::tls(self, stream, opened)).await {
@@ -125,12 +131,42 @@ impl Client {
                 None => return,
             },
         };
-        let end = serve::run(self, &mut stream, &mut scope).await;
-        if let Scope::Tunnel(tunneled) = scope {
-            intercept::unasked(self, *tunneled).await;
+        let chosen = self.facts.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+        match chosen {
+            Some(HTTP2) => self.serve_http2(stream, scope).await,
+            _ => self.serve_http1(stream, scope).await,
         }
-        if let End::Reset = end {
-            stream.reset();
+    }
+
+    async fn serve_http1(&mut self, mut stream: Stream, scope: Scope) {
+        let end = serve::run(self, &mut stream, &scope).await;
+        match end {
+            // In TLS, too, a client may know better than its ALPN says.
+            End::Http2 => return self.serve_http2(stream, scope).await,
+            End::Reset => stream.reset(),
+            End::Close | End::Connect(_) => {}
+        }
+        if let Scope::Tunnel(tunneled) = &scope {
+            intercept::unasked(self, tunneled).await;
+        }
+    }
+
+    async fn serve_http2(&mut self, stream: Stream, scope: Scope) {
+        let scope = Arc::new(scope);
+        // Apart from the others: its future is large, and lives as long as the connection.
+        Box::pin(serve_h2::run(self, stream, Arc::clone(&scope))).await;
+        if let Scope::Tunnel(tunneled) = &*scope {
+            intercept::unasked(self, tunneled).await;
+        }
+    }
+
+    /// What an exchange on this connection needs of it.
+    pub(super) fn context(&mut self) -> Context<'_> {
+        Context {
+            ticker: &mut self.ticker,
+            shared: &self.shared,
+            local: self.local.ip(),
+            origins: &self.origins,
         }
     }
 
@@ -150,37 +186,10 @@ impl Client {
     pub(super) fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
-
-    /// A connection for `key` that is at hand: the client's own, else one from the pool.
-    pub(super) fn idle_origin(&mut self, key: &Key) -> Option<Origin> {
-        while let Some(at) = self.origins.iter().position(|origin| origin.key == *key) {
-            let mut origin = self.origins.swap_remove(at);
-            if origin.is_idle() {
-                return Some(origin);
-            }
-        }
-        self.shared.pool.take(key)
-    }
-
-    /// Keeps a connection for the client's next request.
-    pub(super) fn keep_origin(&mut self, mut origin: Origin) {
-        /// A client that goes to many origins in clear on one connection keeps this many open.
-        const MAX_ORIGINS: usize = 16;
-        if self.origins.len() >= MAX_ORIGINS {
-            self.shared.pool.give(self.origins.remove(0));
-        }
-        origin.reader.relax();
-        self.origins.push(origin);
-    }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        for origin in self.origins.drain(..) {
-            if !self.close_origins {
-                self.shared.pool.give(origin);
-            }
-        }
         if let Some(recorder) = self.shared.recorder.clone() {
             let closed_us = self.now_us();
             let (bytes_in, bytes_out) =
@@ -231,7 +240,7 @@ impl Io for Socket {
 impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
@@ -244,7 +253,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let len = ready!(Pin::new(&mut self.tcp).poll_write(cx, buf))?;
@@ -254,7 +263,7 @@ impl AsyncWrite for Socket {
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let len = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs))?;
@@ -266,11 +275,11 @@ impl AsyncWrite for Socket {
         self.tcp.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 }

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Stream};
+use crate::http2::PREFACE;
 use crate::tls::hello::{Scan, scan};
 
 /// What it is.
@@ -16,6 +17,8 @@ pub(super) enum First {
     Tls,
     /// HTTP/1, by its request line.
     Http,
+    /// HTTP/2, by its preface, which is still in the reader's buffer.
+    Http2,
     /// TLS that never became a whole ClientHello, with the reason. It is not relayed unread: a client could have its
     /// TLS pass unseen by sending the ClientHello slowly, or with so much in it that nobody waits for its end.
     BrokenTls(&'static str),
@@ -43,6 +46,7 @@ pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream) -> Fir
                 stream.reader.skip(skip);
                 return First::Http;
             }
+            Judged::Http2 => return First::Http2,
             Judged::BrokenTls(reason) => return First::BrokenTls(reason),
             Judged::Opaque(reason) => return First::Opaque(reason),
         };
@@ -65,6 +69,7 @@ enum Judged {
     More { in_hello: bool },
     Tls { skip: usize },
     Http { skip: usize },
+    Http2,
     BrokenTls(&'static str),
     Opaque(&'static str),
 }
@@ -83,7 +88,34 @@ fn judge(bytes: &[u8]) -> Judged {
             Scan::TooLong => Judged::BrokenTls("ClientHello of more than 64 KiB"),
             Scan::NotTls => Judged::Opaque("unknown protocol"),
         },
+        Some(_) if bytes.starts_with(PREFACE) => Judged::Http2,
+        Some(_) if PREFACE.starts_with(bytes) => Judged::More { in_hello: false },
         Some(_) => judge_http(rest, skip),
+    }
+}
+
+/// Whether a client whose first bytes are there begins with HTTP/2's preface (RFC 9113 §3.4), which then stays in the
+/// reader's buffer. Waits as long as the bytes can still become one; what else they are is for whoever reads on.
+pub(super) async fn is_http2(client: &mut Client, stream: &mut Stream) -> bool {
+    let limit = client.shared.limits.head_timeout;
+    let stop = client.entry.token();
+    loop {
+        let seen = stream.reader.buffer();
+        if seen.starts_with(PREFACE) {
+            return true;
+        }
+        if !PREFACE.starts_with(seen) {
+            return false;
+        }
+        tokio::select! {
+            biased;
+            filled = client.ticker.within(limit, stream.reader.fill()) => match filled {
+                Ok(Ok(1..)) => {}
+                // It ends or breaks here, and does so again where a request is read.
+                Ok(Ok(0) | Err(_)) | Err(_) => return false,
+            },
+            () = stop.cancelled() => return false,
+        }
     }
 }
 
@@ -104,7 +136,6 @@ fn judge_http(rest: &[u8], skip: usize) -> Judged {
     match line_end {
         None => Judged::More { in_hello: false },
         Some(_) if line.ends_with(b" HTTP/1.1\r") || line.ends_with(b" HTTP/1.0\r") => Judged::Http { skip },
-        Some(_) if line.starts_with(b"PRI * HTTP/2.0") => Judged::Opaque("HTTP/2 in clear"),
         Some(_) => Judged::Opaque("unknown protocol"),
     }
 }
@@ -130,7 +161,9 @@ mod tests {
         assert_eq!(judge(b"PROPFIND / HTTP/1.1\r\n"), Judged::Http { skip: 0 });
         assert_eq!(judge(b"this is not http\r\n"), Judged::Opaque("unknown protocol"));
         assert_eq!(judge(b"EHLO me\r\n"), Judged::Opaque("unknown protocol"));
-        assert_eq!(judge(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Judged::Opaque("HTTP/2 in clear"));
+        assert_eq!(judge(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Judged::Http2);
+        assert_eq!(judge(b"PRI * HTTP/2.0\r\n"), Judged::More { in_hello: false });
+        assert_eq!(judge(b"PRI * HTTP/2.0\r\nx"), Judged::Opaque("unknown protocol"));
         assert_eq!(judge(b"\x16\x03\x01"), Judged::More { in_hello: true });
         assert_eq!(judge(b"SSH-2.0-x\r\n"), Judged::Opaque("unknown protocol"));
     }

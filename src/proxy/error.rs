@@ -41,13 +41,35 @@ pub(super) struct Error {
     pub(super) received: Option<Bytes>,
     /// The connection to the origin, as far as it came.
     pub(super) server: Option<Box<ServerConn>>,
-    /// Whether the request may be sent again on another connection: nothing of an answer came on a used one.
-    pub(super) stale: bool,
+    /// Whether the request may be sent again on another connection.
+    pub(super) retry: Retry,
+    /// The code with which the origin reset its stream: a client that speaks HTTP/2 gets the same.
+    pub(super) code: Option<u32>,
+}
+
+/// Whether a request that failed may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// It may have been acted upon.
+    Never,
+    /// Nothing of an answer came on a connection that had been used before (RFC 9112 §9.3.1).
+    IfIdempotent,
+    /// The origin said that it did not look at it (RFC 9113 §8.7).
+    Always,
 }
 
 impl Error {
     pub(super) fn new(kind: Kind, side: Side, stage: Stage, message: impl Into<String>) -> Self {
-        Self { kind, side, stage, message: message.into(), received: None, server: None, stale: false }
+        Self {
+            kind,
+            side,
+            stage,
+            message: message.into(),
+            received: None,
+            server: None,
+            retry: Retry::Never,
+            code: None,
+        }
     }
 
     pub(super) fn bad_request(stage: Stage, message: impl Into<String>) -> Self {

@@ -1,96 +1,184 @@
-//! One request to its origin, and the answer back.
+//! One request to its origin, and the answer back, for each combination of protocols.
 //!
-//! A request that went out on a used connection and met its end there is sent once more on a new one, if it is safe to
-//! repeat and not a byte of an answer was seen (RFC 9112 §9.3.1).
+//! A request is sent once more where nothing is lost by it: one that went out on a used connection and met its end there,
+//! if it is safe to repeat and not a byte of an answer was seen (RFC 9112 §9.3.1); one of which the origin said that it
+//! did not look at it (RFC 9113 §8.7). Never, if something of its body was taken.
 
-use std::time::Instant;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
+use h2::Reason;
 
-use super::client::{Client, Stream};
-use super::error::Error;
+use super::context::Context;
+use super::ends::{RequestIn, ResponseOut, h1, h2 as ends_h2};
+use super::error::{Error, Retry};
 use super::intercept;
 use super::judge::Plan;
-use super::relay::{self, Ends, Message};
+use super::relay::{self, Ends, Message, Relayed, Switch};
 use super::serve::Scope;
-use super::tunnel;
 use crate::exchange::Live;
-use crate::flow::{Request, Scheme, Tunnel, Version};
-use crate::http1::{BodyLength, RequestLine, keeps_alive, upgrade_tokens};
-use crate::upstream::{Dialed, Key, Origin};
+use crate::flow::{Request, Scheme, Stage, Target, Version};
+use crate::http1::{BodyLength, RequestLine, upgrade_tokens, write_request_head};
+use crate::http2::{self, BodyReader, BodyWriter};
+use crate::upstream::{Connection, Key, Multiplexed, Origin, Spoken};
 
-/// What becomes of the client's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum After {
-    /// It can carry the next request.
-    Keep,
-    /// It ends cleanly.
-    Close,
-    /// It ends, though the client is still sending.
-    CloseUnread,
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Forwarded {
+    /// It was answered.
+    Answered(Relayed),
+    /// The protocol has changed, and the origin's connection carries the new one.
+    SwitchedHttp1(Box<Origin>),
+    /// The same, on a stream.
+    SwitchedHttp2(BodyReader, BodyWriter),
 }
 
 /// Sends a request and relays what comes back.
-pub(super) async fn forward(
-    client: &mut Client,
-    stream: &mut Stream,
-    scope: &mut Scope,
+pub(super) async fn forward<I: RequestIn, O: ResponseOut>(
+    cx: &mut Context<'_>,
+    scope: &Scope,
     live: &Live,
-    request: &Request,
+    message: &Message<'_>,
     plan: &Plan,
-) -> Result<After, Error> {
-    let may_repeat = plan.length == BodyLength::None && is_idempotent(&request.method);
-    let mut fresh = false;
+    from: &mut I,
+    to: &mut O,
+) -> Result<Forwarded, Error> {
+    let mut again = false;
     loop {
-        let mut origin = acquire(client, scope, live, plan, fresh).await?;
-        let upgrade = upgrade_tokens(request);
-        let message = Message {
-            request,
-            line: RequestLine {
-                target: &plan.route.origin_form,
-                host: plan.host.as_deref(),
-                upgrade: upgrade.is_some(),
-                max_forwards: plan.max_forwards,
-            },
-            length: plan.length,
-            client_keeps: keeps_alive(request.version, &request.headers)
-                && !client.entry.token().is_cancelled(),
-            // A TLS client that closes its direction is gone; on TCP it may only have nothing more to say.
-            eof_is_gone: client.facts.tls.is_some(),
-            reused: origin.used > 0,
+        let connection = {
+            let mut acquired = pin!(acquire(cx, scope, live, plan, again));
+            // A client that leaves takes the dialling with it.
+            poll_fn(|task| match acquired.as_mut().poll(task) {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending => to.poll_refused(task).map(Err),
+            })
+            .await?
         };
-        origin.tied |= authenticates_connection(request);
-        let ends = Ends { reader: &mut stream.reader, writer: &mut stream.writer, origin: &mut origin };
-        let limits = client.shared.limits;
-        match relay::exchange(&mut client.ticker, &limits, live, ends, &message).await {
-            Ok(relayed) if relayed.switched => {
-                let name = String::from_utf8_lossy(upgrade.unwrap_or_default()).into_owned();
-                live.with(|flow| {
-                    flow.tunnel = Some(Tunnel { reason: format!("upgrade {name}"), ..Tunnel::default() });
-                });
-                return Box::pin(tunnel::relay(client, stream, origin, live)).await;
-            }
-            Ok(relayed) => {
-                // An exchange may have made the connection one client's own.
-                origin.used += 1;
-                if !relayed.client_keeps {
-                    client.close_origins = true;
-                } else if relayed.origin_keeps {
-                    client.keep_origin(origin);
+        let result = match connection {
+            Connection::Http1(origin) => over_http1(cx, live, message, plan, from, to, origin).await,
+            Connection::Http2(shared) => {
+                // On the heap: the future of an exchange in HTTP/1 shall not be as large as this one.
+                let result = Box::pin(over_http2(cx, live, message, plan, from, to, &shared)).await;
+                if let Err(error) = &result
+                    && error.code == Some(Reason::HTTP_1_1_REQUIRED.into())
+                    && message.request.version != Version::Http2
+                    && !again
+                {
+                    // A client that speaks HTTP/2 is told, and comes back with HTTP/1.1. This one has done so already.
+                    cx.shared.memo.set(shared.key.clone(), Spoken::Http1);
+                    cx.origins.forget(&shared);
                 }
-                live.complete();
-                return Ok(match (relayed.client_keeps, relayed.unread) {
-                    (true, _) => After::Keep,
-                    (false, true) => After::CloseUnread,
-                    (false, false) => After::Close,
-                });
+                result
             }
-            Err(error) if error.stale && may_repeat && !fresh => {
-                tracing::debug!(error = %error, "sent again on a new connection");
-                fresh = true;
+        };
+        match result {
+            Err(error) if !again && !from.has_begun() && may_repeat(&error, message) => {
+                tracing::debug!(error = %error, "sent again");
+                again = true;
             }
-            Err(error) => return Err(error),
+            result => return result,
         }
+    }
+}
+
+fn may_repeat(error: &Error, message: &Message<'_>) -> bool {
+    let speaks_http2 = message.request.version == Version::Http2;
+    match error.retry {
+        // A client that speaks HTTP/2 is told that its stream was refused, and knows better whether to try again.
+        Retry::Always => !(speaks_http2 && error.code == Some(Reason::REFUSED_STREAM.into())),
+        Retry::IfIdempotent => message.length == BodyLength::None && is_idempotent(&message.request.method),
+        Retry::Never => !speaks_http2 && error.code == Some(Reason::HTTP_1_1_REQUIRED.into()),
+    }
+}
+
+async fn over_http1<I: RequestIn, O: ResponseOut>(
+    cx: &mut Context<'_>,
+    live: &Live,
+    message: &Message<'_>,
+    plan: &Plan,
+    from: &mut I,
+    to: &mut O,
+    mut origin: Box<Origin>,
+) -> Result<Forwarded, Error> {
+    let request = message.request;
+    if message.switch == Switch::Connect {
+        let error = "this origin speaks HTTP/1.1, which knows no extended CONNECT";
+        return Err(Error::bad_gateway(Stage::RequestHead, error));
+    }
+    let line = RequestLine {
+        target: &plan.route.origin_form,
+        host: plan.host.as_deref(),
+        upgrade: upgrade_tokens(request).is_some(),
+        max_forwards: plan.max_forwards,
+    };
+    write_request_head(origin.writer.out(), request, &line, plan.length);
+    origin.tied |= authenticates_connection(request);
+    let reused = origin.used > 0;
+    let Origin { reader, writer, .. } = &mut *origin;
+    let ends = Ends {
+        request_in: from,
+        request_out: &mut h1::RequestOut::new(writer, plan.length),
+        response_in: &mut h1::ResponseFrom::new(reader, reused),
+        response_out: to,
+    };
+    let relayed = relay::exchange(cx.ticker, &cx.shared.limits, live, ends, message).await?;
+    if relayed.switched {
+        return Ok(Forwarded::SwitchedHttp1(origin));
+    }
+    // An exchange may have made the connection one client's own.
+    origin.used += 1;
+    origin.tied |= relayed.ties;
+    if relayed.origin_keeps {
+        cx.origins.keep(Connection::Http1(origin));
+    }
+    Ok(Forwarded::Answered(relayed))
+}
+
+async fn over_http2<I: RequestIn, O: ResponseOut>(
+    cx: &mut Context<'_>,
+    live: &Live,
+    message: &Message<'_>,
+    plan: &Plan,
+    from: &mut I,
+    to: &mut O,
+    shared: &Multiplexed,
+) -> Result<Forwarded, Error> {
+    let request = message.request;
+    let connect = message.switch == Switch::Connect;
+    if connect && !shared.allowed().await.extended_connect {
+        let error = "this origin takes no extended CONNECT";
+        return Err(Error::bad_gateway(Stage::RequestHead, error));
+    }
+    let reused = live.with(|flow| flow.server_reused);
+    let authority = plan.host.as_deref().or(request.authority.as_deref());
+    let authority = authority.or_else(|| request.headers.get("host")).unwrap_or_default();
+    let scheme = plan.route.target.scheme.as_str();
+    let path = &plan.route.origin_form;
+    let head = ends_h2::outgoing_request(request, scheme, authority, path, plan.max_forwards)?;
+    let ends = plan.length == BodyLength::None && !connect;
+    let refused = |error: h2::Error| Error {
+        retry: if http2::is_unprocessed(&error) || error.is_io() { Retry::Always } else { Retry::Never },
+        ..Error::bad_gateway(Stage::RequestHead, http2::explain(&error, "the origin"))
+    };
+    let mut sender = shared.sender();
+    poll_fn(|task| sender.poll_ready(task)).await.map_err(refused)?;
+    let (response, stream) = sender.send_request(head, ends).map_err(refused)?;
+    drop(sender);
+    let mut request_out = ends_h2::RequestOut::new(BodyWriter::new(stream, ends));
+    let mut response_in = ends_h2::ResponseFrom::new(response, reused);
+    let ends = Ends {
+        request_in: from,
+        request_out: &mut request_out,
+        response_in: &mut response_in,
+        response_out: to,
+    };
+    let relayed = relay::exchange(cx.ticker, &cx.shared.limits, live, ends, message).await?;
+    match response_in.into_reader().filter(|_| relayed.switched) {
+        Some(reader) => Ok(Forwarded::SwitchedHttp2(reader, request_out.into_writer())),
+        None => Ok(Forwarded::Answered(relayed)),
     }
 }
 
@@ -99,54 +187,126 @@ pub(super) fn answered(live: &Live) -> bool {
     live.with(|flow| flow.timing.response_head_us.is_some())
 }
 
-/// A connection for the request: one at hand, unless it must be `fresh`, else a new one.
+/// A connection for the request: one at hand, else a new one; `again` if one at hand has just failed.
 async fn acquire(
-    client: &mut Client,
-    scope: &mut Scope,
+    cx: &Context<'_>,
+    scope: &Scope,
     live: &Live,
     plan: &Plan,
-    fresh: bool,
-) -> Result<Origin, Error> {
+    again: bool,
+) -> Result<Connection, Error> {
     let target = &plan.route.target;
-    let (key, offers) = match scope {
-        Scope::Explicit => {
-            let name = if target.scheme == Scheme::Https { target.host.clone() } else { String::new() };
-            (Key { target: target.clone(), name }, Vec::new())
-        }
+    let wanted = match scope {
+        Scope::Explicit => Wanted::explicit(target),
         Scope::Tunnel(tunneled) => {
-            if let Some(error) = tunneled.broken.take() {
+            if let Some(error) = tunneled.take_broken() {
                 return Err(error);
             }
-            let name = tunneled.identity.clone().unwrap_or_default();
-            (Key { target: tunneled.target.clone(), name }, tunneled.offers.clone())
+            Wanted {
+                key: Key {
+                    target: tunneled.target.clone(),
+                    name: tunneled.identity.clone().unwrap_or_default(),
+                },
+                offers: tunneled.offers.clone(),
+                prior_knowledge: tunneled.prior_knowledge,
+            }
         }
     };
-    if !fresh && let Some(origin) = client.idle_origin(&key) {
-        live.connected(std::sync::Arc::clone(&origin.facts), origin.used > 0);
-        return Ok(origin);
+    if let Some(connection) = at_hand(cx, &wanted, again) {
+        return Ok(connected(live, connection));
+    }
+    // Connections that many exchanges can share are opened once.
+    let _turn = if wanted.may_be_http2(cx) { cx.origins.turn().await } else { None };
+    if _turn.is_some()
+        && let Some(connection) = at_hand(cx, &wanted, again)
+    {
+        return Ok(connected(live, connection));
     }
     let first = match scope {
-        Scope::Tunnel(tunneled) => tunneled.first.take(),
+        Scope::Tunnel(tunneled) => tunneled.take_first(),
         Scope::Explicit => None,
     };
-    let origin = Box::pin(open(client, key, first, &offers)).await?;
-    live.connected(std::sync::Arc::clone(&origin.facts), false);
-    Ok(origin)
+    let connection = Box::pin(async {
+        let first = match first {
+            Some(first) => first,
+            None => intercept::dial(cx.shared, cx.local, &wanted.key.target).await?,
+        };
+        intercept::handshake(cx.shared, cx.local, &wanted, first).await
+    })
+    .await?;
+    if let Connection::Http2(shared) = &connection {
+        cx.origins.keep(Connection::Http2(shared.clone()));
+    }
+    Ok(connected(live, connection))
 }
 
-/// A new connection, on a socket that was dialled before if there is one.
-async fn open(
-    client: &Client,
-    key: Key,
-    first: Option<(Dialed, Instant)>,
-    offers: &[Bytes],
-) -> Result<Origin, Error> {
-    let (dialed, since) = match first {
-        Some(first) => first,
-        None => intercept::dial(&client.shared, client.local.ip(), &key.target).await?,
-    };
-    intercept::handshake(&client.shared, key, dialed, since, offers).await
+/// A connection that is there. After a failure on one of HTTP/1, none of those: they may all be of the same age.
+fn at_hand(cx: &Context<'_>, wanted: &Wanted, again: bool) -> Option<Connection> {
+    let connection = cx.origins.take(&wanted.key, |connection| wanted.fits(cx.shared, connection))?;
+    (connection.is_http2() || !again).then_some(connection)
 }
+
+/// Notes the connection in the flow.
+fn connected(live: &Live, connection: Connection) -> Connection {
+    let reused = match &connection {
+        Connection::Http1(origin) => origin.used > 0,
+        Connection::Http2(shared) => !shared.count(),
+    };
+    live.connected(Arc::clone(connection.facts()), reused);
+    connection
+}
+
+/// The connection that a request needs.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) key: Key,
+    /// The protocols that the client has offered and that we speak, in its order.
+    pub(super) offers: Vec<Bytes>,
+    /// In clear: whether the client knows that the origin speaks HTTP/2.
+    pub(super) prior_knowledge: bool,
+}
+
+impl Wanted {
+    fn explicit(target: &Target) -> Self {
+        let name = if target.scheme == Scheme::Https { target.host.clone() } else { String::new() };
+        Self { key: Key { target: target.clone(), name }, offers: Vec::new(), prior_knowledge: false }
+    }
+
+    /// What an origin is offered: the client's protocols, unless the origin is known to insist on another.
+    pub(super) fn origin_offers(&self, shared: &super::shared::Shared) -> Vec<Bytes> {
+        match shared.memo.get(&self.key) {
+            _ if self.offers.is_empty() => Vec::new(),
+            Some(Spoken::Http1) => vec![Bytes::from_static(HTTP1)],
+            Some(Spoken::Http2) => vec![Bytes::from_static(HTTP2)],
+            None => self.offers.clone(),
+        }
+    }
+
+    /// Whether a connection that another client left is of the kind that this client would get.
+    pub(super) fn fits(&self, shared: &super::shared::Shared, connection: &Connection) -> bool {
+        if self.key.target.scheme != Scheme::Https {
+            return connection.is_http2() == self.prior_knowledge;
+        }
+        let offers_http2 = self.origin_offers(shared).iter().any(|offer| offer[..] == *HTTP2);
+        connection.is_http2() == offers_http2
+            || !connection.is_http2() && {
+                // The origin chose HTTP/1 though it was offered HTTP/2.
+                let tls = connection.facts().tls.as_ref();
+                tls.is_some_and(|tls| tls.alpn_offers.iter().any(|offer| offer[..] == *HTTP2))
+            }
+    }
+
+    fn may_be_http2(&self, cx: &Context<'_>) -> bool {
+        match self.key.target.scheme {
+            Scheme::Https => self.origin_offers(cx.shared).iter().any(|offer| offer[..] == *HTTP2),
+            Scheme::Http | Scheme::Tcp => self.prior_knowledge,
+        }
+    }
+}
+
+/// The protocols by their ALPN names (RFC 7301 §6, RFC 9113 §3.1).
+pub(super) const HTTP1: &[u8] = b"http/1.1";
+pub(super) const HTTP2: &[u8] = b"h2";
 
 /// RFC 9110 §9.2.2.
 fn is_idempotent(method: &[u8]) -> bool {
@@ -155,9 +315,8 @@ fn is_idempotent(method: &[u8]) -> bool {
 
 /// Whether a request takes part in an authentication that holds for its connection (RFC 4559 §6 on NTLM and Negotiate).
 fn authenticates_connection(request: &Request) -> bool {
-    request.version != Version::Http2
-        && request.headers.get_all("authorization").any(|value| {
-            let scheme = value.split(|&b| b == b' ').next().unwrap_or_default();
-            scheme.eq_ignore_ascii_case(b"NTLM") || scheme.eq_ignore_ascii_case(b"Negotiate")
-        })
+    request.headers.get_all("authorization").any(|value| {
+        let scheme = value.split(|&b| b == b' ').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"NTLM") || scheme.eq_ignore_ascii_case(b"Negotiate")
+    })
 }

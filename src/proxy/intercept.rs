@@ -1,19 +1,26 @@
 //! `CONNECT`, and TLS inside it: the origin is dialled before the client is told that there is a tunnel, verified before a
 //! byte of a request leaves, and the client gets a leaf for the name that it asked for.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::client::{Client, Stream};
+use super::ends::h1;
 use super::error::{Error, Kind};
+use super::forward::{HTTP1, HTTP2, Wanted};
 use super::serve::{self, Connect, Scope, Tunneled};
+use super::shared::Shared;
 use crate::exchange::Live;
-use crate::flow::{self, ConnectHead, Scheme, ServerConn, Side, Stage, State, Target};
+use crate::flow::{self, ConnectHead, Scheme, ServerConn, Side, Stage, State, Target, Version};
+use crate::http2;
 use crate::tls::{self, Alpn};
-use crate::upstream::{BoxIo, DialError, Dialed, Key, Origin, ReadAhead};
+use crate::upstream::{
+    BoxIo, Connection, DialError, Dialed, Key, Multiplexed, OnClose, Origin, ReadAhead, Spoken,
+};
 
 /// A tunnel that was promised to the client.
 #[derive(Debug)]
@@ -30,7 +37,7 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) enum Reached {
     /// A verified connection that an earlier client left.
-    Pooled(Box<Origin>),
+    Pooled(Connection),
     /// A new TCP connection.
     Dialed(Box<Dialed>, Instant),
 }
@@ -39,8 +46,8 @@ pub(super) enum Reached {
 pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: Connect) -> Option<Opened> {
     let Connect { request, started, target } = connect;
     let key = Key { target: Target { scheme: Scheme::Https, ..target.clone() }, name: target.host.clone() };
-    let reached = match client.shared.pool.take(&key) {
-        Some(origin) => Ok(Reached::Pooled(Box::new(origin))),
+    let reached = match client.shared.pool.take(&key, |_| true) {
+        Some(connection) => Ok(Reached::Pooled(connection)),
         None => {
             // A client that leaves meanwhile takes the dialling with it; what it sends ahead stays in its buffer.
             tokio::select! {
@@ -48,7 +55,7 @@ pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: C
                 dialed = dial(client.shared.as_ref(), client.local.ip(), &target) => {
                     dialed.map(|(dialed, since)| Reached::Dialed(Box::new(dialed), since))
                 }
-                gone = serve::gone(&mut stream.reader, true) => Err(gone),
+                gone = h1::gone(&mut stream.reader, true) => Err(gone),
             }
         }
     };
@@ -74,8 +81,8 @@ pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: C
 
 /// Dials the target of a `CONNECT`.
 pub(super) async fn dial(
-    shared: &super::shared::Shared,
-    local: std::net::IpAddr,
+    shared: &Shared,
+    local: IpAddr,
     target: &Target,
 ) -> Result<(Dialed, Instant), Error> {
     let since = Instant::now();
@@ -98,32 +105,89 @@ pub(super) async fn dial(
     }
 }
 
-/// Makes a connection to an origin that is ready for a request: TLS is done and verified where `name` is given.
+/// Makes a connection to an origin that is ready for a request, on one that was dialled: TLS is done and verified where
+/// the origin is an https one, and HTTP/2 begun where that is spoken.
+///
+/// An origin that takes none of the protocols that the client offered is asked again for the other one, so that a client
+/// of HTTP/1.1 alone reaches an origin of HTTP/2 alone; the next connection begins with that.
 pub(super) async fn handshake(
-    shared: &super::shared::Shared,
-    key: Key,
-    dialed: Dialed,
-    since: Instant,
-    offers: &[Bytes],
-) -> Result<Origin, Error> {
-    let note = |origin: Origin| match &shared.recorder {
-        Some(recorder) => {
-            let recorder = recorder.clone();
-            origin.on_close(Arc::new(move |facts| recorder.server_conn_changed(facts)))
-        }
-        None => origin,
-    };
-    if key.target.scheme != Scheme::Https {
-        let io: BoxIo = Box::new(dialed.tcp);
-        return Ok(note(Origin::new(key, dialed.conn, io, since)));
+    shared: &Shared,
+    local: IpAddr,
+    wanted: &Wanted,
+    first: (Dialed, Instant),
+) -> Result<Connection, Error> {
+    let (dialed, since) = first;
+    if wanted.key.target.scheme != Scheme::Https {
+        let spoken = if wanted.prior_knowledge { Spoken::Http2 } else { Spoken::Http1 };
+        return speak(shared, &wanted.key, dialed.conn, Box::new(dialed.tcp), since, spoken).await;
     }
-    match shared.dialer.handshake(dialed, &key.name, offers).await {
-        Ok((tls, conn)) => Ok(note(Origin::new(key, conn, Box::new(tls), since))),
+    let offers = wanted.origin_offers(shared);
+    let refused = match shared.dialer.handshake(dialed, &wanted.key.name, &offers).await {
+        Ok((tls, conn)) => {
+            let spoken = spoken(&conn);
+            return speak(shared, &wanted.key, conn, Box::new(tls), since, spoken).await;
+        }
+        Err(error) => error,
+    };
+    let (other, spoken) = match &offers[..] {
+        [only] if refused.alpn_refused && only[..] == *HTTP2 => (HTTP1, Spoken::Http1),
+        [only] if refused.alpn_refused && only[..] == *HTTP1 => (HTTP2, Spoken::Http2),
+        _ => return Err(dial_error(shared, refused)),
+    };
+    let (dialed, since) = dial(shared, local, &wanted.key.target).await?;
+    match shared.dialer.handshake(dialed, &wanted.key.name, &[Bytes::from_static(other)]).await {
+        Ok((tls, conn)) => {
+            shared.memo.set(wanted.key.clone(), spoken);
+            speak(shared, &wanted.key, conn, Box::new(tls), since, spoken).await
+        }
         Err(error) => Err(dial_error(shared, error)),
     }
 }
 
-fn dial_error(shared: &super::shared::Shared, error: DialError) -> Error {
+/// What was agreed on with an origin in TLS.
+fn spoken(conn: &ServerConn) -> Spoken {
+    match conn.tls.as_ref().and_then(|tls| tls.alpn.as_deref()) {
+        Some(HTTP2) => Spoken::Http2,
+        _ => Spoken::Http1,
+    }
+}
+
+/// Begins the protocol on a stream that is ready for it.
+async fn speak(
+    shared: &Shared,
+    key: &Key,
+    conn: ServerConn,
+    io: BoxIo,
+    since: Instant,
+    spoken: Spoken,
+) -> Result<Connection, Error> {
+    let note = shared
+        .recorder
+        .clone()
+        .map(|recorder| -> OnClose { Arc::new(move |facts| recorder.server_conn_changed(facts)) });
+    match spoken {
+        Spoken::Http1 => {
+            let origin = Origin::new(key.clone(), conn, io, since);
+            let origin = match note {
+                Some(note) => origin.on_close(note),
+                None => origin,
+            };
+            Ok(Connection::Http1(Box::new(origin)))
+        }
+        Spoken::Http2 => {
+            let facts = Box::new(conn.clone());
+            let max_head = shared.limits.head.max_bytes;
+            let begun =
+                Multiplexed::start(key.clone(), conn, io, since, note, max_head, &shared.carriers).await;
+            begun.map(Connection::Http2).map_err(|error| Error {
+                server: Some(facts),
+                ..Error::bad_gateway(Stage::Connect, http2::explain(&error, "the origin"))
+            })
+        }
+    }
+}
+
+fn dial_error(shared: &Shared, error: DialError) -> Error {
     let kind = match () {
         () if error.refused_own => Kind::Loop,
         () if error.timed_out => Kind::GatewayTimeout,
@@ -161,23 +225,24 @@ pub(super) async fn begin(
 }
 
 /// HTTP in clear inside a tunnel: its origin is the one that was asked for.
-pub(super) fn plain_scope(client: &mut Client, opened: Opened) -> Scope {
+pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) -> Scope {
     let target = Target { scheme: Scheme::Http, ..opened.target };
     let first = match opened.origin {
         Reached::Dialed(dialed, since) => Some((*dialed, since)),
         // It speaks TLS: of no use here, but to the next client.
         Reached::Pooled(origin) => {
-            client.shared.pool.give(*origin);
+            client.shared.pool.give(origin);
             None
         }
     };
     Scope::Tunnel(Box::new(Tunneled {
         target,
         identity: None,
-        broken: None,
+        broken: Mutex::default(),
         opened_by: None,
-        first,
+        first: Mutex::new(first),
         offers: Vec::new(),
+        prior_knowledge: spoken == Version::Http2,
     }))
 }
 
@@ -209,30 +274,10 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
     let identity = offered.sni.clone().unwrap_or_else(|| target.host.clone());
     let https = Target { scheme: Scheme::Https, ..target.clone() };
     let key = Key { target: https.clone(), name: identity.clone() };
-
-    // Only HTTP/1.1 so far; a client that offers something else alone is served without ALPN rather than refused.
-    let offers: Vec<Bytes> =
-        offered.alpn_offers.iter().filter(|offer| offer[..] == *b"http/1.1").take(1).cloned().collect();
-    let reached = match origin {
-        Reached::Pooled(origin) if origin.key == key => Ok(*origin),
-        Reached::Pooled(origin) => {
-            client.shared.pool.give(*origin);
-            match client.shared.pool.take(&key) {
-                Some(origin) => Ok(origin),
-                None => match dial(&client.shared, client.local.ip(), &https).await {
-                    Ok((dialed, since)) => handshake(&client.shared, key, dialed, since, &offers).await,
-                    Err(error) => Err(error),
-                },
-            }
-        }
-        Reached::Dialed(dialed, since) => handshake(&client.shared, key, *dialed, since, &offers).await,
-    };
-    let spoken = reached.as_ref().ok().and_then(|origin| origin.facts.tls.as_ref()?.alpn.clone());
-    let alpn = match (&reached, offers.is_empty()) {
-        (Ok(_), false) if spoken.is_some() => Alpn::Http11,
-        (Err(_), false) => Alpn::Http11,
-        _ => Alpn::None,
-    };
+    let offers = known_offers(&offered.alpn_offers);
+    let wanted = Wanted { key, offers, prior_knowledge: false };
+    let reached = reach(client, &wanted, origin).await;
+    let alpn = mirrored(&wanted.offers, reached.as_ref().ok());
     let (origin, broken) = match reached {
         Ok(origin) => (Some(origin), None),
         Err(error) => (None, Some(error)),
@@ -247,7 +292,9 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
     };
     let accepted = client.ticker.within(client.shared.limits.tls_timeout, hello.into_stream(config)).await;
     // The connection to the origin is good, whatever becomes of this client.
-    client.origins.extend(origin);
+    if let Some(origin) = origin {
+        client.origins.keep(origin);
+    }
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -271,8 +318,63 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
     });
     let stream = Stream::new(Box::new(stream), bytes::BytesMut::new());
     let opened_by = broken.is_some().then_some((request, started));
-    let scope = Tunneled { target: https, identity: Some(identity), broken, opened_by, first: None, offers };
+    let scope = Tunneled {
+        target: https,
+        identity: Some(identity),
+        broken: Mutex::new(broken),
+        opened_by,
+        first: Mutex::default(),
+        offers: wanted.offers,
+        prior_knowledge: false,
+    };
     Some((stream, Scope::Tunnel(Box::new(scope))))
+}
+
+/// Those of the client's protocols that we speak, once each, in its order.
+fn known_offers(offers: &[Bytes]) -> Vec<Bytes> {
+    let mut known: Vec<Bytes> = Vec::new();
+    for offer in offers {
+        if (offer[..] == *HTTP1 || offer[..] == *HTTP2) && !known.contains(offer) {
+            known.push(offer.clone());
+        }
+    }
+    known
+}
+
+/// A connection to the origin of a tunnel: the one that was reached before its client's ClientHello, if it will do.
+async fn reach(client: &Client, wanted: &Wanted, reached: Reached) -> Result<Connection, Error> {
+    let shared = &client.shared;
+    let first = match reached {
+        Reached::Dialed(dialed, since) => (*dialed, since),
+        Reached::Pooled(connection) => {
+            if *connection.key() == wanted.key && wanted.fits(shared, &connection) {
+                return Ok(connection);
+            }
+            shared.pool.give(connection);
+            if let Some(connection) = shared.pool.take(&wanted.key, |c| wanted.fits(shared, c)) {
+                return Ok(connection);
+            }
+            dial(shared, client.local.ip(), &wanted.key.target).await?
+        }
+    };
+    handshake(shared, client.local.ip(), wanted, first).await
+}
+
+/// What the client is offered: what the origin chose, if the client has offered that; else what the client wants, and
+/// the relay goes between the two. A client that has offered nothing that we speak is served without ALPN, rather than
+/// refused.
+fn mirrored(offers: &[Bytes], origin: Option<&Connection>) -> Alpn {
+    let offered = |protocol: &[u8]| offers.iter().any(|offer| offer[..] == *protocol);
+    match (offered(HTTP2), offered(HTTP1), origin) {
+        (false, false, _) => Alpn::None,
+        (true, true, None) => Alpn::Http2AndHttp11,
+        (true, _, Some(Connection::Http2(_))) | (true, false, _) => Alpn::Http2,
+        (false, true, Some(Connection::Http2(_))) | (false, true, None) => Alpn::Http11,
+        (_, true, Some(Connection::Http1(origin))) => {
+            let chosen = origin.facts.tls.as_ref().is_some_and(|tls| tls.alpn.is_some());
+            if chosen { Alpn::Http11 } else { Alpn::None }
+        }
+    }
 }
 
 /// Records TLS of the client's in which not even the ClientHello became whole.
@@ -283,11 +385,11 @@ pub(super) async fn broken_tls(client: &mut Client, opened: Opened, reason: &str
 
 /// Records why the origin of a tunnel could not be used, if the client has left without a request that would have been
 /// answered with it.
-pub(super) async fn unasked(client: &Client, tunneled: Tunneled) {
-    let Tunneled { broken: Some(error), opened_by: Some((request, started)), target, .. } = tunneled else {
+pub(super) async fn unasked(client: &Client, tunneled: &Tunneled) {
+    let (Some(error), Some((request, started))) = (tunneled.take_broken(), &tunneled.opened_by) else {
         return;
     };
-    let live = begin(client, started, flow::Kind::Tls, request, target).await;
+    let live = begin(client, *started, flow::Kind::Tls, request.clone(), tunneled.target.clone()).await;
     error.record(&live);
 }
 

@@ -1,14 +1,19 @@
 //! Everything that can be said of a request before an origin is asked: is it well formed, where does it go, may it go there.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use super::answer;
-use super::client::Client;
 use super::error::{Error, Kind};
 use super::mode::explicit::{self, Route};
+use super::redact::recorded;
 use super::serve::{Scope, Tunneled};
-use crate::flow::{self, Request, Scheme, Side, Stage, Target, Version};
-use crate::http1::{BodyLength, request_length};
+use super::shared::Shared;
+use crate::exchange::Live;
+use crate::flow::{self, ClientConn, Request, Scheme, Side, Stage, Target, Version};
+use crate::http1::{BodyLength, FramingError};
 
 /// What is to be done with a request that was found good.
 #[derive(Debug)]
@@ -22,10 +27,46 @@ pub(super) struct Plan {
     pub(super) own_answer: Option<flow::Response>,
 }
 
+/// Admits a request other than a plain `CONNECT` and judges it: the flow has begun, and says what is known so far.
+pub(super) async fn admit(
+    shared: &Shared,
+    facts: &Arc<ClientConn>,
+    scope: &Scope,
+    request: &Request,
+    length: Result<BodyLength, FramingError>,
+    started: Instant,
+) -> (Live, Result<Plan, Error>) {
+    let live = Live::begin(shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(facts)).await;
+    let judged = judge(shared, scope, request, length);
+    let length = judged.as_ref().ok().map_or(length.ok(), |plan| Some(plan.length));
+    let now = live.now_us();
+    live.with(|flow| {
+        flow.timing.request_head_us = Some(now);
+        // Where there is no body, the head is all of it.
+        flow.timing.request_end_us = (length == Some(BodyLength::None)).then_some(now);
+        flow.target = match (&judged, scope) {
+            (Ok(plan), _) => plan.route.target.clone(),
+            (Err(_), Scope::Tunnel(tunneled)) => tunneled.target.clone(),
+            (Err(_), Scope::Explicit) => Target::default(),
+        };
+        flow.request = Some(recorded(request, length));
+    });
+    (live, judged)
+}
+
 /// Everything that can be said against a request before an origin is asked.
-pub(super) fn judge(client: &Client, scope: &Scope, request: &Request) -> Result<Plan, Error> {
+fn judge(
+    shared: &Shared,
+    scope: &Scope,
+    request: &Request,
+    length: Result<BodyLength, FramingError>,
+) -> Result<Plan, Error> {
     let bad = |message: String| Error::bad_request(Stage::RequestHead, message);
-    let length = request_length(request).map_err(|error| bad(error.to_string()))?;
+    let length = length.map_err(|error| bad(error.to_string()))?;
+    if request.version == Version::Http2 && request.headers.len() > shared.limits.head.max_fields {
+        let message = format!("more than {} fields", shared.limits.head.max_fields);
+        return Err(Error::new(Kind::HeadTooLarge, Side::Client, Stage::RequestHead, message));
+    }
     if request.headers.get_all("host").count() > 1 {
         return Err(bad("more than one Host field".into()));
     }
@@ -37,15 +78,15 @@ pub(super) fn judge(client: &Client, scope: &Scope, request: &Request) -> Result
         Scope::Explicit => explicit::route(request, Scheme::Http)?,
         Scope::Tunnel(tunneled) => inside(tunneled, request)?,
     };
-    recording_works(client)?;
+    recording_works(shared)?;
     let host = replaced_host(request, &route);
     let (max_forwards, own_answer) = count_down(request);
     Ok(Plan { route, length, host, max_forwards, own_answer })
 }
 
 /// Whether requests may go on unrecorded, or recording works.
-pub(super) fn recording_works(client: &Client) -> Result<(), Error> {
-    if client.shared.require_recording && client.shared.recorder.as_ref().is_none_or(|r| r.is_failing()) {
+pub(super) fn recording_works(shared: &Shared) -> Result<(), Error> {
+    if shared.require_recording && shared.recorder.as_ref().is_none_or(|r| r.is_failing()) {
         let message = "recording does not work";
         return Err(Error::new(Kind::NotRecording, Side::Proxy, Stage::RequestHead, message));
     }
@@ -55,8 +96,9 @@ pub(super) fn recording_works(client: &Client) -> Result<(), Error> {
 /// The route of a request inside a tunnel: the tunnel's origin, and no other.
 fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
     let scheme = tunneled.target.scheme;
-    let mut route = if request.headers.get("host").is_none() && request.target.starts_with(b"/") {
-        // HTTP/1.0: the tunnel tells the host.
+    let names_host = request.headers.get("host").is_some() || request.authority.is_some();
+    let mut route = if !names_host && request.target.starts_with(b"/") {
+        // HTTP/1.0, and HTTP/2 if need be: the tunnel tells the host.
         Route { target: tunneled.target.clone(), origin_form: request.target.to_vec(), authority: None }
     } else {
         explicit::route(request, scheme)?
@@ -70,7 +112,8 @@ fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
     let same = named.scheme == scheme
         && same_host(&named.host)
         && (!says_port || named.port == tunneled.target.port);
-    let absolute = route.authority.is_some();
+    // HTTP/2 always names it beside the path; that is no more than `Host` is in HTTP/1.
+    let absolute = route.authority.is_some() && request.version != Version::Http2;
     if !same && (absolute || tunneled.identity.is_some()) {
         let message = format!(
             "this connection is for {own_name}:{}, the request for {}:{}",
@@ -84,6 +127,10 @@ fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
 
 /// `Host` as it must be sent where the client's is missing or contradicts the target (RFC 9112 §3.2.2).
 fn replaced_host(request: &Request, route: &Route) -> Option<Vec<u8>> {
+    if request.version == Version::Http2 {
+        // `:authority`, which becomes `Host` towards HTTP/1 (RFC 9113 §8.3.1).
+        return Some(route.authority.clone().unwrap_or_else(|| route.target.authority().into_bytes()));
+    }
     let Some(host) = request.headers.get("host") else { return Some(route.target.authority().into_bytes()) };
     let authority = route.authority.as_ref()?;
     let default = Some(route.target.scheme.default_port());

@@ -8,16 +8,20 @@
 
 mod answer;
 mod client;
+mod context;
 mod detect;
+mod ends;
 mod error;
 mod forward;
 mod intercept;
 mod judge;
 mod limits;
 mod mode;
+mod origins;
 mod redact;
 mod relay;
 mod serve;
+mod serve_h2;
 mod server;
 mod shared;
 mod tunnel;

@@ -1,49 +1,57 @@
 //! The two directions of one exchange, both at once: a request body may still be going up when the answer comes down, and
-//! may never be wanted.
+//! may never be wanted. Nothing here knows which protocol stands on either side.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
+use super::ends::{Answer, Incoming, Outgoing, Part, RequestIn, ResponseIn, ResponseOut};
 use super::error::{Error, Kind};
-use super::limits::{FLUSH_AT, Limits, MAX_BAD_HEAD, MAX_INTERIM};
+use super::limits::{FLUSH_AT, Limits, MAX_INTERIM};
 use super::redact::without_secrets;
-use super::serve::gone;
 use crate::exchange::{Live, Tee, Ticker};
-use crate::flow::{Body, BodyEnd, Interim, Request, Response, Side, Stage, Version};
-use crate::http1::{
-    BodyError, BodyLength, Decoded, Decoder, ReadError, Reader, RequestLine, Writer, keeps_alive,
-    received_head, response_length, write_interim, write_request_head, write_response_head,
-};
+use crate::flow::{Body, BodyEnd, Request, Response, Side, Stage};
+use crate::http1::{BodyLength, keeps_alive};
 use crate::record::BodySide;
-use crate::upstream::{BoxIo, Origin};
 
-/// The connections of an exchange.
+/// The ends of an exchange. The head of the request is queued or sent.
 #[derive(Debug)]
-pub(super) struct Ends<'a> {
-    pub(super) reader: &'a mut Reader<ReadHalf<BoxIo>>,
-    pub(super) writer: &'a mut Writer<WriteHalf<BoxIo>>,
-    pub(super) origin: &'a mut Origin,
+pub(super) struct Ends<'a, I, U, R, O> {
+    /// The request's body from the client.
+    pub(super) request_in: &'a mut I,
+    /// To the origin.
+    pub(super) request_out: &'a mut U,
+    /// The answer from the origin.
+    pub(super) response_in: &'a mut R,
+    /// To the client.
+    pub(super) response_out: &'a mut O,
 }
 
-/// The request, as it is to be sent.
-#[derive(Debug)]
+/// The request, as far as the relay has to know it.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Message<'a> {
     pub(super) request: &'a Request,
-    pub(super) line: RequestLine<'a>,
     pub(super) length: BodyLength,
     pub(super) client_keeps: bool,
-    pub(super) eof_is_gone: bool,
-    /// Whether the origin's connection has carried a request before.
-    pub(super) reused: bool,
+    /// What a change of protocol was asked with.
+    pub(super) switch: Switch,
+}
+
+/// Which answer changes the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// None: it was not asked for.
+    Never,
+    /// 101, to an `Upgrade` (RFC 9110 §7.8).
+    Upgrade,
+    /// 2xx, to a `CONNECT` (RFC 9110 §9.3.6, RFC 8441 §5).
+    Connect,
 }
 
 /// How it went.
@@ -53,10 +61,12 @@ pub(super) struct Relayed {
     pub(super) client_keeps: bool,
     /// So can the origin's.
     pub(super) origin_keeps: bool,
-    /// Both have changed to another protocol (101).
+    /// Both have changed to another protocol.
     pub(super) switched: bool,
     /// The client was still sending when the origin had heard enough.
     pub(super) unread: bool,
+    /// The response ties the origin's connection to this client.
+    pub(super) ties: bool,
 }
 
 /// What both directions know of each other.
@@ -92,23 +102,27 @@ enum Stop {
 }
 
 /// Relays one exchange.
-pub(super) async fn exchange(
+pub(super) async fn exchange<I, U, R, O>(
     ticker: &mut Ticker,
     limits: &Limits,
     live: &Live,
-    ends: Ends<'_>,
+    ends: Ends<'_, I, U, R, O>,
     message: &Message<'_>,
-) -> Result<Relayed, Error> {
+) -> Result<Relayed, Error>
+where
+    I: RequestIn,
+    U: Outgoing,
+    R: ResponseIn,
+    O: ResponseOut,
+{
     let progress = Progress::default();
-    let Ends { reader, writer, origin } = ends;
-    let Origin { reader: origin_reader, writer: origin_writer, tied, .. } = origin;
-    write_request_head(origin_writer.out(), message.request, &message.line, message.length);
+    let Ends { request_in, request_out, response_in, response_out } = ends;
     progress.touched_at(live.mark(|timing| &mut timing.send_start_us));
 
-    let mut up = pin!(upload(live, &progress, reader, origin_writer, message));
+    let mut up = pin!(upload(live, &progress, request_in, request_out, message));
     let mut origin_stopped = false;
     let down = {
-        let mut down = pin!(download(limits, live, &progress, origin_reader, writer, message));
+        let mut down = pin!(download(limits, live, &progress, response_in, response_out, message));
         let work = poll_fn(|cx| {
             if progress.uploaded()
                 && let Poll::Ready(result) = down.as_mut().poll(cx)
@@ -126,7 +140,6 @@ pub(super) async fn exchange(
         });
         watched(ticker, limits.relay_timeout, live, &progress, work).await??
     };
-    *tied |= down.ties;
     // An answer that came early does not end the upload by itself: the origin may want the rest (RFC 9112 §9.3).
     if !progress.uploaded() && !origin_stopped && down.origin_keeps {
         let rest = poll_fn(|cx| {
@@ -135,8 +148,7 @@ pub(super) async fn exchange(
                 Poll::Pending if progress.uploaded() => return Poll::Ready(None),
                 Poll::Pending => {}
             }
-            // One that closes, or says more than it was asked, wants no more.
-            origin_reader.poll_fill(cx).map(|_| Some(Stop::Origin))
+            response_in.poll_over(cx).map(|()| Some(Stop::Origin))
         });
         match watched(ticker, limits.relay_timeout, live, &progress, rest).await? {
             // It has its answer, and need not send what the answer has made idle (RFC 9110 §10.1.1).
@@ -146,12 +158,12 @@ pub(super) async fn exchange(
         }
     }
     let uploaded = progress.uploaded();
-    let client_keeps = down.client_keeps && uploaded;
     Ok(Relayed {
-        client_keeps,
+        client_keeps: down.client_keeps && uploaded,
         origin_keeps: down.origin_keeps && uploaded,
         switched: down.switched && uploaded,
         unread: !uploaded,
+        ties: down.ties,
     })
 }
 
@@ -192,58 +204,54 @@ fn timed_out(limit: Duration, progress: &Progress, live: &Live) -> Error {
 }
 
 /// Sends the request, then watches the client until the exchange is over: never ends well by itself.
-async fn upload(
+async fn upload<I: RequestIn, U: Outgoing>(
     live: &Live,
     progress: &Progress,
-    reader: &mut Reader<ReadHalf<BoxIo>>,
-    writer: &mut Writer<WriteHalf<BoxIo>>,
+    from: &mut I,
+    to: &mut U,
     message: &Message<'_>,
 ) -> Result<Infallible, Stop> {
     if message.length != BodyLength::None {
-        let mut tee = live.tee(BodySide::Request, message.length.into());
-        let mut decoder = Decoder::new(message.length);
-        let sent = upload_body(live, progress, reader, writer, &mut decoder, &mut tee).await;
-        let end = if decoder.is_done() { BodyEnd::Whole } else { BodyEnd::CutOff };
-        tee.end(end, decoder.wire_len());
+        let mut tee = live.tee(BodySide::Request, from.framing());
+        let sent = upload_body(live, progress, from, to, &mut tee).await;
+        let end = if from.is_done() { BodyEnd::Whole } else { BodyEnd::CutOff };
+        tee.end(end, from.wire_len());
+        drop(tee);
         sent?;
         live.mark(|timing| &mut timing.request_end_us);
     }
-    let flushed = writer.flush().await;
+    let flushed = to.flush().await;
     progress.touched_at(live.mark(|timing| &mut timing.send_end_us));
     progress.uploaded.store(true, Ordering::Relaxed);
     if flushed.is_err() {
         return Err(Stop::Origin);
     }
-    Err(Stop::Client(gone(reader, message.eof_is_gone).await))
+    Err(Stop::Client(from.gone().await))
 }
 
-async fn upload_body(
+async fn upload_body<I: RequestIn, U: Outgoing>(
     live: &Live,
     progress: &Progress,
-    reader: &mut Reader<ReadHalf<BoxIo>>,
-    writer: &mut Writer<WriteHalf<BoxIo>>,
-    decoder: &mut Decoder,
+    from: &mut I,
+    to: &mut U,
     tee: &mut Tee<'_>,
 ) -> Result<(), Stop> {
-    let chunked = decoder.is_chunked();
     loop {
         progress.awaits_client.store(true, Ordering::Relaxed);
-        let part = next_part(reader, decoder, writer.queued() > 0).await;
+        let step = next_step(from, to).await;
         progress.awaits_client.store(false, Ordering::Relaxed);
-        match part {
-            Ok(Part::Pause) => writer.flush().await.map_err(|_| Stop::Origin)?,
-            Ok(Part::Data(data)) => {
+        match step {
+            Step::Pause => to.flush().await.map_err(|_| Stop::Origin)?,
+            Step::Data(data) => {
                 tee.write(&data).await;
-                writer.queue_data(&data, chunked);
+                to.queue_data(&data);
                 progress.touch(live);
-                if writer.queued() >= FLUSH_AT {
-                    writer.flush().await.map_err(|_| Stop::Origin)?;
+                if to.queued() >= FLUSH_AT {
+                    to.flush().await.map_err(|_| Stop::Origin)?;
                 }
             }
-            Ok(Part::End(trailers)) => {
-                if chunked {
-                    writer.queue_last_chunk(trailers.as_ref());
-                }
+            Step::End(trailers) => {
+                to.queue_end(trailers.as_ref());
                 live.with(|flow| {
                     if let Some(request) = &mut flow.request {
                         request.trailers = trailers.map(|t| without_secrets(&t).unwrap_or(t));
@@ -251,42 +259,33 @@ async fn upload_body(
                 });
                 return Ok(());
             }
-            Err(error) => return Err(Stop::Client(request_body_error(error))),
+            Step::Broken(error) => return Err(Stop::Client(error)),
+            Step::Refused(_) => return Err(Stop::Origin),
         }
-    }
-}
-
-fn request_body_error(error: ReadError) -> Error {
-    match error {
-        ReadError::Body(error @ (BodyError::Short { .. } | BodyError::ShortChunked)) => {
-            Error::client_gone(Stage::RequestBody, error.to_string())
-        }
-        ReadError::Body(error) => Error::bad_request(Stage::RequestBody, error.to_string()),
-        error => Error::client_gone(Stage::RequestBody, error.to_string()),
     }
 }
 
 /// What a relay does next.
-enum Part {
+enum Step {
     /// Nothing more is there at the moment, and something waits to be sent.
     Pause,
     Data(Bytes),
     End(Option<crate::flow::Headers>),
+    /// Where it comes from is broken.
+    Broken(Error),
+    /// Where it goes takes no more.
+    Refused(Error),
 }
 
-/// The next part of a body; [`Part::Pause`] before a wait if something is queued, so that what belongs together leaves
+/// The next step of a body; [`Step::Pause`] before a wait if something is queued, so that what belongs together leaves
 /// together and nothing is held back.
-async fn next_part(
-    reader: &mut Reader<ReadHalf<BoxIo>>,
-    decoder: &mut Decoder,
-    queued: bool,
-) -> Result<Part, ReadError> {
-    poll_fn(|cx| match reader.poll_body(decoder, cx) {
-        Poll::Ready(Ok(Decoded::Data(data))) => Poll::Ready(Ok(Part::Data(data))),
-        Poll::Ready(Ok(Decoded::End(trailers))) => Poll::Ready(Ok(Part::End(trailers))),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Ready(Ok(Decoded::More)) | Poll::Pending if queued => Poll::Ready(Ok(Part::Pause)),
-        Poll::Ready(Ok(Decoded::More)) | Poll::Pending => Poll::Pending,
+async fn next_step<F: Incoming, T: Outgoing>(from: &mut F, to: &mut T) -> Step {
+    poll_fn(|cx| match from.poll_part(cx) {
+        Poll::Ready(Ok(Part::Data(data))) => Poll::Ready(Step::Data(data)),
+        Poll::Ready(Ok(Part::End(trailers))) => Poll::Ready(Step::End(trailers)),
+        Poll::Ready(Err(error)) => Poll::Ready(Step::Broken(error)),
+        Poll::Pending if to.queued() > 0 => Poll::Ready(Step::Pause),
+        Poll::Pending => to.poll_refused(cx).map(Step::Refused),
     })
     .await
 }
@@ -300,145 +299,112 @@ struct Downloaded {
 }
 
 /// Relays the response: 1xx as they come, the final head, the body.
-async fn download(
+async fn download<R: ResponseIn, O: ResponseOut>(
     limits: &Limits,
     live: &Live,
     progress: &Progress,
-    reader: &mut Reader<ReadHalf<BoxIo>>,
-    writer: &mut Writer<WriteHalf<BoxIo>>,
+    from: &mut R,
+    to: &mut O,
     message: &Message<'_>,
 ) -> Result<Downloaded, Error> {
-    let version = message.request.version;
-    let response = final_head(limits, live, progress, reader, writer, message).await?;
-    let length = response_length(&response, &message.request.method)
-        .map_err(|error| refused_response(&response, error.to_string()))?;
-    let switched = response.status == 101;
-    if switched && !message.line.upgrade {
-        return Err(refused_response(&response, "101 to a request that asked for no upgrade"));
-    }
-    // Towards a client that knows no chunks the close tells the end.
-    let sent_as = match length {
-        BodyLength::Chunked if version == Version::Http10 => BodyLength::Close,
-        length => length,
+    let (response, length) = final_head(limits, live, progress, from, to, message).await?;
+    let switched = match response.status {
+        101 if message.switch != Switch::Upgrade => {
+            return Err(super::ends::h1::refused_response(
+                &response,
+                "101 to a request that asked for no upgrade",
+            ));
+        }
+        101 => true,
+        200..300 => message.switch == Switch::Connect,
+        _ => false,
     };
     let origin_keeps = keeps_alive(response.version, &response.headers) && length != BodyLength::Close;
-    let client_keeps = message.client_keeps && origin_keeps && sent_as != BodyLength::Close;
     let ties = ties_connection(&response);
-    write_response_head(writer.out(), &response, version, sent_as, !client_keeps && !switched);
+    let client_keeps = match switched {
+        true => to.queue_switch(&response).map(|()| false)?,
+        false => to.queue_head(&response, length, message.client_keeps && origin_keeps)?,
+    };
+    let has_body = length != BodyLength::None && !switched;
     let now = live.now_us();
     progress.touched_at(now);
     live.with(|flow| {
         flow.timing.response_head_us = Some(now);
-        let body = match length {
-            BodyLength::None => Body::inline(Bytes::new()),
-            length => Body { framing: length.into(), ..Body::default() },
+        let body = match has_body {
+            false => Body::inline(Bytes::new()),
+            true => Body { framing: from.framing(), ..Body::default() },
         };
         flow.response = Some(Response { body, ..response });
     });
-    if length != BodyLength::None {
-        let mut tee = live.tee(BodySide::Response, length.into());
-        let mut decoder = Decoder::new(length);
-        let relayed = download_body(live, progress, reader, writer, &mut decoder, &mut tee, sent_as).await;
-        let end = if decoder.is_done() { BodyEnd::Whole } else { BodyEnd::CutOff };
-        tee.end(end, decoder.wire_len());
+    if has_body {
+        let mut tee = live.tee(BodySide::Response, from.framing());
+        let relayed = download_body(live, progress, from, to, &mut tee).await;
+        let end = if from.is_done() { BodyEnd::Whole } else { BodyEnd::CutOff };
+        tee.end(end, from.wire_len());
+        drop(tee);
         relayed?;
     }
     live.mark(|timing| &mut timing.response_end_us);
-    send(progress, live, writer).await?;
+    send(progress, live, to).await?;
     // Bytes that nobody asked for would be taken for the next answer: such a connection is not used again.
-    let surplus = !switched && !reader.buffer().is_empty();
+    let surplus = !switched && from.has_surplus();
     Ok(Downloaded { client_keeps, origin_keeps: origin_keeps && !surplus, switched, ties })
 }
 
-async fn final_head(
+async fn final_head<R: ResponseIn, O: ResponseOut>(
     limits: &Limits,
     live: &Live,
     progress: &Progress,
-    reader: &mut Reader<ReadHalf<BoxIo>>,
-    writer: &mut Writer<WriteHalf<BoxIo>>,
+    from: &mut R,
+    to: &mut O,
     message: &Message<'_>,
-) -> Result<Response, Error> {
+) -> Result<(Response, BodyLength), Error> {
     let mut interims = 0;
     loop {
-        let response = match reader.response(&limits.head).await {
-            Ok(response) => response,
-            Err(error) => {
-                let nothing_came = interims == 0 && reader.buffer().is_empty();
-                let seen = reader.buffer();
-                let received = Bytes::copy_from_slice(&seen[..seen.len().min(MAX_BAD_HEAD)]);
-                let error = response_head_error(error, nothing_came, message.reused);
-                return Err(Error { received: (!received.is_empty()).then_some(received), ..error });
-            }
+        let answer = {
+            let mut head = pin!(from.head(&limits.head, &message.request.method, || live.now_us()));
+            poll_fn(|cx| match head.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(answer),
+                Poll::Pending => to.poll_refused(cx).map(Err),
+            })
+            .await?
         };
-        if response.status >= 200 || response.status == 101 {
-            return Ok(response);
-        }
+        let interim = match answer {
+            Answer::Final(response, length) => return Ok((response, length)),
+            Answer::Interim(interim) => interim,
+        };
         interims += 1;
         if interims > MAX_INTERIM {
             let message = format!("more than {MAX_INTERIM} interim responses");
             return Err(Error::bad_gateway(Stage::ResponseHead, message));
         }
-        // Where its fields say that there is a body, the next head cannot be found for sure.
-        response_length(&response, &message.request.method)
-            .map_err(|error| refused_response(&response, error.to_string()))?;
         progress.touch(live);
-        let Response { status, reason, headers, .. } = response;
-        let interim = Interim { status, reason, headers, at_us: live.now_us() };
-        // HTTP/1.0 clients do not know them (RFC 9110 §15.2).
-        if message.request.version != Version::Http10 {
-            write_interim(writer.out(), &interim);
-            send(progress, live, writer).await?;
-        }
+        to.queue_interim(&interim);
+        send(progress, live, to).await?;
         live.with(|flow| flow.interim.push(interim));
     }
 }
 
-/// A response that was read, but not relayed.
-fn refused_response(response: &Response, message: impl Into<String>) -> Error {
-    let received = Some(received_head(response));
-    Error { received, ..Error::bad_gateway(Stage::ResponseHead, message) }
-}
-
-fn response_head_error(error: ReadError, nothing_came: bool, reused: bool) -> Error {
-    let is_end = match &error {
-        ReadError::Eof => true,
-        ReadError::Io(error) => is_close(error),
-        ReadError::Head(_) | ReadError::Body(_) => false,
-    };
-    let message = match &error {
-        ReadError::Eof if !nothing_came => "closed in the middle of a response head".to_owned(),
-        ReadError::Eof => "closed without an answer".to_owned(),
-        ReadError::Io(error) if is_close(error) => format!("closed without an answer ({error})"),
-        error => error.to_string(),
-    };
-    Error { stale: nothing_came && reused && is_end, ..Error::bad_gateway(Stage::ResponseHead, message) }
-}
-
-async fn download_body(
+async fn download_body<R: ResponseIn, O: ResponseOut>(
     live: &Live,
     progress: &Progress,
-    reader: &mut Reader<ReadHalf<BoxIo>>,
-    writer: &mut Writer<WriteHalf<BoxIo>>,
-    decoder: &mut Decoder,
+    from: &mut R,
+    to: &mut O,
     tee: &mut Tee<'_>,
-    sent_as: BodyLength,
 ) -> Result<(), Error> {
-    let chunked = sent_as == BodyLength::Chunked;
     loop {
-        match next_part(reader, decoder, writer.queued() > 0).await {
-            Ok(Part::Pause) => send(progress, live, writer).await?,
-            Ok(Part::Data(data)) => {
+        match next_step(from, to).await {
+            Step::Pause => send(progress, live, to).await?,
+            Step::Data(data) => {
                 tee.write(&data).await;
-                writer.queue_data(&data, chunked);
+                to.queue_data(&data);
                 progress.touch(live);
-                if writer.queued() >= FLUSH_AT {
-                    send(progress, live, writer).await?;
+                if to.queued() >= FLUSH_AT {
+                    send(progress, live, to).await?;
                 }
             }
-            Ok(Part::End(trailers)) => {
-                if chunked {
-                    writer.queue_last_chunk(trailers.as_ref());
-                }
+            Step::End(trailers) => {
+                to.queue_end(trailers.as_ref());
                 live.with(|flow| {
                     if let Some(response) = &mut flow.response {
                         response.trailers = trailers;
@@ -446,35 +412,23 @@ async fn download_body(
                 });
                 return Ok(());
             }
-            Err(error) => {
+            Step::Broken(error) => {
                 // What came before the break belongs to the client.
-                send(progress, live, writer).await?;
-                let message = match error {
-                    ReadError::Io(error) => format!("connection lost in the body: {error}"),
-                    error => error.to_string(),
-                };
-                return Err(Error::bad_gateway(Stage::ResponseBody, message));
+                send(progress, live, to).await?;
+                return Err(error);
             }
+            Step::Refused(error) => return Err(error),
         }
     }
 }
 
 /// Sends what is queued for the client.
-async fn send(progress: &Progress, live: &Live, writer: &mut Writer<WriteHalf<BoxIo>>) -> Result<(), Error> {
+async fn send<O: Outgoing>(progress: &Progress, live: &Live, to: &mut O) -> Result<(), Error> {
     progress.client_reads.store(true, Ordering::Relaxed);
-    let sent = writer.flush().await;
+    let sent = to.flush().await;
     progress.client_reads.store(false, Ordering::Relaxed);
     progress.touch(live);
-    sent.map_err(|error| client_lost(&error))
-}
-
-fn client_lost(error: &io::Error) -> Error {
-    Error::client_gone(Stage::ResponseBody, format!("gone before the answer was whole: {error}"))
-}
-
-fn is_close(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+    sent
 }
 
 /// Whether the origin authenticates connections rather than requests.

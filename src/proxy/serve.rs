@@ -1,24 +1,27 @@
 //! Reading requests from a client, one after the other, and answering each in its turn (RFC 9112 §9.3.2).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::io::ReadHalf;
 
 use super::client::{Client, Stream};
+use super::ends::h1;
 use super::error::{Error, Kind};
-use super::forward::{self, After};
-use super::judge::{Plan, judge, recording_works};
-use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD, MAX_READ_AHEAD};
+use super::forward::{self, Forwarded};
+use super::judge::{Plan, admit, recording_works};
+use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD};
 use super::mode::explicit;
 use super::redact::recorded;
-use super::{answer, intercept};
+use super::relay::{Message, Switch};
+use super::{answer, detect, intercept, tunnel};
 use crate::exchange::Live;
-use crate::flow::{self, Request, Side, Stage, Target, Version};
-use crate::http1::{BodyLength, HeadError, ReadError, Reader, request_length, write_response_head};
-use crate::upstream::{BoxIo, Dialed};
+use crate::flow::{self, Request, Side, Stage, Target, Tunnel, Version};
+use crate::http1::{
+    BodyLength, HeadError, ReadError, keeps_alive, request_length, upgrade_tokens, write_response_head,
+};
+use crate::upstream::Dialed;
 
 /// Which requests may come, and where they go.
 #[derive(Debug)]
@@ -37,14 +40,28 @@ pub(super) struct Tunneled {
     /// The name that the client asked for in TLS and that the origin was verified by: requests for another one are
     /// misdirected. `None` in clear.
     pub(super) identity: Option<String>,
-    /// Why the origin cannot be used: each request is answered with it.
-    pub(super) broken: Option<Error>,
+    /// Why the origin cannot be used: the next request is answered with it.
+    pub(super) broken: Mutex<Option<Error>>,
     /// The `CONNECT` and its time, for the record if `broken` is never asked for.
     pub(super) opened_by: Option<(Request, Instant)>,
     /// A connection that was dialled for this tunnel and not used yet.
-    pub(super) first: Option<(Dialed, Instant)>,
-    /// Protocols to offer on further connections.
+    pub(super) first: Mutex<Option<(Dialed, Instant)>>,
+    /// The protocols that the client has offered in TLS and that we speak.
     pub(super) offers: Vec<Bytes>,
+    /// In clear: whether the client speaks HTTP/2, by its knowledge of the origin.
+    pub(super) prior_knowledge: bool,
+}
+
+impl Tunneled {
+    /// Why the origin cannot be used, told once.
+    pub(super) fn take_broken(&self) -> Option<Error> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The connection that was dialled for it, once.
+    pub(super) fn take_first(&self) -> Option<(Dialed, Instant)> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// A `CONNECT` that was read.
@@ -64,13 +81,27 @@ pub(super) enum End {
     Reset,
     /// A tunnel was asked for.
     Connect(Box<Connect>),
+    /// The client began with HTTP/2's preface, which is still unread.
+    Http2,
+}
+
+/// What becomes of the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// It can carry the next request.
+    Keep,
+    /// It ends cleanly.
+    Close,
+    /// It ends, though the client is still sending.
+    CloseUnread,
 }
 
 /// Serves requests until the connection ends or becomes something else.
-pub(super) async fn run(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> End {
+pub(super) async fn run(client: &mut Client, stream: &mut Stream, scope: &Scope) -> End {
+    let mut first = true;
     loop {
-        match next(client, stream, scope).await {
-            Next::Again => {}
+        match next(client, stream, scope, first).await {
+            Next::Again => first = false,
             Next::End(end) => return end,
         }
     }
@@ -81,7 +112,7 @@ enum Next {
     End(End),
 }
 
-async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Next {
+async fn next(client: &mut Client, stream: &mut Stream, scope: &Scope, first: bool) -> Next {
     let limits = client.shared.limits;
     client.entry.idle();
     let stop = client.entry.token();
@@ -102,6 +133,9 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> Ne
         // Gone between requests: nothing was asked, nothing is recorded.
         Ok(Ok(false) | Err(_)) => return Next::End(End::Close),
         Err(_) => return farewell(client, stream).await,
+    }
+    if first && detect::is_http2(client, stream).await {
+        return Next::End(End::Http2);
     }
     let started = Instant::now();
     let head = tokio::select! {
@@ -140,28 +174,13 @@ async fn farewell(client: &mut Client, stream: &mut Stream) -> Next {
 async fn exchange(
     client: &mut Client,
     stream: &mut Stream,
-    scope: &mut Scope,
+    scope: &Scope,
     request: Request,
     started: Instant,
 ) -> Next {
-    let live =
-        Live::begin(client.shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(&client.facts))
-            .await;
-    let judged = judge(client, scope, &request);
+    let length = request_length(&request);
+    let (live, judged) = admit(&client.shared, &client.facts, scope, &request, length, started).await;
     let version = request.version;
-    let length = judged.as_ref().ok().map_or_else(|| request_length(&request).ok(), |plan| Some(plan.length));
-    let now = live.now_us();
-    live.with(|flow| {
-        flow.timing.request_head_us = Some(now);
-        // Where there is no body, the head is all of it.
-        flow.timing.request_end_us = (length == Some(BodyLength::None)).then_some(now);
-        flow.target = match (&judged, &*scope) {
-            (Ok(plan), _) => plan.route.target.clone(),
-            (Err(_), Scope::Tunnel(tunneled)) => tunneled.target.clone(),
-            (Err(_), Scope::Explicit) => Target::default(),
-        };
-        flow.request = Some(recorded(&request, length));
-    });
     let error = match judged {
         Ok(Plan { own_answer: Some(response), .. }) => {
             let sent = own_answer(stream, &live, response, &request);
@@ -206,17 +225,52 @@ async fn exchange(
     Next::End(End::Close)
 }
 
-/// [`forward::forward`], in which the end of the connection cuts something short.
+/// [`forward::forward`] over HTTP/1, in which the end of the connection cuts something short.
 async fn forwarded(
     client: &mut Client,
     stream: &mut Stream,
-    scope: &mut Scope,
+    scope: &Scope,
     live: &Live,
     request: &Request,
     plan: &Plan,
 ) -> Result<After, Error> {
     client.set_unfinished(true);
-    let result = forward::forward(client, stream, scope, live, request, plan).await;
+    let upgrade = upgrade_tokens(request);
+    let message = Message {
+        request,
+        length: plan.length,
+        client_keeps: keeps_alive(request.version, &request.headers) && !client.entry.token().is_cancelled(),
+        switch: if upgrade.is_some() { Switch::Upgrade } else { Switch::Never },
+    };
+    // A TLS client that closes its direction is gone; on TCP it may only have nothing more to say.
+    let eof_is_gone = client.facts.tls.is_some();
+    let mut from = h1::RequestBody::new(&mut stream.reader, plan.length, eof_is_gone);
+    let mut to = h1::ResponseTo::new(&mut stream.writer, request.version);
+    let forwarded =
+        forward::forward(&mut client.context(), scope, live, &message, plan, &mut from, &mut to).await;
+    let result = match forwarded {
+        Ok(Forwarded::Answered(relayed)) => {
+            if !relayed.client_keeps {
+                client.origins.close();
+            }
+            live.complete();
+            Ok(match (relayed.client_keeps, relayed.unread) {
+                (true, _) => After::Keep,
+                (false, true) => After::CloseUnread,
+                (false, false) => After::Close,
+            })
+        }
+        Ok(Forwarded::SwitchedHttp1(origin)) => {
+            let name = String::from_utf8_lossy(upgrade.unwrap_or_default()).into_owned();
+            live.with(|flow| {
+                flow.tunnel = Some(Tunnel { reason: format!("upgrade {name}"), ..Tunnel::default() });
+            });
+            Box::pin(tunnel::relay(client, stream, *origin, live)).await
+        }
+        // Only an extended CONNECT leads there.
+        Ok(Forwarded::SwitchedHttp2(..)) => Ok(After::Close),
+        Err(error) => Err(error),
+    };
     client.set_unfinished(false);
     result
 }
@@ -227,8 +281,8 @@ async fn own_answer(
     response: flow::Response,
     request: &Request,
 ) -> Result<bool, ()> {
-    let keep = request_length(request) == Ok(BodyLength::None)
-        && crate::http1::keeps_alive(request.version, &request.headers);
+    let keep =
+        request_length(request) == Ok(BodyLength::None) && keeps_alive(request.version, &request.headers);
     write_response_head(stream.writer.out(), &response, request.version, BodyLength::None, !keep);
     live.with(|flow| flow.response = Some(response));
     live.complete();
@@ -247,9 +301,8 @@ async fn connect(
     let judged = match (scope, request_length(&request)) {
         (Scope::Tunnel(_), _) => Err(bad("CONNECT inside a tunnel: this is not an explicit proxy in here")),
         (_, Err(error)) => Err(bad(&error.to_string())),
-        (_, Ok(BodyLength::None | BodyLength::Length(0))) => {
-            explicit::connect_target(&request).and_then(|target| recording_works(client).map(|()| target))
-        }
+        (_, Ok(BodyLength::None | BodyLength::Length(0))) => explicit::connect_target(&request)
+            .and_then(|target| recording_works(&client.shared).map(|()| target)),
         (_, Ok(_)) => Err(bad("a CONNECT has no body")),
     };
     let request = recorded(&request, Some(BodyLength::None));
@@ -347,24 +400,4 @@ pub(super) async fn linger(client: &mut Client, stream: &mut Stream) {
     };
     // The connection ends here either way.
     let _ = client.ticker.within(LINGER_TIME, work).await;
-}
-
-/// Waits until the client is gone. Bytes that it sends ahead are kept, up to a bound. The end of its direction alone is
-/// no farewell where it may be a half-close (`eof_is_gone` false): its answer is still due.
-pub(super) async fn gone(reader: &mut Reader<ReadHalf<BoxIo>>, eof_is_gone: bool) -> Error {
-    loop {
-        if reader.buffer().len() >= MAX_READ_AHEAD {
-            std::future::pending::<()>().await;
-        }
-        match reader.fill().await {
-            Ok(0) if eof_is_gone => {
-                return Error::client_gone(Stage::ResponseHead, "closed before the answer was there");
-            }
-            Ok(0) => std::future::pending::<()>().await,
-            Ok(_) => {}
-            Err(error) => {
-                return Error::client_gone(Stage::ResponseHead, format!("connection lost: {error}"));
-            }
-        }
-    }
 }

@@ -19,7 +19,7 @@ use super::limits::Limits;
 use super::shared::Shared;
 use crate::record::Recorder;
 use crate::tls::Leaves;
-use crate::upstream::{Dialer, Pool};
+use crate::upstream::{Dialer, Memo, Pool};
 
 /// Why a proxy could not start.
 #[derive(Debug, Error)]
@@ -100,6 +100,8 @@ impl Server {
             leaves: options.leaves,
             dialer: options.dialer,
             pool: Arc::new(Pool::new(KEEP_ORIGINS)),
+            memo: Memo::default(),
+            carriers: TaskTracker::new(),
             own: addresses.clone(),
             stop: CancellationToken::new(),
             conn_ids: AtomicU64::new(1),
@@ -138,7 +140,11 @@ impl Server {
         }
         self.kill.cancel();
         self.tasks.wait().await;
-        self.shared.pool.clear();
+        self.shared.pool.close();
+        self.shared.carriers.close();
+        // They end when nobody holds their connections. An origin that does not even take our farewell is left with the
+        // runtime, which drops its task.
+        let _ = tokio::time::timeout(CARRIERS_TIME, self.shared.carriers.wait()).await;
     }
 }
 
@@ -318,6 +324,8 @@ async fn sweep(pool: Arc<Pool>, stop: CancellationToken) {
 const BACKLOG: i32 = 4096;
 /// After an error on accept, or without a place, before the next try: long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long the connections to origins may take to say farewell.
+const CARRIERS_TIME: Duration = Duration::from_secs(1);
 /// How long an idle connection to an origin is kept. Shorter than common servers' 60 to 75 s, so that a request seldom
 /// meets a connection that is just being closed.
 const KEEP_ORIGINS: Duration = Duration::from_secs(30);

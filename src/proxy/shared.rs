@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::limits::Limits;
 use crate::flow::ConnId;
 use crate::record::Recorder;
 use crate::tls::Leaves;
-use crate::upstream::{Dialer, Pool};
+use crate::upstream::{Dialer, Memo, Pool};
 
 /// See the module.
 #[derive(Debug)]
@@ -22,6 +23,10 @@ pub(super) struct Shared {
     pub(super) leaves: Leaves,
     pub(super) dialer: Dialer,
     pub(super) pool: Arc<Pool>,
+    /// What origins insist on speaking.
+    pub(super) memo: Memo,
+    /// The tasks that carry connections to origins which many exchanges share.
+    pub(super) carriers: TaskTracker,
     /// Our own listeners: nothing is dialled there.
     pub(super) own: Vec<SocketAddr>,
     /// Cancelled when no new request is to be begun.

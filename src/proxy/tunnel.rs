@@ -12,13 +12,14 @@ use tokio::time::Instant;
 
 use super::client::{Client, Stream};
 use super::error::{Error, Kind};
-use super::forward::After;
+use super::forward::Wanted;
 use super::intercept::{self, Opened, Reached};
+use super::serve::After;
 use crate::exchange::{Live, Tee, Ticker};
 use crate::flow::{self, BodyEnd, Framing, Side, Stage, Tunnel};
 use crate::http1::{Reader, Writer};
 use crate::record::BodySide;
-use crate::upstream::{Io as _, Key, Origin};
+use crate::upstream::{Connection, Io as _, Key, Origin};
 
 /// Relays a tunnel that is left unread, and records it as one flow.
 pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Opened, reason: &str) {
@@ -29,21 +30,24 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
         Reached::Dialed(dialed, since) => Ok((*dialed, since)),
         Reached::Pooled(origin) => {
             // It speaks TLS already: of no use here.
-            client.shared.pool.give(*origin);
+            client.shared.pool.give(origin);
             intercept::dial(&client.shared, client.local.ip(), &target).await
         }
     };
     let key = Key { target, name: String::new() };
+    let wanted = Wanted { key, offers: Vec::new(), prior_knowledge: false };
     let origin = match reached {
-        Ok((dialed, since)) => intercept::handshake(&client.shared, key, dialed, since, &[]).await,
+        Ok(first) => intercept::handshake(&client.shared, client.local.ip(), &wanted, first).await,
         Err(error) => Err(error),
     };
     match origin {
-        Ok(origin) => {
+        // Nothing is spoken on it, by us.
+        Ok(Connection::Http2(_)) => {}
+        Ok(Connection::Http1(origin)) => {
             live.connected(Arc::clone(&origin.facts), false);
             client.entry.busy();
             client.set_unfinished(true);
-            let relayed = relay(client, &mut stream, origin, &live).await;
+            let relayed = relay(client, &mut stream, *origin, &live).await;
             drop(live);
             match relayed {
                 Ok(_) => client.set_unfinished(false),

@@ -136,7 +136,8 @@ impl ClientTls {
             Err(error) => {
                 let message = explain_upstream(&error, &presented);
                 info.chain = presented;
-                Err(HandshakeError::new(message, info))
+                let alpn_refused = is_alpn_refusal(&error);
+                Err(HandshakeError { alpn_refused, ..HandshakeError::new(message, info) })
             }
         }
     }
@@ -156,13 +157,20 @@ pub struct HandshakeError {
     pub message: String,
     /// How far it came. `error` is set, `chain` is what was presented.
     pub info: Box<TlsInfo>,
+    /// Whether the origin speaks none of the protocols that it was offered (RFC 7301 §3.2).
+    pub alpn_refused: bool,
 }
 
 impl HandshakeError {
     fn new(message: String, mut info: TlsInfo) -> Self {
         info.error = Some(message.clone());
-        Self { message, info: Box::new(info) }
+        Self { message, info: Box::new(info), alpn_refused: false }
     }
+}
+
+fn is_alpn_refusal(error: &std::io::Error) -> bool {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))
 }
 
 tokio::task_local! {

@@ -55,6 +55,8 @@ pub struct DialError {
     pub timed_out: bool,
     /// Whether the guard refused an address: it is one of our own.
     pub refused_own: bool,
+    /// Whether the origin speaks none of the protocols that it was offered.
+    pub alpn_refused: bool,
     /// What is known of the connection that was tried, times included; its `error` is `message`.
     pub conn: Box<ServerConn>,
 }
@@ -148,7 +150,8 @@ impl Dialer {
             }
             Ok(Err(error)) => {
                 conn.tls = Some(*error.info);
-                Err(Failure::at(Stage::Tls, error.message).of(conn))
+                let alpn_refused = error.alpn_refused;
+                Err(DialError { alpn_refused, ..Failure::at(Stage::Tls, error.message).of(conn) })
             }
             Err(_) => {
                 let message = format!(
@@ -217,7 +220,7 @@ impl Failure {
     fn of(self, mut conn: ServerConn) -> DialError {
         let Self { stage, message, timed_out, refused_own } = self;
         conn.error = Some(message.clone());
-        DialError { stage, message, timed_out, refused_own, conn: Box::new(conn) }
+        DialError { stage, message, timed_out, refused_own, alpn_refused: false, conn: Box::new(conn) }
     }
 }
 

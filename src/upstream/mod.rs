@@ -1,6 +1,8 @@
 //! Connections to origins: dialled, verified, and kept between exchanges.
 
 mod dial;
+mod memo;
+mod multiplexed;
 mod origin;
 mod pool;
 mod race;
@@ -9,6 +11,8 @@ mod stream;
 mod tests;
 
 pub use dial::{DialError, DialOptions, Dialed, Dialer};
-pub use origin::{Key, OnClose, Origin};
+pub use memo::{Memo, Spoken};
+pub use multiplexed::{Allowed, Multiplexed};
+pub use origin::{Connection, Key, OnClose, Origin};
 pub use pool::Pool;
 pub use stream::{BoxIo, Io, ReadAhead};

@@ -1,4 +1,4 @@
-//! A connection to an origin that speaks HTTP/1.
+//! Connections to origins: which may be shared by whom, and one that speaks HTTP/1.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::io::{ReadHalf, WriteHalf};
 
-use super::BoxIo;
+use super::{BoxIo, Multiplexed};
 use crate::flow::{ServerConn, Target};
 use crate::http1::{Reader, Writer};
 
@@ -37,6 +37,49 @@ pub struct Origin {
     pub tied: bool,
     /// Tells of its close.
     closing: Closing,
+}
+
+/// A connection to an origin, whatever it speaks.
+#[derive(Debug)]
+pub enum Connection {
+    /// HTTP/1, for one exchange at a time.
+    Http1(Box<Origin>),
+    /// HTTP/2.
+    Http2(Multiplexed),
+}
+
+impl Connection {
+    /// What it is good for.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        match self {
+            Connection::Http1(origin) => &origin.key,
+            Connection::Http2(shared) => &shared.key,
+        }
+    }
+
+    /// Its facts, as they are recorded.
+    #[must_use]
+    pub fn facts(&self) -> &Arc<ServerConn> {
+        match self {
+            Connection::Http1(origin) => &origin.facts,
+            Connection::Http2(shared) => &shared.facts,
+        }
+    }
+
+    /// Whether it speaks HTTP/2.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        matches!(self, Connection::Http2(_))
+    }
+
+    /// Whether it can carry a request now.
+    pub fn is_idle(&mut self) -> bool {
+        match self {
+            Connection::Http1(origin) => origin.is_idle(),
+            Connection::Http2(shared) => shared.is_alive(),
+        }
+    }
 }
 
 /// Called with a connection's last facts when it is dropped.

@@ -4,34 +4,42 @@
 //! ties it to the client (no connection-based authentication was seen on it) and its last exchange ended cleanly.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Key, Origin};
+use super::{Connection, Key};
 
 /// The pool. Nothing awaits under its lock.
 #[derive(Debug)]
 pub struct Pool {
-    idle: Mutex<HashMap<Key, VecDeque<(Origin, Instant)>>>,
+    idle: Mutex<HashMap<Key, VecDeque<(Connection, Instant)>>>,
     keep: Duration,
+    closed: AtomicBool,
 }
 
 impl Pool {
     /// A pool that keeps a connection for `keep`.
     #[must_use]
     pub fn new(keep: Duration) -> Self {
-        Self { idle: Mutex::default(), keep }
+        Self { idle: Mutex::default(), keep, closed: AtomicBool::new(false) }
     }
 
-    /// A connection for `key` that is still usable, the one that was used last. The caller verifies nothing again: the
-    /// name in the key is the one that was verified.
-    pub fn take(&self, key: &Key) -> Option<Origin> {
+    /// A connection for `key` that is still usable and that `fits`, the one that was used last. The caller verifies
+    /// nothing again: the name in the key is the one that was verified.
+    pub fn take(&self, key: &Key, fits: impl Fn(&Connection) -> bool) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.get_mut(key)?;
         let mut found = None;
-        while let Some((mut origin, since)) = kept.pop_back() {
-            if since.elapsed() < self.keep && origin.is_idle() {
-                found = Some(origin);
+        for at in (0..kept.len()).rev() {
+            let (connection, since) = &mut kept[at];
+            let usable = since.elapsed() < self.keep && connection.is_idle();
+            if usable && !fits(connection) {
+                continue;
+            }
+            let taken = kept.remove(at);
+            if usable {
+                found = taken.map(|(connection, _)| connection);
                 break;
             }
         }
@@ -42,21 +50,25 @@ impl Pool {
     }
 
     /// Takes a connection back, unless it is tied to a client, no longer idle, or there are enough.
-    pub fn give(&self, mut origin: Origin) {
-        if origin.tied || !origin.is_idle() {
+    pub fn give(&self, mut connection: Connection) {
+        let tied = matches!(&connection, Connection::Http1(origin) if origin.tied);
+        if tied || !connection.is_idle() {
             return;
         }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         let now = Instant::now();
         if idle.len() >= MAX_KEYS {
             self.sweep_locked(&mut idle, now);
         }
-        if idle.len() < MAX_KEYS || idle.contains_key(&origin.key) {
-            let kept = idle.entry(origin.key.clone()).or_default();
+        if idle.len() < MAX_KEYS || idle.contains_key(connection.key()) {
+            let kept = idle.entry(connection.key().clone()).or_default();
             if kept.len() >= MAX_PER_KEY {
                 kept.pop_front();
             }
-            kept.push_back((origin, now));
+            kept.push_back((connection, now));
         }
     }
 
@@ -71,7 +83,13 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn sweep_locked(&self, idle: &mut HashMap<Key, VecDeque<(Origin, Instant)>>, now: Instant) {
+    /// Closes everything, and keeps nothing from now on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.clear();
+    }
+
+    fn sweep_locked(&self, idle: &mut HashMap<Key, VecDeque<(Connection, Instant)>>, now: Instant) {
         idle.retain(|_, kept| {
             kept.retain(|(_, since)| now.saturating_duration_since(*since) < self.keep);
             !kept.is_empty()

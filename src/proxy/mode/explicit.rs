@@ -1,6 +1,6 @@
 //! The explicit proxy: the client knows us and names its origin in the request-target (RFC 9112 §3.2).
 
-use crate::flow::{Request, Scheme, Stage, Target};
+use crate::flow::{Request, Scheme, Stage, Target, Version};
 use crate::proxy::error::Error;
 
 /// Where a request goes, and how its line is written for the origin.
@@ -20,6 +20,9 @@ pub(in crate::proxy) struct Route {
 /// If the target has no form that a proxy knows, or names no origin.
 pub(in crate::proxy) fn route(request: &Request, default_scheme: Scheme) -> Result<Route, Error> {
     let target = &request.target[..];
+    if request.version == Version::Http2 {
+        return http2_route(request, default_scheme);
+    }
     if target.starts_with(b"/") || target == b"*" {
         if target == b"*" && request.method != b"OPTIONS"[..] {
             return Err(bad("only OPTIONS may ask for *"));
@@ -52,6 +55,27 @@ pub(in crate::proxy) fn route(request: &Request, default_scheme: Scheme) -> Resu
     };
     let target = Target { scheme, host, port };
     Ok(Route { target, origin_form, authority: Some(spelled.to_vec()) })
+}
+
+/// The route of a request in HTTP/2, which names its parts (RFC 9113 §8.3.1).
+fn http2_route(request: &Request, default_scheme: Scheme) -> Result<Route, Error> {
+    let path = &request.target[..];
+    if !(path.starts_with(b"/") || path == b"*" && request.method == b"OPTIONS"[..]) {
+        return Err(bad("the :path is neither a path nor the * of OPTIONS"));
+    }
+    let scheme = match request.scheme.as_deref() {
+        Some(b"http") => Scheme::Http,
+        Some(b"https") => Scheme::Https,
+        None => default_scheme,
+        Some(_) => return Err(bad("the :scheme is neither http nor https")),
+    };
+    let spelled = request.authority.as_deref().or_else(|| request.headers.get("host"));
+    let Some(spelled) = spelled.filter(|spelled| !spelled.is_empty()) else {
+        return Err(bad("the request names no destination: neither :authority nor a Host field"));
+    };
+    let (host, port) = authority(spelled, Some(scheme.default_port()))?;
+    let target = Target { scheme, host, port };
+    Ok(Route { target, origin_form: path.to_vec(), authority: Some(spelled.to_vec()) })
 }
 
 /// The target of a `CONNECT`: `host:port`, both there (RFC 9110 §9.3.6).

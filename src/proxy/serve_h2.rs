@@ -1,0 +1,286 @@
+//! Serving a client that speaks HTTP/2: one task for the connection, one for each of its streams.
+//!
+//! A stream's end is its own: whatever becomes of it, the others go on. What the client breaks on the connection ends all
+//! of them, as RFC 9113 §5.4.1 wants. Requests that the `h2` crate refuses by itself are recorded, too.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use tokio::task::JoinSet;
+
+use super::answer;
+use super::client::{Client, Stream};
+use super::context::Context;
+use super::ends::h2::{self as ends, RequestBody, ResponseTo};
+use super::ends::{Outgoing as _, ResponseOut as _};
+use super::error::{Error, Kind};
+use super::forward::{self, Forwarded};
+use super::judge::{Plan, admit};
+use super::origins::Origins;
+use super::relay::{Message, Switch};
+use super::serve::Scope;
+use super::shared::Shared;
+use crate::exchange::{Live, Ticker};
+use crate::flow::{self, ClientConn, Request, Side, Stage, Target};
+use crate::http1::BodyLength;
+use crate::http2::{self, BodyReader, Verdict, Verdicts, Watch};
+use crate::upstream::{Allowed, BoxIo, ReadAhead};
+
+/// What the streams of one connection share.
+#[derive(Debug)]
+struct Session {
+    shared: Arc<Shared>,
+    facts: Arc<ClientConn>,
+    peer: SocketAddr,
+    local: IpAddr,
+    origins: Arc<Origins>,
+    scope: Arc<Scope>,
+}
+
+/// Serves requests until the connection ends.
+pub(super) async fn run(client: &mut Client, stream: Stream, scope: Arc<Scope>) {
+    let limits = client.shared.limits;
+    let allowed = allowed(client, &scope).await;
+    let (io, prefix) = stream.into_io();
+    let verdicts = Verdicts::default();
+    let io: BoxIo = if prefix.is_empty() { io } else { Box::new(ReadAhead::after(prefix, io)) };
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(http2::STREAM_WINDOW)
+        .initial_connection_window_size(http2::CONNECTION_WINDOW)
+        .max_concurrent_streams(allowed.max_streams)
+        .max_header_list_size(u32::try_from(limits.head.max_bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(http2::SEND_BUFFER);
+    if allowed.extended_connect {
+        builder.enable_connect_protocol();
+    }
+    let session = Arc::new(Session {
+        shared: Arc::clone(&client.shared),
+        facts: Arc::clone(&client.facts),
+        peer: client.peer,
+        local: client.local.ip(),
+        origins: Arc::clone(&client.origins),
+        scope,
+    });
+    let begun = builder.handshake::<_, Bytes>(Watch::new(io, verdicts.clone()));
+    let connection = match client.ticker.within(limits.head_timeout, begun).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return session.broken(&error).await,
+        Err(_) => return,
+    };
+    serve(client, &session, connection, &verdicts).await;
+}
+
+/// What the client is allowed: what its origin allows, as far as it is known (pitfalls: a client that may open more
+/// streams than its origin takes waits without knowing why).
+async fn allowed(client: &Client, scope: &Scope) -> Allowed {
+    let at_hand = match scope {
+        Scope::Tunnel(_) => client.origins.http2(),
+        Scope::Explicit => None,
+    };
+    match at_hand {
+        Some(shared) => shared.allowed().await,
+        None => Allowed { max_streams: http2::MAX_STREAMS, extended_connect: false },
+    }
+}
+
+async fn serve(
+    client: &mut Client,
+    session: &Arc<Session>,
+    mut connection: Connection<Watch<BoxIo>, Bytes>,
+    verdicts: &Verdicts,
+) {
+    let idle_timeout = client.shared.limits.idle_timeout;
+    let stop = client.entry.token();
+    let mut streams = JoinSet::new();
+    let mut stopping = false;
+    let mut idle = Box::pin(tokio::time::sleep(idle_timeout));
+    loop {
+        tokio::select! {
+            biased;
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    verdicts.accepted(respond.stream_id().as_u32());
+                    client.entry.busy();
+                    streams.spawn(Arc::clone(session).stream(request, respond));
+                }
+                Some(Err(error)) => {
+                    session.broken(&error).await;
+                    break;
+                }
+                None => break,
+            },
+            Some(ended) = streams.join_next(), if !streams.is_empty() => {
+                if let Err(error) = ended {
+                    // Its flow is recorded as failed: dropping it did that.
+                    tracing::error!(%error, "a stream's task ended badly");
+                }
+                if streams.is_empty() {
+                    client.entry.idle();
+                    idle.as_mut().reset(tokio::time::Instant::now() + idle_timeout);
+                }
+            }
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.graceful_shutdown();
+            }
+            () = &mut idle, if streams.is_empty() && !stopping => {
+                stopping = true;
+                connection.graceful_shutdown();
+            }
+        }
+        for verdict in verdicts.take() {
+            session.refused(verdict).await;
+        }
+    }
+    for verdict in verdicts.take() {
+        session.refused(verdict).await;
+    }
+    // They find their streams broken, and record it.
+    drop(connection);
+    while streams.join_next().await.is_some() {}
+}
+
+impl Session {
+    /// One stream, from its request's head to the end of its answer.
+    async fn stream(self: Arc<Self>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let started = Instant::now();
+        let (parts, body) = request.into_parts();
+        let request = http2::request(&parts);
+        drop(parts);
+        let body = BodyReader::new(body);
+        let length = match body.is_absent() || request.protocol.is_some() {
+            true => BodyLength::None,
+            false => ends::announced_length(&request.headers),
+        };
+        let (live, judged) =
+            admit(&self.shared, &self.facts, &self.scope, &request, Ok(length), started).await;
+        let mut from = RequestBody::new(body);
+        let mut to = ResponseTo::new(respond);
+        let error = match judged {
+            Ok(Plan { own_answer: Some(response), .. }) => {
+                let sent = self.own_answer(&mut to, &live, response).await;
+                return sent.map_or_else(|error| error.record(&live), |()| live.complete());
+            }
+            Ok(plan) => match self.forward(&live, &request, &plan, &mut from, &mut to).await {
+                Ok(Forwarded::Answered(_)) => return live.complete(),
+                Ok(Forwarded::SwitchedHttp1(_) | Forwarded::SwitchedHttp2(..)) => {
+                    return to.reset(Reason::INTERNAL_ERROR.into());
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        tracing::debug!(peer = %self.peer, error = %error, "exchange failed");
+        error.record(&live);
+        self.tell(&live, &error, &mut to).await;
+    }
+
+    async fn forward(
+        &self,
+        live: &Live,
+        request: &Request,
+        plan: &Plan,
+        from: &mut RequestBody,
+        to: &mut ResponseTo,
+    ) -> Result<Forwarded, Error> {
+        let message = Message {
+            request,
+            length: plan.length,
+            client_keeps: true,
+            switch: if request.protocol.is_some() { Switch::Connect } else { Switch::Never },
+        };
+        let mut ticker = Ticker::new();
+        let mut cx =
+            Context { ticker: &mut ticker, shared: &self.shared, local: self.local, origins: &self.origins };
+        forward::forward(&mut cx, &self.scope, live, &message, plan, from, to).await
+    }
+
+    async fn own_answer(
+        &self,
+        to: &mut ResponseTo,
+        live: &Live,
+        response: flow::Response,
+    ) -> Result<(), Error> {
+        let body = response.body.as_inline().cloned().unwrap_or_default();
+        let head =
+            live.with(|flow| flow.request.as_ref().is_some_and(|request| request.method == b"HEAD"[..]));
+        let length = if head { BodyLength::None } else { BodyLength::Length(body.len() as u64) };
+        to.queue_head(&response, length, true)?;
+        live.with(|flow| {
+            if flow.response.is_none() {
+                flow.response = Some(response);
+            }
+        });
+        if length != BodyLength::None {
+            to.queue_data(&body);
+        }
+        to.queue_end(None);
+        let limit = self.shared.limits.relay_timeout;
+        match Ticker::new().within(limit, to.flush()).await {
+            Ok(sent) => sent,
+            Err(_) => Err(Error::client_gone(Stage::ResponseBody, "took no byte of the answer")),
+        }
+    }
+
+    /// Tells the client of a failure: with the origin's own code, if it has reset its stream; with an answer, if there is
+    /// none yet; else by breaking the stream, never with a clean end.
+    async fn tell(&self, live: &Live, error: &Error, to: &mut ResponseTo) {
+        if let Some(code) = error.code {
+            return to.reset(code);
+        }
+        if forward::answered(live) {
+            return to.reset(Reason::INTERNAL_ERROR.into());
+        }
+        let Some(mut response) = answer::response(error) else {
+            return to.reset(Reason::CANCEL.into());
+        };
+        response.raw_head = error.received.clone();
+        // One that is gone needs no answer.
+        let _ = self.own_answer(to, live, response).await;
+    }
+
+    /// Records a request that was refused below us, by RST_STREAM or 431.
+    async fn refused(&self, verdict: Verdict) {
+        let limit = self.shared.limits.head.max_bytes;
+        let message = match verdict.code.map(Reason::from) {
+            None => format!("header list of more than {limit} bytes on stream {}", verdict.stream),
+            Some(Reason::REFUSED_STREAM) => {
+                format!("stream {} refused: more at a time than were allowed", verdict.stream)
+            }
+            Some(reason) => format!("malformed request on stream {}: {reason:?}", verdict.stream),
+        };
+        let error = match verdict.code {
+            None => Error::new(Kind::HeadTooLarge, Side::Client, Stage::RequestHead, message),
+            Some(_) => Error::bad_request(Stage::RequestHead, message),
+        };
+        error.record(&self.begin().await);
+    }
+
+    /// Records what ended the connection, if that was more than its close. Exchanges that were under way have records of
+    /// their own.
+    async fn broken(&self, error: &h2::Error) {
+        let message = http2::explain(error, "the client");
+        tracing::debug!(peer = %self.peer, error = %message, "connection failed");
+        if error.is_library() {
+            Error::bad_request(Stage::RequestHead, message).record(&self.begin().await);
+        }
+    }
+
+    /// A flow without a request that could be read.
+    async fn begin(&self) -> Live {
+        let recorder = self.shared.recorder.as_ref();
+        let facts = Arc::clone(&self.facts);
+        let live = Live::begin(recorder, Instant::now(), flow::Kind::Http, facts).await;
+        let target = match &*self.scope {
+            Scope::Tunnel(tunneled) => tunneled.target.clone(),
+            Scope::Explicit => Target::default(),
+        };
+        live.with(|flow| flow.target = target);
+        live
+    }
+}
