@@ -2,7 +2,7 @@
 //! byte of a request leaves, and the client gets a leaf for the name that it asked for.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -244,6 +244,17 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
         offers: Vec::new(),
         prior_knowledge: spoken == Version::Http2,
     }))
+}
+
+/// Begins HTTP/2 with the origin of a tunnel in clear whose client has begun it. What fails is told to its requests.
+pub(super) async fn reach_in_clear(client: &Client, tunneled: &Tunneled) {
+    let Some(first) = tunneled.take_first() else { return };
+    let key = Key { target: tunneled.target.clone(), name: String::new() };
+    let wanted = Wanted { key, offers: Vec::new(), prior_knowledge: tunneled.prior_knowledge };
+    match handshake(&client.shared, client.local.ip(), &wanted, first).await {
+        Ok(connection) => client.origins.keep(connection),
+        Err(error) => *tunneled.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
+    }
 }
 
 /// Intercepts TLS: the whole ClientHello is in the stream's buffer. The origin's handshake comes first, so that the client

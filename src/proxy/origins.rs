@@ -102,6 +102,6 @@ impl Drop for Origins {
     }
 }
 
-/// A client that goes to many origins in clear on one connection, or whose streams each have a connection of HTTP/1,
-/// keeps this many open.
-const MAX_KEPT: usize = 100;
+/// A client that goes to many origins in clear on one connection, or whose streams each need a connection of HTTP/1,
+/// keeps this many to itself; more of them are in the pool.
+const MAX_KEPT: usize = 16;

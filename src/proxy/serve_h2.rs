@@ -12,7 +12,6 @@ use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use tokio::task::JoinSet;
 
-use super::answer;
 use super::client::{Client, Stream};
 use super::context::Context;
 use super::ends::h2::{self as ends, RequestBody, ResponseTo};
@@ -24,6 +23,7 @@ use super::origins::Origins;
 use super::relay::{Message, Switch};
 use super::serve::Scope;
 use super::shared::Shared;
+use super::{answer, intercept};
 use crate::exchange::{Live, Ticker};
 use crate::flow::{self, ClientConn, Request, Side, Stage, Target};
 use crate::http1::BodyLength;
@@ -75,17 +75,18 @@ pub(super) async fn run(client: &mut Client, stream: Stream, scope: Arc<Scope>) 
     serve(client, &session, connection, &verdicts).await;
 }
 
-/// What the client is allowed: what its origin allows, as far as it is known (pitfalls: a client that may open more
-/// streams than its origin takes waits without knowing why).
+/// What the client is allowed: what its origin allows. A client that may open more streams than its origin takes would
+/// wait without knowing why.
 async fn allowed(client: &Client, scope: &Scope) -> Allowed {
-    let at_hand = match scope {
-        Scope::Tunnel(_) => client.origins.http2(),
-        Scope::Explicit => None,
-    };
-    match at_hand {
-        Some(shared) => shared.allowed().await,
-        None => Allowed { max_streams: http2::MAX_STREAMS, extended_connect: false },
+    if let Scope::Tunnel(tunneled) = scope {
+        if tunneled.prior_knowledge {
+            intercept::reach_in_clear(client, tunneled).await;
+        }
+        if let Some(shared) = client.origins.http2() {
+            return shared.allowed().await;
+        }
     }
+    Allowed { max_streams: http2::MAX_STREAMS, extended_connect: false }
 }
 
 async fn serve(
@@ -106,7 +107,9 @@ async fn serve(
                 Some(Ok((request, respond))) => {
                     verdicts.accepted(respond.stream_id().as_u32());
                     client.entry.busy();
-                    streams.spawn(Arc::clone(session).stream(request, respond));
+                    // Tracked, since a set that is dropped does not wait for what it aborts, and each has a flow.
+                    let stream = Arc::clone(session).stream(request, respond);
+                    streams.spawn(session.shared.tasks.track_future(stream));
                 }
                 Some(Err(error)) => {
                     session.broken(&error).await;
@@ -115,9 +118,9 @@ async fn serve(
                 None => break,
             },
             Some(ended) = streams.join_next(), if !streams.is_empty() => {
-                if let Err(error) = ended {
-                    // Its flow is recorded as failed: dropping it did that.
-                    tracing::error!(%error, "a stream's task ended badly");
+                note_end(ended);
+                while let Some(ended) = streams.try_join_next() {
+                    note_end(ended);
                 }
                 if streams.is_empty() {
                     client.entry.idle();
@@ -143,6 +146,13 @@ async fn serve(
     // They find their streams broken, and record it.
     drop(connection);
     while streams.join_next().await.is_some() {}
+}
+
+/// A panic in one stream is no business of the others; its flow is recorded as failed, since dropping it did that.
+fn note_end(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "the task of a stream ended badly");
+    }
 }
 
 impl Session {

@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) pool: Arc<Pool>,
     /// What origins insist on speaking.
     pub(super) memo: Memo,
+    /// All tasks that may have a flow in hand: a shutdown waits for them.
+    pub(super) tasks: TaskTracker,
     /// The tasks that carry connections to origins which many exchanges share.
     pub(super) carriers: TaskTracker,
     /// Our own listeners: nothing is dialled there.

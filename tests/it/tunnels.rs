@@ -108,17 +108,6 @@ async fn client_s_reset_reaches_the_origin() {
     assert_eq!((error.side, error.stage), (Side::Client, Stage::Tunnel));
 }
 
-/// HTTP/2 in clear is not ours yet.
-#[tokio::test]
-async fn http2_in_clear_is_a_tunnel() {
-    let (mut setup, origin, mut client) = open().await;
-    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    let mut server = origin.accept().await;
-    server.expect("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    drop((client, server));
-    assert_eq!(setup.flow().await.tunnel.unwrap().reason, "HTTP/2 in clear");
-}
-
 /// HTTP in clear inside a tunnel is HTTP: its flow is that of the request, and there is none of the tunnel.
 #[tokio::test]
 async fn http_in_clear_in_a_tunnel_is_http() {

@@ -202,6 +202,10 @@ impl ResponseIn for ResponseFrom {
                 let message = format!("more than {} fields in the response's head", limits.max_fields);
                 Err(Error::bad_gateway(Stage::ResponseHead, message))
             }
+            // The change of protocol that it tells of does not exist here (RFC 9113 §8.6).
+            Ok(Answer::Interim(interim)) if interim.status == 101 => {
+                Err(Error::bad_gateway(Stage::ResponseHead, "101 over HTTP/2"))
+            }
             Ok(answer) => Ok(answer),
             Err(error) => Err(Error {
                 retry: match () {

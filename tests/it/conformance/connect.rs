@@ -189,7 +189,7 @@ async fn other_protocols_are_relayed_and_recorded() {
         &b"this is not http"[..],
         b"EHLO me\r\n",
         b"SSH-2.0-x\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nno",
         b"\x00\x01\x02",
         b"GARBAGE / HTTP/9.9\r\n",
     ] {

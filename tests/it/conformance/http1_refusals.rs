@@ -56,7 +56,7 @@ async fn malformed_request_lines() {
         b"G(T http://{addr}/ HTTP/1.1\r\nHost: {addr}\r\n\r\n",
         b"GET http://{addr}/\r\n",
         b"this is not http\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nno",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"\x00",
     ];
