@@ -85,8 +85,10 @@ async fn prior_knowledge_in_a_tunnel_is_http2_in_clear() {
     let data = format!("@{}", path.display());
     let url = |path: &str| stage.url("http", "http", path);
     let clear = ["--proxytunnel", "--http2-prior-knowledge"];
-    let output = succeed(curl(&stage).args(clear).args([url("/hello"), url("/binary")])).await;
-    assert!(output == [b"hello, world\n".as_slice(), &binary(300_000)].concat(), "{} bytes", output.len());
+    // One request a command: curl 7.88 fails when it uses such a connection twice, without a proxy, too.
+    assert_eq!(text(&succeed(curl(&stage).args(clear).arg(url("/hello"))).await), "hello, world\n");
+    let output = succeed(curl(&stage).args(clear).arg(url("/binary"))).await;
+    assert!(output == binary(300_000), "{} bytes", output.len());
     let output = succeed(curl(&stage).args(clear).args(["--data-binary", &data, &url("/sized")])).await;
     assert_eq!(text(&output), "received 200000");
     let pairs = stage.assert_recorded().await;
