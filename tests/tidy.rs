@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The rows of the house. A module uses modules of smaller rows and itself, never its neighbours.
 const ROWS: &[(u8, &[&str])] = &[
     (0, &["flow"]),
-    (1, &["codec", "http1", "http2", "filter", "format", "tls"]),
+    (1, &["codec", "http1", "http2", "websocket", "filter", "format", "tls"]),
     (2, &["rules", "store", "upstream"]),
     (3, &["record"]),
     (4, &["exchange"]),

@@ -69,6 +69,8 @@ pub struct Summary {
     pub stored: u64,
     /// Flows that could not be stored.
     pub lost: u64,
+    /// Messages of WebSockets that could not be stored.
+    pub lost_messages: u64,
 }
 
 impl Proxy {
@@ -149,7 +151,7 @@ impl Proxy {
                 recorder.stats()
             }
         };
-        Summary { stored: stats.stored, lost: stats.lost }
+        Summary { stored: stats.stored, lost: stats.lost, lost_messages: stats.lost_messages }
     }
 }
 

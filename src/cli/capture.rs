@@ -76,9 +76,12 @@ pub(super) async fn stop(proxy: Proxy, period: Duration, signals: &mut Signals) 
     }
 }
 
-/// What has to be said about flows that are not in the store.
+/// What has to be said about flows and messages that are not in the store.
 pub(super) fn lost(summary: &Summary) -> Option<CliError> {
-    (summary.lost > 0).then(|| CliError::Lost { lost: text::count(summary.lost, "flow") })
+    let lost = [(summary.lost, "flow"), (summary.lost_messages, "WebSocket message")];
+    let lost = lost.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| text::count(count, what));
+    let lost = lost.collect::<Vec<_>>().join(" and ");
+    (!lost.is_empty()).then_some(CliError::Lost { lost })
 }
 
 /// Says what is dangerous about the settings, even when quiet.

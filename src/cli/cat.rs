@@ -9,13 +9,15 @@ use super::args::Global;
 use super::content::{self, Message, Part, StoredBodyFailed};
 use super::errors::CliError;
 use super::escape::TextStream;
+use super::messages::Payloads;
 use super::output::{Data, Output};
 use super::store::{self, MidArg};
 use crate::config::units::parse_size;
 use crate::flow::Mid;
 use crate::format::coding::Caps;
+use crate::store::Reader;
 
-/// Write a recorded body to standard output
+/// Write a recorded body, or the messages of a WebSocket, to standard output
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct CatArgs {
@@ -38,6 +40,9 @@ pub(super) struct CatArgs {
 pub(super) fn run(args: &CatArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
     let (reader, flow, mid) = store::find(&global.store()?, args.mid)?;
     let part = if args.request { Part::Request } else { Part::Response };
+    if flow.websocket.is_some() {
+        return messages(&reader, mid, part, output.terminal && !args.force, output);
+    }
     let missing = |what, why| CliError::NotRecorded { mid, what, why };
     let message =
         content::message(&flow, part).ok_or_else(|| missing(part.as_str(), content::why_missing(&flow)))?;
@@ -54,6 +59,22 @@ pub(super) fn run(args: &CatArgs, global: &Global, output: &Output) -> anyhow::R
     let end = copy(&mut body, mid, escaped, output.data())?;
     judge(end, mid, part, message)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The payloads of what one end of a WebSocket sent, one behind the other; control frames are left out.
+fn messages(
+    store: &Reader,
+    mid: Mid,
+    part: Part,
+    escaped: bool,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let mut payloads = Payloads::new(store, mid, part == Part::Request);
+    copy(&mut payloads, mid, escaped, output.data())?.map_err(|source| CliError::Damaged { mid, source })?;
+    match payloads.not_whole {
+        Some(why) => Err(CliError::NotWhole { mid, what: "message", why }.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Copies all that can be read, and gives what ended it early.
@@ -122,5 +143,6 @@ Examples:
   manent cat 1041 | jq .               a response, decoded
   manent cat last --request            what the client sent
   manent cat 1041 --raw > body.gz      the bytes of the wire
+  manent cat 1042 --request            of a WebSocket: all that the client said, one message behind the other
 
 Exit code 1 if the body is not there or not whole (what is there is written), 3 if there is no such flow.";

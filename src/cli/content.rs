@@ -35,7 +35,7 @@ pub(super) struct Message<'a> {
 /// What was read from the store is not what was written; stands inside an [`io::Error`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct StoredBodyFailed(#[source] io::Error);
+pub(super) struct StoredBodyFailed(#[source] pub(super) io::Error);
 
 /// The message of `flow` in that direction; what was relayed unread goes before an (empty) body. `None` where none came.
 pub(super) fn message(flow: &Flow, part: Part) -> Option<Message<'_>> {

@@ -38,6 +38,8 @@ pub(super) fn flow(flow: &Flow, mid: Mid, store: &Reader, max_body: u64) -> anyh
     let websocket = flow.websocket.as_ref().map(|ws| {
         json!({
             "closed_by_client": ws.closed_by_client, "close_code": ws.close_code, "close_reason": ws.close_reason,
+            "messages_from_client": ws.messages_from_client, "messages_from_server": ws.messages_from_server,
+            "len_from_client": ws.len_from_client, "len_from_server": ws.len_from_server,
         })
     });
     Ok(json!({

@@ -30,10 +30,14 @@ pub(super) fn run(args: &LsArgs, global: &Global, output: &Output) -> anyhow::Re
         any |= !rows.is_empty();
         let mid_width = rows.last().map_or(0, |row| row.mid.to_string().len());
         for row in rows {
+            // A look-up a row, so only for the few that may have some.
+            let messages = row::may_have_messages(row).then(|| reader.last_message(row.mid)).transpose()?;
+            let messages = messages.filter(|&count| count > 0);
             if output.json {
-                writeln!(data, "{}", row::row_json(row))?;
+                writeln!(data, "{}", row::row_json(row, messages))?;
             } else if on_screen {
-                writeln!(data, "{}", Line::from(row).for_terminal(output.width, mid_width, output.paint))?;
+                let line = Line::from(row).with_messages(messages);
+                writeln!(data, "{}", line.for_terminal(output.width, mid_width, output.paint))?;
             } else {
                 writeln!(data, "{}", Line::from(row).for_pipe())?;
             }

@@ -17,6 +17,7 @@ mod flags;
 mod json;
 mod log;
 mod ls;
+mod messages;
 mod output;
 mod process;
 mod row;

@@ -20,6 +20,8 @@ pub(super) struct Line {
     status: Option<u16>,
     media_type: Option<String>,
     response_len: u64,
+    /// Of a WebSocket, where they were counted.
+    messages: Option<u64>,
     duration_us: Option<u64>,
     error: Option<String>,
 }
@@ -36,6 +38,7 @@ impl From<&Row> for Line {
             status: row.status,
             media_type: row.response_type.clone(),
             response_len: row.response_len,
+            messages: None,
             duration_us: row.duration_us,
             error: row.error.clone(),
         }
@@ -55,6 +58,7 @@ impl From<&Committed> for Line {
             status: flow.status,
             media_type: None,
             response_len: flow.response_len,
+            messages: None,
             duration_us: flow.duration_us,
             error: error.map(|e| format!("{} {}: {}", e.side.as_str(), e.stage.as_str(), e.message)),
         }
@@ -62,13 +66,24 @@ impl From<&Committed> for Line {
 }
 
 impl Line {
+    /// With the number of its messages, of a WebSocket that has any.
+    pub(super) fn with_messages(mut self, count: Option<u64>) -> Self {
+        self.messages = count;
+        self
+    }
+
     /// For a terminal of `width` columns, cut to fit.
     pub(super) fn for_terminal(&self, width: usize, mid_width: usize, paint: Paint) -> String {
         let time = self.started_unix_ns.map(|at| text::local_short(at) + "  ").unwrap_or_default();
         let head = format!("{:>mid_width$}  {time}", self.mid.0);
         let method = text::truncate(&escape::line(self.method()), METHOD_WIDTH);
-        let media_type = self.media_type.as_deref().map(text::short_type).unwrap_or_default();
-        let media_type = text::truncate(&escape::line(media_type), TYPE_WIDTH);
+        let media_type = match (self.messages, &self.media_type) {
+            (Some(count), _) => format!("{} msgs", text::size(count)),
+            (None, media_type) => {
+                escape::line(media_type.as_deref().map(text::short_type).unwrap_or_default())
+            }
+        };
+        let media_type = text::truncate(&media_type, TYPE_WIDTH);
         let media_type = if self.started_unix_ns.is_some() {
             format!("  {media_type:<TYPE_WIDTH$}")
         } else {
@@ -158,7 +173,7 @@ impl Line {
 }
 
 /// The JSON object of `ls`: what the line knows, then the row's other columns.
-pub(super) fn row_json(row: &Row) -> Value {
+pub(super) fn row_json(row: &Row, messages: Option<u64>) -> Value {
     let mut object = Line::from(row).to_json();
     object.insert("scheme".into(), row.scheme.as_str().into());
     object.insert("host".into(), row.host.as_str().into());
@@ -167,10 +182,16 @@ pub(super) fn row_json(row: &Row) -> Value {
     object.insert("request_type".into(), json!(row.request_type));
     object.insert("response_type".into(), json!(row.response_type));
     object.insert("request_len".into(), row.request_len.into());
+    object.insert("messages".into(), json!(messages));
     object.insert("client_conn".into(), row.client_conn.0.into());
     object.insert("server_conn".into(), json!(row.server_conn.map(|id| id.0)));
     object.insert("replay_of".into(), json!(row.replay_of.map(|mid| mid.0)));
     Value::Object(object)
+}
+
+/// Whether a row may be that of a WebSocket: a 101, or what an extended `CONNECT` opened (RFC 8441).
+pub(super) fn may_have_messages(row: &Row) -> bool {
+    row.kind == Kind::Http && (row.status == Some(101) || row.method == "CONNECT")
 }
 
 /// As [`crate::flow::Flow::url`] gives it, from a row's columns.
@@ -211,6 +232,7 @@ mod tests {
             status: Some(200),
             media_type: Some("application/json".into()),
             response_len: 2200,
+            messages: None,
             duration_us: Some(54_000),
             error: None,
         }

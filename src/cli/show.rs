@@ -8,9 +8,10 @@ use clap::Args;
 use super::args::Global;
 use super::content::{self, Message, Part};
 use super::escape::{self, TextStream};
+use super::messages::Wanted;
 use super::output::{Data, Output, Paint};
 use super::store::{self, MidArg};
-use super::{connection, json, text};
+use super::{connection, json, messages, text};
 use crate::config::units::parse_size;
 use crate::flow::{Flow, Headers, Mid};
 use crate::format::coding::Caps;
@@ -25,17 +26,37 @@ pub(super) struct ShowArgs {
     /// How much of each body [default: 8KiB on a terminal, 64MiB else]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_body: Option<u64>,
+    /// How many messages of a WebSocket [default: 100 on a terminal, else all]
+    #[arg(long, value_name = "N")]
+    messages: Option<u64>,
+    /// Only messages of a WebSocket with numbers above this
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    after: u64,
 }
 
 pub(super) fn run(args: &ShowArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
     let (reader, flow, mid) = store::find(&global.store()?, args.mid)?;
     let on_screen = output.terminal && !output.json;
     let max_body = args.max_body.unwrap_or(if on_screen { SCREEN_BODY } else { PIPE_BODY });
+    let default_messages = if on_screen { SCREEN_MESSAGES } else { u64::MAX };
+    let mut wanted =
+        Wanted { after: args.after, limit: args.messages.unwrap_or(default_messages), max_len: max_body };
     if output.json {
-        output.data_line(&json::flow(&flow, mid, &reader, max_body)?.to_string())?;
+        let object = json::flow(&flow, mid, &reader, max_body)?;
+        if flow.websocket.is_none() {
+            output.data_line(&object.to_string())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut data = output.data();
+        messages::write_json(&mut data, &object, &reader, mid, wanted)?;
+        data.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut page = Page { data: output.data(), paint: output.paint, store: &reader, mid, max_body };
+    if on_screen {
+        wanted.max_len = max_body.min(SCREEN_MESSAGE);
+    }
+    let (data, paint) = (output.data(), output.paint);
+    let mut page = Page { data, paint, store: &reader, mid, max_body, wanted };
     page.flow(&flow)?;
     page.data.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -48,6 +69,7 @@ struct Page<'a> {
     store: &'a Reader,
     mid: Mid,
     max_body: u64,
+    wanted: Wanted,
 }
 
 impl Page<'_> {
@@ -57,6 +79,7 @@ impl Page<'_> {
         self.interim(flow)?;
         self.response(flow)?;
         self.tunnel(flow)?;
+        self.messages(flow)?;
         self.timing(flow)?;
         for line in connection::describe(flow) {
             writeln!(self.data, "  {}", escape::line(line))?;
@@ -153,6 +176,29 @@ impl Page<'_> {
         self.body(flow, Part::Response)
     }
 
+    /// A line a message: number, time, direction, what it is, size, payload.
+    fn messages(&mut self, flow: &Flow) -> anyhow::Result<()> {
+        let Some(websocket) = &flow.websocket else { return Ok(()) };
+        let stored = self.store.last_message(self.mid)?;
+        let count = text::count(stored.max(websocket.messages()), "message");
+        let ending = messages::ending(websocket).map(|end| format!(", {}", escape::line(end)));
+        writeln!(self.data, "\nWebSocket: {count}{}", ending.unwrap_or_default())?;
+        let Self { data, paint, store, mid, wanted, .. } = self;
+        let mut last = wanted.after;
+        let left = messages::for_each(store, *mid, *wanted, |message| {
+            last = message.seq;
+            Ok(writeln!(data, "{}", messages::line(message, store, wanted.max_len, *paint)?)?)
+        })?;
+        if left > 0 {
+            let note = format!("({left} more; manent show {mid} --after {last})");
+            writeln!(data, "{}", paint.dim(&note))?;
+        }
+        if let Some(lost) = websocket.messages().checked_sub(stored).filter(|&lost| lost > 0) {
+            writeln!(data, "{}", paint.dim(&format!("({lost} more passed and could not be stored)")))?;
+        }
+        Ok(())
+    }
+
     /// Text, decoded and up to the limit; of anything else, what it is.
     fn body(&mut self, flow: &Flow, part: Part) -> anyhow::Result<()> {
         let Some(message) = content::message(flow, part) else { return Ok(()) };
@@ -233,6 +279,10 @@ impl Page<'_> {
 /// A few screens.
 const SCREEN_BODY: u64 = 8 * 1024;
 
+/// A page or two of messages, and two lines of each.
+const SCREEN_MESSAGES: u64 = 100;
+const SCREEN_MESSAGE: u64 = 200;
+
 /// As much as decoding gives.
 const PIPE_BODY: u64 = 64 * 1024 * 1024;
 
@@ -242,6 +292,7 @@ const BUFFER: usize = 16 * 1024;
 const EXAMPLES: &str = "\
 Examples:
   manent show last
+  manent show 1041 --messages 20 --after 100     messages 101 to 120 of a WebSocket
   manent show 1041 --json | jq -r '.response.headers[] | .name + \": \" + (.value | tostring)'
 
 Exit code 3 if there is no such flow.";

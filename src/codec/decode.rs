@@ -39,6 +39,14 @@ pub fn decode_server_conn(record: &Bytes) -> Result<ServerConn, CodecError> {
     Ok(server_conn(pb::ServerConn::decode(record.clone())?))
 }
 
+/// Reads where a payload lies.
+///
+/// # Errors
+/// As [`decode_flow`].
+pub fn decode_extents(record: &Bytes) -> Result<Vec<Extent>, CodecError> {
+    Ok(pb::Extents::decode(record.clone())?.extents.into_iter().map(extent).collect())
+}
+
 fn flow(m: pb::Flow) -> Flow {
     let client = m
         .client
@@ -145,6 +153,10 @@ fn websocket(m: pb::WebSocket) -> WebSocket {
         closed_by_client: m.closed_by_client,
         close_code: m.close_code.map(narrow),
         close_reason: m.close_reason,
+        messages_from_client: m.messages_from_client,
+        messages_from_server: m.messages_from_server,
+        len_from_client: m.len_from_client,
+        len_from_server: m.len_from_server,
     }
 }
 

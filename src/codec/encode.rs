@@ -44,6 +44,16 @@ pub fn encode_server_conn(conn: &ServerConn) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// Where a payload that is not kept in its row lies.
+#[must_use]
+pub fn encode_extents(extents: &[Extent]) -> Vec<u8> {
+    let mut out = Out::new(Vec::with_capacity(SMALL * extents.len()));
+    for e in extents {
+        out.message(1, SMALL, |out| extent(out, e));
+    }
+    out.into_bytes()
+}
+
 fn flow_at(out: &mut Out, flow: &Flow, depth: usize) {
     out.optional_number(1, flow.mid.map(|mid| mid.0));
     out.choice(2, kind(flow.kind));
@@ -189,6 +199,10 @@ fn websocket(out: &mut Out, websocket: &WebSocket) {
     out.optional_number(1, websocket.closed_by_client);
     out.optional_number(2, websocket.close_code);
     out.optional_bytes(3, websocket.close_reason.as_ref());
+    out.number(4, websocket.messages_from_client);
+    out.number(5, websocket.messages_from_server);
+    out.number(6, websocket.len_from_client);
+    out.number(7, websocket.len_from_server);
 }
 
 fn timing(out: &mut Out, timing: &Timing) {

@@ -11,8 +11,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{decode_client_conn, decode_flow, decode_server_conn};
-pub use encode::{encode_client_conn, encode_flow, encode_flow_into, encode_server_conn};
+pub use decode::{decode_client_conn, decode_extents, decode_flow, decode_server_conn};
+pub use encode::{encode_client_conn, encode_extents, encode_flow, encode_flow_into, encode_server_conn};
 
 /// Levels of nesting that are encoded: values within values, backups within backups. The decoder of prost refuses
 /// more than 100 levels of messages, so that a hostile record cannot exhaust the stack.

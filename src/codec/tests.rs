@@ -230,11 +230,15 @@ fn plain_flow() -> impl Strategy<Value = Flow> {
         from_client,
         from_server,
     });
-    let websocket = (any::<Option<bool>>(), any::<Option<u16>>(), of(text())).prop_map(
-        |(closed_by_client, close_code, close_reason)| WebSocket {
+    let websocket = (any::<Option<bool>>(), any::<Option<u16>>(), of(text()), any::<[u64; 4]>()).prop_map(
+        |(closed_by_client, close_code, close_reason, counts)| WebSocket {
             closed_by_client,
             close_code,
             close_reason,
+            messages_from_client: counts[0],
+            messages_from_server: counts[1],
+            len_from_client: counts[2],
+            len_from_server: counts[3],
         },
     );
     (
@@ -292,6 +296,7 @@ fn by_prost<M: prost::Message + Default>(record: &[u8]) -> Vec<u8> {
 
 fn decode_all(record: &bytes::Bytes) {
     let _ = (decode_flow(record), decode_client_conn(record), decode_server_conn(record));
+    let _ = decode_extents(record);
 }
 
 proptest! {
@@ -308,6 +313,13 @@ proptest! {
         let (client, server) = (encode_client_conn(&client), encode_server_conn(&server));
         prop_assert_eq!(by_prost::<pb::ClientConn>(&client), client);
         prop_assert_eq!(by_prost::<pb::ServerConn>(&server), server);
+    }
+
+    #[test]
+    fn extents_come_back_as_they_were_and_are_written_as_prost_would(extents in vec(extent(), 0..4)) {
+        let record = encode_extents(&extents);
+        prop_assert_eq!(by_prost::<pb::Extents>(&record), record.clone());
+        prop_assert_eq!(decode_extents(&record.into()).unwrap(), extents);
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::flow::{
     Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Kind, Mid, Request, ServerConn, Side, Stage, State,
-    Timing,
+    Timing, WebSocket,
 };
 use crate::record::{BodySide, BodyWriter, Recorder, Ticket};
 
-use super::Tee;
+use super::{Messages, Tee};
 
 /// A flow that has not ended. Shared by the two directions of its exchange; each call locks for a few instructions.
 #[derive(Debug)]
@@ -112,12 +112,25 @@ impl Live {
         if now < due {
             return due;
         }
+        self.write_open();
+        now + Duration::from_secs(60)
+    }
+
+    /// Writes the flow as `open`, unless that was done.
+    fn write_open(&self) {
         let Inner { flow, ticket, written_open } = &mut *self.lock();
         if !*written_open && let Some(ticket) = ticket {
             ticket.write_open(flow);
             *written_open = true;
         }
-        now + Duration::from_secs(60)
+    }
+
+    /// Makes it a WebSocket, writes it as `open` at once, and gives the record of its messages.
+    pub fn messages(&self) -> Messages<'_> {
+        self.with(|flow| flow.websocket = Some(WebSocket::default()));
+        self.write_open();
+        let writer = self.lock().ticket.as_ref().map(Ticket::messages);
+        Messages::new(self, writer, self.inline_limit)
     }
 
     /// When [`Live::tick`] should be called first.
@@ -140,6 +153,8 @@ impl Live {
                 BodySide::Response => flow.response.as_mut().map(|response| &mut response.body),
                 BodySide::TunnelClient => flow.tunnel.as_mut().map(|tunnel| &mut tunnel.from_client),
                 BodySide::TunnelServer => flow.tunnel.as_mut().map(|tunnel| &mut tunnel.from_server),
+                // Messages are rows of their own.
+                BodySide::MessageClient | BodySide::MessageServer => None,
             };
             if let Some(slot) = slot {
                 *slot = body;

@@ -4,9 +4,11 @@
 //! return, a cancelled task, a panic), dropping it closes the flow and hands it to the recorder, exactly once.
 
 mod live;
+mod messages;
 mod tee;
 mod ticker;
 
 pub use live::Live;
+pub use messages::{MessageTee, Messages};
 pub use tee::Tee;
 pub use ticker::{Elapsed, Ticker};

@@ -122,14 +122,3 @@ pub struct Tunnel {
     /// From the origin to the client.
     pub from_server: Body,
 }
-
-/// How a WebSocket ended (RFC 6455 §7). Its messages are rows of their own.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct WebSocket {
-    /// Whether the client sent the first close frame; `None` where none was seen.
-    pub closed_by_client: Option<bool>,
-    /// Close code; `None` where none was seen.
-    pub close_code: Option<u16>,
-    /// Close reason; `None` where none was seen.
-    pub close_reason: Option<String>,
-}

@@ -10,15 +10,17 @@ mod message;
 mod mid;
 mod timing;
 mod value;
+mod websocket;
 
 pub use body::{Body, BodyEnd, Content, Extent, Framing};
 pub use conn::{Addr, ClientConn, ConnId, ConnectHead, ServerConn, TlsInfo, Via};
 pub use error::{FlowError, Side, Stage};
 pub use headers::Headers;
-pub use message::{Interim, Request, Response, Tunnel, Version, WebSocket};
+pub use message::{Interim, Request, Response, Tunnel, Version};
 pub use mid::Mid;
 pub use timing::{HarTimings, Timing};
 pub use value::{Imported, Value};
+pub use websocket::{Message, MessageCoding, Opcode, WebSocket};
 
 use std::sync::Arc;
 
@@ -58,7 +60,7 @@ pub enum State {
     Open,
     /// Everything that was due passed, both ways.
     Complete,
-    /// The client went away before the end.
+    /// The client went away before the end, or broke the protocol of a WebSocket.
     ClientAborted,
     /// The origin went away, or broke the protocol, after its answer had begun.
     ServerAborted,
@@ -170,9 +172,9 @@ pub struct Flow {
     pub interim: Vec<Interim>,
     /// The final response as the origin sent it, or as we made it (then `error` tells why).
     pub response: Option<Response>,
-    /// Bytes relayed unread: after a `CONNECT`, or after a `101`.
+    /// Bytes relayed unread: after a `CONNECT`, or after a `101` to anything but a WebSocket.
     pub tunnel: Option<Tunnel>,
-    /// How it ended, of a WebSocket.
+    /// What passed and how it ended, of a WebSocket. Its messages are stored beside the flow.
     pub websocket: Option<WebSocket>,
     /// Who asked.
     pub client: Arc<ClientConn>,

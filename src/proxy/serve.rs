@@ -17,7 +17,7 @@ use super::redact::recorded;
 use super::relay::{Message, Switch};
 use super::{answer, detect, intercept, tunnel};
 use crate::exchange::Live;
-use crate::flow::{self, Request, Side, Stage, Target, Tunnel, Version};
+use crate::flow::{self, Request, Side, Stage, Target, Version};
 use crate::http1::{
     BodyLength, HeadError, ReadError, keeps_alive, request_length, upgrade_tokens, write_response_head,
 };
@@ -261,11 +261,8 @@ async fn forwarded(
             })
         }
         Ok(Forwarded::SwitchedHttp1(origin)) => {
-            let name = String::from_utf8_lossy(upgrade.unwrap_or_default()).into_owned();
-            live.with(|flow| {
-                flow.tunnel = Some(Tunnel { reason: format!("upgrade {name}"), ..Tunnel::default() });
-            });
-            Box::pin(tunnel::relay(client, stream, *origin, live)).await
+            let upgrade = upgrade.unwrap_or_default();
+            Box::pin(tunnel::upgraded(client, stream, *origin, live, upgrade)).await
         }
         // Only an extended CONNECT leads there.
         Ok(Forwarded::SwitchedHttp2(..)) => Ok(After::Close),

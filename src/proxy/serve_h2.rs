@@ -23,11 +23,11 @@ use super::origins::Origins;
 use super::relay::{Message, Switch};
 use super::serve::Scope;
 use super::shared::Shared;
-use super::{answer, intercept};
+use super::{answer, intercept, tunnel};
 use crate::exchange::{Live, Ticker};
 use crate::flow::{self, ClientConn, Request, Side, Stage, Target};
 use crate::http1::BodyLength;
-use crate::http2::{self, BodyReader, Verdict, Verdicts, Watch};
+use crate::http2::{self, BodyReader, Duplex, Verdict, Verdicts, Watch};
 use crate::upstream::{Allowed, BoxIo, ReadAhead};
 
 /// What the streams of one connection share.
@@ -178,8 +178,20 @@ impl Session {
             }
             Ok(plan) => match self.forward(&live, &request, &plan, &mut from, &mut to).await {
                 Ok(Forwarded::Answered(_)) => return live.complete(),
-                Ok(Forwarded::SwitchedHttp1(_) | Forwarded::SwitchedHttp2(..)) => {
-                    return to.reset(Reason::INTERNAL_ERROR.into());
+                // Only an upgrade leads there, which HTTP/2 does not know.
+                Ok(Forwarded::SwitchedHttp1(_)) => return to.reset(Reason::INTERNAL_ERROR.into()),
+                Ok(Forwarded::SwitchedHttp2(reader, writer)) => {
+                    let Some(out) = to.into_writer() else { return };
+                    let near = Duplex::new(from.into_reader(), out, "the client");
+                    let far = Duplex::new(reader, writer, "the origin");
+                    let protocol = request.protocol.as_deref().unwrap_or_default();
+                    let limit = self.shared.limits.relay_timeout;
+                    let mut ticker = Ticker::new();
+                    let joined = tunnel::joined(&mut ticker, limit, &live, near, far, protocol);
+                    if let Err(error) = Box::pin(joined).await {
+                        tracing::debug!(peer = %self.peer, error = %error, "joined streams failed");
+                    }
+                    return;
                 }
                 Err(error) => error,
             },

@@ -1,4 +1,5 @@
-//! Bytes relayed unread, both ways: after a `CONNECT` that carries neither TLS nor HTTP, and after an upgrade.
+//! Bytes relayed as they are, both ways: after a `CONNECT` that carries neither TLS nor HTTP, and after an upgrade. Those
+//! of a WebSocket are looked at on the way, for the record; what passes is the same.
 
 use std::io;
 use std::pin::pin;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -15,11 +16,13 @@ use super::error::{Error, Kind};
 use super::forward::Wanted;
 use super::intercept::{self, Opened, Reached};
 use super::serve::After;
-use crate::exchange::{Live, Tee, Ticker};
+use crate::exchange::{Live, MessageTee, Tee, Ticker};
 use crate::flow::{self, BodyEnd, Framing, Side, Stage, Tunnel};
 use crate::http1::{Reader, Writer};
+use crate::http2::Duplex;
 use crate::record::BodySide;
 use crate::upstream::{Connection, Io as _, Key, Origin};
+use crate::websocket::Extensions;
 
 /// Relays a tunnel that is left unread, and records it as one flow.
 pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Opened, reason: &str) {
@@ -47,7 +50,7 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
             live.connected(Arc::clone(&origin.facts), false);
             client.entry.busy();
             client.set_unfinished(true);
-            let relayed = relay(client, &mut stream, *origin, &live).await;
+            let relayed = relay(client, &mut stream, *origin, &live, What::Unread).await;
             drop(live);
             match relayed {
                 Ok(_) => client.set_unfinished(false),
@@ -58,36 +61,142 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
     }
 }
 
-/// Copies both ways until both have ended, one fails, or nothing passes for too long. Half-closes are passed on; what broke
-/// is broken towards the origin, too, and is for the caller to break towards the client.
-pub(super) async fn relay(
+/// Relays a connection that both ends have changed to another protocol (101): as messages if it is a WebSocket, else
+/// unread. See [`relay`].
+pub(super) async fn upgraded(
     client: &mut Client,
     stream: &mut Stream,
     origin: Origin,
     live: &Live,
+    upgrade: &[u8],
+) -> Result<After, Error> {
+    if let Some(extensions) = live.with(|flow| websocket_extensions(flow)) {
+        return relay(client, stream, origin, live, What::WebSocket(extensions)).await;
+    }
+    let name = String::from_utf8_lossy(upgrade);
+    live.with(|flow| {
+        flow.tunnel = Some(Tunnel { reason: format!("upgrade {name}"), ..Tunnel::default() });
+    });
+    relay(client, stream, origin, live, What::Unread).await
+}
+
+/// Relays two streams of HTTP/2 that an extended `CONNECT` with this `:protocol` has joined: as messages if that is a
+/// WebSocket (RFC 8441 §5), else unread.
+///
+/// # Errors
+/// As [`copy_both`]. Dropping the streams then resets them.
+pub(super) async fn joined(
+    ticker: &mut Ticker,
+    limit: Duration,
+    live: &Live,
+    client: Duplex,
+    server: Duplex,
+    protocol: &[u8],
+) -> Result<(), Error> {
+    let what = if protocol == b"websocket" {
+        let headers = live.with(|flow| flow.response.as_ref().map(|response| response.headers.clone()));
+        What::WebSocket(Extensions::of(&headers.unwrap_or_default()))
+    } else {
+        let name = String::from_utf8_lossy(protocol).into_owned();
+        live.with(|flow| {
+            flow.tunnel = Some(Tunnel { reason: format!("connect {name}"), ..Tunnel::default() });
+        });
+        What::Unread
+    };
+    let ((client_in, client_out), (server_in, server_out)) =
+        (tokio::io::split(client), tokio::io::split(server));
+    let near =
+        End { reader: &mut Reader::new(client_in, BytesMut::new()), writer: &mut Writer::new(client_out) };
+    let far =
+        End { reader: &mut Reader::new(server_in, BytesMut::new()), writer: &mut Writer::new(server_out) };
+    copy_both(ticker, limit, live, near, far, what).await
+}
+
+/// The extensions of a WebSocket that an HTTP/1.1 upgrade opened; `None` if it opened something else (RFC 6455 §4).
+fn websocket_extensions(flow: &flow::Flow) -> Option<Extensions> {
+    let (request, response) = (flow.request.as_ref()?, flow.response.as_ref()?);
+    let names = |headers: &flow::Headers| headers.has_token("upgrade", "websocket");
+    (names(&request.headers) && names(&response.headers)).then(|| Extensions::of(&response.headers))
+}
+
+/// Copies both ways, as [`copy_both`]. What broke is broken towards the origin, too, and is for the caller to break towards
+/// the client.
+async fn relay(
+    client: &mut Client,
+    stream: &mut Stream,
+    origin: Origin,
+    live: &Live,
+    what: What,
 ) -> Result<After, Error> {
     let limit = client.shared.limits.relay_timeout;
-    let last_us = AtomicU64::new(live.now_us());
     let mut origin = origin;
-    let result = {
-        let up = Copy { live, last_us: &last_us, side: BodySide::TunnelClient };
-        let down = Copy { live, last_us: &last_us, side: BodySide::TunnelServer };
-        let up = up.run(&mut stream.reader, &mut origin.writer);
-        let down = down.run(&mut origin.reader, &mut stream.writer);
-        both(&mut client.ticker, limit, live, &last_us, up, down).await
-    };
-    match result {
-        Ok(()) => {
-            live.complete();
-            Ok(After::Close)
-        }
+    let near = End { reader: &mut stream.reader, writer: &mut stream.writer };
+    let far = End { reader: &mut origin.reader, writer: &mut origin.writer };
+    match copy_both(&mut client.ticker, limit, live, near, far, what).await {
+        Ok(()) => Ok(After::Close),
         Err(error) => {
-            error.record(live);
             // Neither end may take what it got for the whole.
             origin.into_io().0.reset_on_drop();
             Err(error)
         }
     }
+}
+
+/// What passes, and so how it is recorded.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum What {
+    /// Any bytes: two bodies of [`flow::Flow::tunnel`], which must be there.
+    Unread,
+    /// A WebSocket with these extensions: messages.
+    WebSocket(Extensions),
+}
+
+/// One of the two ends of a relay.
+pub(super) struct End<'a, R, W> {
+    /// What it says.
+    pub(super) reader: &'a mut Reader<R>,
+    /// What it is told.
+    pub(super) writer: &'a mut Writer<W>,
+}
+
+/// Copies both ways until both have ended, one fails, or nothing passes for `limit`; not a byte is changed. Half-closes are
+/// passed on. The end of the flow is noted in `live`, also an error; breaking the two ends after one is for the caller.
+///
+/// # Errors
+/// If an end fails, or the time is over.
+pub(super) async fn copy_both<CR, CW, SR, SW>(
+    ticker: &mut Ticker,
+    limit: Duration,
+    live: &Live,
+    client: End<'_, CR, CW>,
+    server: End<'_, SR, SW>,
+    what: What,
+) -> Result<(), Error>
+where
+    CR: AsyncRead + Unpin,
+    CW: AsyncWrite + Unpin,
+    SR: AsyncRead + Unpin,
+    SW: AsyncWrite + Unpin,
+{
+    let last_us = AtomicU64::new(live.now_us());
+    let messages = matches!(what, What::WebSocket(_)).then(|| live.messages());
+    let (up_tap, down_tap) = match (&messages, what) {
+        (Some(messages), What::WebSocket(extensions)) => {
+            (Tap::Messages(messages.of_client(extensions)), Tap::Messages(messages.of_server(extensions)))
+        }
+        _ => (
+            Tap::Bytes(live.tee(BodySide::TunnelClient, Framing::Close)),
+            Tap::Bytes(live.tee(BodySide::TunnelServer, Framing::Close)),
+        ),
+    };
+    let up = Copy { live, last_us: &last_us, tap: up_tap }.run(client.reader, server.writer);
+    let down = Copy { live, last_us: &last_us, tap: down_tap }.run(server.reader, client.writer);
+    let result = both(ticker, limit, live, &last_us, up, down).await;
+    match &result {
+        Ok(()) => live.complete(),
+        Err(error) => error.record(live),
+    }
+    result
 }
 
 async fn both(
@@ -139,20 +248,45 @@ impl Broken {
     }
 }
 
+/// What looks on as one direction passes.
+enum Tap<'a> {
+    Bytes(Tee<'a>),
+    Messages(MessageTee<'a>),
+}
+
+impl Tap<'_> {
+    async fn write(&mut self, data: &Bytes) {
+        match self {
+            Tap::Bytes(tee) => tee.write(data).await,
+            Tap::Messages(tee) => tee.write(data).await,
+        }
+    }
+
+    /// The direction came to its end.
+    fn end(&mut self) {
+        match self {
+            Tap::Bytes(tee) => {
+                let wire_len = tee.len();
+                tee.end(BodyEnd::Whole, wire_len);
+            }
+            Tap::Messages(tee) => tee.end(),
+        }
+    }
+}
+
 /// One direction.
 struct Copy<'a> {
     live: &'a Live,
     last_us: &'a AtomicU64,
-    side: BodySide,
+    tap: Tap<'a>,
 }
 
 impl Copy<'_> {
-    async fn run<R, W>(self, reader: &mut Reader<R>, writer: &mut Writer<W>) -> Result<(), Broken>
+    async fn run<R, W>(mut self, reader: &mut Reader<R>, writer: &mut Writer<W>) -> Result<(), Broken>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let mut tee = self.live.tee(self.side, Framing::Close);
         loop {
             if reader.buffer().is_empty() {
                 match reader.fill().await {
@@ -164,20 +298,19 @@ impl Copy<'_> {
                 }
             }
             let data = reader.take_buffer().freeze();
-            self.pass(&data, &mut tee, writer).await.map_err(Broken::Write)?;
+            self.pass(&data, writer).await.map_err(Broken::Write)?;
         }
-        let wire_len = tee.len();
-        tee.end(BodyEnd::Whole, wire_len);
+        self.tap.end();
         // The peer may have closed both directions already.
         let _ = writer.shutdown().await;
         Ok(())
     }
 
-    async fn pass<W>(&self, data: &Bytes, tee: &mut Tee<'_>, writer: &mut Writer<W>) -> io::Result<()>
+    async fn pass<W>(&mut self, data: &Bytes, writer: &mut Writer<W>) -> io::Result<()>
     where
         W: AsyncWrite + Unpin,
     {
-        tee.write(data).await;
+        self.tap.write(data).await;
         writer.queue_data(data, false);
         writer.flush().await?;
         self.last_us.store(self.live.now_us(), Ordering::Relaxed);

@@ -104,11 +104,13 @@ impl Driver {
     fn settle(&mut self, done: Done, ended: usize) {
         let counts = &self.shared.counts;
         let mut batch = done.batch;
+        let messages = batch.group.messages() as u64;
         match done.result {
             Ok(outcome) => {
                 self.failing = false;
                 counts.failing.store(false, Ordering::Relaxed);
                 counts.stored.fetch_add(ended as u64, Ordering::Relaxed);
+                counts.messages.fetch_add(messages, Ordering::Relaxed);
                 counts.groups.fetch_add(1, Ordering::Relaxed);
                 counts.lost_bodies.fetch_add(outcome.lost_bodies, Ordering::Relaxed);
                 counts.record_bytes.fetch_add(outcome.record_bytes, Ordering::Relaxed);
@@ -125,11 +127,12 @@ impl Driver {
             }
             Err(error) => {
                 if !self.failing {
-                    tracing::error!(%error, lost = ended, "flows cannot be stored");
+                    tracing::error!(%error, lost = ended, lost_messages = messages, "flows cannot be stored");
                 }
                 self.failing = true;
                 counts.failing.store(true, Ordering::Relaxed);
                 self.shared.queue.lost.fetch_add(ended as u64, Ordering::Relaxed);
+                self.shared.queue.lost_messages.fetch_add(messages, Ordering::Relaxed);
                 let error = Arc::new(error);
                 for (_, waiter) in batch.waiters.drain(..) {
                     let _ = waiter.send(Err(Arc::clone(&error)));

@@ -1,7 +1,8 @@
 //! The recorder: takes flows while they live and when they end, and has them stored in groups.
 //!
 //! A flow is admitted ([`Recorder::admit`]), which reserves its place in the queue and its mid; its bodies go to
-//! segment files as they pass ([`Ticket::body`]); at its end it is handed over ([`Ticket::finish`]). One task takes
+//! segment files as they pass ([`Ticket::body`]), the messages of a WebSocket are stored as they end
+//! ([`Ticket::messages`]); at its end it is handed over ([`Ticket::finish`]). One task takes
 //! everything that came in while the last commit ran, and commits it as one group on SQLite's own thread.
 //!
 //! Memory is bounded by places and bytes: when they are used up, `admit` and [`BodyWriter::write`] wait, so a slow disk
@@ -19,6 +20,6 @@ mod tests;
 mod ticket;
 
 pub use recorder::{Committed, RecordError, Recorder, RecorderOptions, Stats};
-pub use ticket::{BodyWriter, Ticket};
+pub use ticket::{BodyWriter, MessageWriter, Ticket};
 
 pub use crate::store::{BodySide, Durability};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::recorder::Committed;
-use crate::flow::{ClientConn, ConnId, Mid, ServerConn};
+use crate::flow::{ClientConn, ConnId, Message, Mid, ServerConn};
 use crate::store::{Draft, Group, StoreError};
 
 /// How a caller learns what became of its flow.
@@ -27,6 +27,8 @@ pub(super) struct Queue {
     bytes_limit: usize,
     bytes_fell: Notify,
     pub(super) lost: AtomicU64,
+    /// Messages of WebSockets that could not be stored.
+    pub(super) lost_messages: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +102,7 @@ impl Queue {
             bytes_limit,
             bytes_fell: Notify::new(),
             lost: AtomicU64::new(0),
+            lost_messages: AtomicU64::new(0),
         }
     }
 
@@ -107,6 +110,14 @@ impl Queue {
     ///
     /// The fast path is one compare-and-swap and one load. Dropping this future takes nothing.
     pub(super) async fn take_place(&self) {
+        self.bytes_below_limit().await;
+        if let Ok(permit) = self.places.acquire().await {
+            permit.forget();
+        }
+    }
+
+    /// Waits until the bytes that wait are below their bound. Dropping this future takes nothing.
+    pub(super) async fn bytes_below_limit(&self) {
         while self.bytes.load(Ordering::Relaxed) >= self.bytes_limit {
             let mut fell = std::pin::pin!(self.bytes_fell.notified());
             fell.as_mut().enable();
@@ -116,9 +127,6 @@ impl Queue {
             } else {
                 break;
             }
-        }
-        if let Ok(permit) = self.places.acquire().await {
-            permit.forget();
         }
     }
 
@@ -150,6 +158,26 @@ impl Queue {
         batch.ended += usize::from(flow.ended);
         batch.news.extend(flow.news);
         batch.waiters.extend(flow.waiter.map(|waiter| (mid, waiter)));
+        let is = waiting.due();
+        drop(waiting);
+        if was != is {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes a message of a WebSocket whose flow was handed over as open. Never waits: see
+    /// [`Queue::bytes_below_limit`].
+    pub(super) fn push_message(&self, mid: Mid, message: &Message) {
+        let mut waiting = self.lock();
+        if waiting.ended {
+            drop(waiting);
+            self.lost_messages.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let was = waiting.due();
+        let weight = waiting.batch.group.push_message(mid, message);
+        waiting.batch.weight += weight;
+        self.bytes.fetch_add(weight, Ordering::Relaxed);
         let is = waiting.due();
         drop(waiting);
         if was != is {
@@ -193,6 +221,7 @@ impl Queue {
             std::mem::take(&mut waiting.batch)
         };
         self.lost.fetch_add(left.ended as u64, Ordering::Relaxed);
+        self.lost_messages.fetch_add(left.group.messages() as u64, Ordering::Relaxed);
         self.places.close();
         self.bytes.store(0, Ordering::Relaxed);
         self.bytes_fell.notify_waiters();
@@ -253,6 +282,6 @@ fn newest<C>(map: &mut HashMap<ConnId, Arc<C>>, id: ConnId, conn: Arc<C>, revisi
     }
 }
 
-/// Flows, and bytes of them, that make a good group, so that there is no use in waiting for more.
+/// Flows and messages, and bytes of them, that make a good group, so that there is no use in waiting for more.
 const ENOUGH_ROWS: usize = 1000;
 const ENOUGH_BYTES: usize = 4 << 20;

@@ -91,6 +91,10 @@ pub struct Stats {
     pub lost_bodies: u64,
     /// Flows that are admitted and not committed.
     pub queued: u64,
+    /// Messages of WebSockets that are committed.
+    pub messages: u64,
+    /// Messages of WebSockets that could not be stored.
+    pub lost_messages: u64,
     /// Groups that were committed.
     pub groups: u64,
     /// Bytes of the records that were committed.
@@ -112,7 +116,7 @@ pub struct Committed {
     pub url: String,
     /// Status of the final response.
     pub status: Option<u16>,
-    /// Payload bytes of the response, and of a tunnel those from the origin.
+    /// Payload bytes of the response, and of a tunnel or a WebSocket those from the origin.
     pub response_len: u64,
     /// How long it took, in microseconds.
     pub duration_us: Option<u64>,
@@ -146,6 +150,7 @@ pub(super) struct Shared {
 impl Committed {
     pub(super) fn of(mid: Mid, flow: &Flow) -> Self {
         let tunnel = flow.tunnel.as_ref().map_or(0, |t| t.from_server.len);
+        let messages = flow.websocket.as_ref().map_or(0, |w| w.len_from_server);
         Self {
             mid,
             state: flow.state,
@@ -153,7 +158,11 @@ impl Committed {
             method: flow.request.as_ref().map(|r| r.method.clone()).unwrap_or_default(),
             url: flow.url(),
             status: flow.response.as_ref().map(|r| r.status),
-            response_len: flow.response.as_ref().map_or(0, |r| r.body.len).saturating_add(tunnel),
+            response_len: flow
+                .response
+                .as_ref()
+                .map_or(0, |r| r.body.len)
+                .saturating_add(tunnel.saturating_add(messages)),
             duration_us: flow.timing.end_us,
             error: flow.error.clone(),
         }
@@ -164,6 +173,7 @@ impl Committed {
 pub(super) struct Counts {
     pub(super) stored: AtomicU64,
     pub(super) lost_bodies: AtomicU64,
+    pub(super) messages: AtomicU64,
     pub(super) groups: AtomicU64,
     pub(super) record_bytes: AtomicU64,
     /// Whether the last group could not be stored.
@@ -397,6 +407,8 @@ impl Shared {
             lost: load(&self.queue.lost),
             lost_bodies: load(&self.counts.lost_bodies),
             queued: self.queue.places_used() as u64,
+            messages: load(&self.counts.messages),
+            lost_messages: load(&self.queue.lost_messages),
             groups: load(&self.counts.groups),
             record_bytes: load(&self.counts.record_bytes),
         }

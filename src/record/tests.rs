@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::flow::{
-    Body, BodyEnd, ClientConn, Content, Flow, Kind, Mid, Request, Response, ServerConn, State, Target, Tunnel,
+    Body, BodyEnd, ClientConn, Content, Flow, Kind, Message, Mid, Request, Response, ServerConn, State,
+    Target, Tunnel,
 };
 use crate::store::{Reader, StoreError};
 
@@ -164,6 +165,62 @@ async fn admission_waits_while_the_bytes_are_used_up() {
     }
     let stats = recorder.close().await.unwrap();
     assert_eq!((stats.stored, stats.lost), (200, 0));
+}
+
+fn message(seq: u64, payload: Vec<u8>) -> Message {
+    let len = payload.len() as u64;
+    Message { seq, len, end: BodyEnd::Whole, content: Content::Inline(payload.into()), ..Message::default() }
+}
+
+/// Messages weigh what they hold: however fast they come, no more than the bound waits for the disk.
+#[tokio::test]
+async fn messages_wait_while_the_bytes_are_used_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let options = RecorderOptions { queue_bytes: 8192, linger: Duration::from_millis(5), ..options() };
+    let recorder = Recorder::open(&path, options).await.unwrap();
+    let mut ticket = recorder.admit().await;
+    ticket.write_open(&Flow::default());
+    let messages = ticket.messages();
+    for seq in 1..=500 {
+        messages.room().await;
+        messages.push(&message(seq, vec![7; 1000]));
+        // With three of some 1.2 KB the 4 KB are not used up, with four they are.
+        assert!(seq - recorder.stats().messages <= 4);
+    }
+    ticket.finish(&flow(vec![]));
+    let stats = recorder.close().await.unwrap();
+    assert_eq!((stats.stored, stats.messages, stats.lost_messages), (1, 500, 0));
+    let rows = Reader::open(&path).unwrap().messages(Mid(1), 0, 1000).unwrap();
+    assert!(rows.iter().map(|row| row.seq).eq(1..=500));
+}
+
+/// Messages that cannot be stored are counted, never passed over in silence.
+#[tokio::test]
+async fn messages_that_are_lost_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::open(&dir.path().join("f.db"), options()).await.unwrap();
+    let mut ticket = recorder.admit().await;
+    ticket.write_open(&Flow::default());
+    let messages = ticket.messages();
+    recorder.limit_pages(10).await;
+    let told = async {
+        let mut pushed = 0;
+        while recorder.stats().lost_messages == 0 {
+            messages.room().await;
+            pushed += 1;
+            messages.push(&message(pushed, vec![7; 1000]));
+            tokio::task::yield_now().await;
+        }
+        pushed
+    };
+    let pushed = tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+    recorder.limit_pages(100_000).await;
+    ticket.finish(&flow(vec![]));
+    let stats = recorder.close().await.unwrap();
+    assert_eq!(stats.messages + stats.lost_messages, pushed);
+    messages.push(&message(pushed + 1, vec![]));
+    assert_eq!(recorder.stats().lost_messages, stats.lost_messages + 1);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::queue::{Finished, Waiter};
 use super::recorder::{Committed, Shared};
-use crate::flow::{Extent, Flow, Mid};
+use crate::flow::{Extent, Flow, Message, Mid};
 use crate::store::{BodySide, Draft, Segments};
 
 /// An admitted flow: its mid, and its place in the queue.
@@ -45,6 +45,13 @@ impl Ticket {
             extents: Vec::new(),
             len: 0,
         }
+    }
+
+    /// A writer for the messages of a WebSocket, which are stored as they pass. Call [`Ticket::write_open`] first, so that
+    /// they have a flow whatever happens.
+    #[must_use]
+    pub fn messages(&self) -> MessageWriter {
+        MessageWriter { shared: Arc::clone(&self.shared), mid: self.mid }
     }
 
     /// Has the flow stored as it is now, [`crate::flow::State::Open`]; its end will replace it. Never blocks.
@@ -85,6 +92,27 @@ impl Drop for Ticket {
     }
 }
 
+/// Has the messages of a WebSocket stored, in groups with flows.
+#[derive(Debug, Clone)]
+pub struct MessageWriter {
+    shared: Arc<Shared>,
+    mid: Mid,
+}
+
+impl MessageWriter {
+    /// Waits while more waits for the disk than may. To be called before each [`MessageWriter::push`], so that a slow disk
+    /// slows the traffic. Dropping this future changes nothing.
+    pub async fn room(&self) {
+        self.shared.queue.bytes_below_limit().await;
+    }
+
+    /// Hands a message over. Never blocks. Its content is kept in its row, or is extents that a [`BodyWriter`] gave; if the
+    /// disk could not take one of them, the payload is stored as lost.
+    pub fn push(&self, message: &Message) {
+        self.shared.queue.push_message(self.mid, message);
+    }
+}
+
 /// Appends a body to the segment files as it passes.
 #[derive(Debug)]
 pub struct BodyWriter {
@@ -115,6 +143,11 @@ impl BodyWriter {
     #[must_use]
     pub fn extents(&self) -> Vec<Extent> {
         self.extents.clone()
+    }
+
+    /// Where the bytes lie that came since the last call: a writer goes on from one message to the next.
+    pub fn take_extents(&mut self) -> Vec<Extent> {
+        std::mem::take(&mut self.extents)
     }
 
     /// Bytes appended so far.

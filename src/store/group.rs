@@ -6,15 +6,18 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::draft::Draft;
+use super::message::{self, Queued};
 use super::row::{self, Texts, sqlite_int};
 use super::{Durability, Segments};
 use crate::codec;
-use crate::flow::{BodyEnd, ClientConn, Content, Flow, Mid, ServerConn};
+use crate::flow::{BodyEnd, ClientConn, Content, Flow, Message, Mid, ServerConn};
 
 /// What goes into one transaction.
 #[derive(Debug, Default)]
 pub struct Group {
     drafts: Vec<Draft>,
+    messages: Vec<Queued>,
+    /// Of drafts and of messages.
     bytes: Vec<u8>,
     /// Newer revisions of connections. Written if the connection is that of a flow, in this group or before.
     pub clients: Vec<Arc<ClientConn>>,
@@ -34,25 +37,42 @@ impl Group {
         self.drafts.push(draft);
     }
 
-    /// How many flows it has.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.drafts.len()
+    /// Adds a message of the WebSocket `mid`; its flow is in this group or was in one before. Gives its weight in bytes.
+    pub fn push_message(&mut self, mid: Mid, message: &Message) -> usize {
+        let before = self.bytes.len();
+        let queued = Queued::new(mid, message, &mut self.bytes);
+        let weight = self.bytes.len() - before + queued.weight();
+        self.messages.push(queued);
+        weight
     }
 
-    /// Whether it has no flow.
+    /// How many flows and messages it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.drafts.len() + self.messages.len()
+    }
+
+    /// How many messages of WebSockets it has.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether it has neither flow nor message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.drafts.is_empty()
+        self.drafts.is_empty() && self.messages.is_empty()
     }
 
     /// Empties it, and keeps its memory for the next, unless that is much.
     pub fn clear(&mut self) {
         self.drafts.clear();
+        self.messages.clear();
         self.bytes.clear();
         self.clients.clear();
         self.servers.clear();
         self.drafts.shrink_to(KEPT_DRAFTS);
+        self.messages.shrink_to(KEPT_DRAFTS);
         self.bytes.shrink_to(KEPT_BYTES);
     }
 }
@@ -62,7 +82,7 @@ impl Group {
 pub struct Outcome {
     /// Bytes of records.
     pub record_bytes: u64,
-    /// Bodies that had to be marked as lost.
+    /// Bodies, payloads of messages among them, that had to be marked as lost.
     pub lost_bodies: u64,
     /// The flows that had such bodies.
     pub lost_in: Vec<Mid>,
@@ -116,6 +136,7 @@ impl Book {
         };
         let mut outcome = Outcome::default();
         mark_lost(group, segments, &mut outcome);
+        outcome.lost_bodies += message::mark_lost(&mut group.messages, segments);
         self.take_changes(group);
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let fresh = self.write(&tx, group, &mut outcome)?;
@@ -172,6 +193,7 @@ impl Book {
             record.execute(params![sqlite_int(draft.mid.0), pbuf])?;
             outcome.record_bytes += pbuf.len() as u64;
         }
+        outcome.record_bytes += message::insert(tx, &group.messages, &group.bytes)?;
         let changed: Vec<_> =
             self.unclaimed.values().filter(|c| self.written.contains_key(&c.id())).cloned().collect();
         for change in changed {

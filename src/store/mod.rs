@@ -1,7 +1,7 @@
 //! The store: flows by mid in one SQLite file, large bodies in segment files beside it.
 //!
 //! `flow` holds what lists and filters ask for, `record` the protobuf of each flow, `conn` the facts of a connection
-//! once. Bodies above the inline limit are appended, as they pass, to `<db>-bodies/000001.seg` and following; a record
+//! once, `message` the messages of WebSockets, written as they pass. Bodies above the inline limit are appended, as they pass, to `<db>-bodies/000001.seg` and following; a record
 //! names their extents. There is one writer (held apart by a lock file), and any number of readers (SQLite's WAL).
 //!
 //! Invariant: a group's segments are synced to disk **before** its transaction commits, never the other way round, so
@@ -12,6 +12,7 @@ mod draft;
 mod error;
 mod group;
 mod lock;
+mod message;
 mod paths;
 mod reader;
 mod recover;

@@ -9,12 +9,13 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::body::BodyReader;
+use super::message;
 use super::paths::Paths;
 use super::row::{self, COLUMNS, sqlite_int};
 use super::schema::{self, Contents};
 use super::{ListQuery, Order, Row, StoreError};
 use crate::codec;
-use crate::flow::{Body, ClientConn, Content, Flow, Mid, ServerConn};
+use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 
 /// A read-only connection to a store, with the segment files beside it.
 #[derive(Debug)]
@@ -133,12 +134,69 @@ impl Reader {
     /// # Errors
     /// None today; opening the first segment may come to be one.
     pub fn body(&self, body: &Body) -> Result<BodyReader, StoreError> {
+        self.content(&body.content)
+    }
+
+    /// As [`Reader::body`], of a body's or a message's content.
+    ///
+    /// # Errors
+    /// As [`Reader::body`].
+    pub fn content(&self, content: &Content) -> Result<BodyReader, StoreError> {
         let paths = self.paths.clone();
-        Ok(match &body.content {
+        Ok(match content {
             Content::Absent => BodyReader::inline(paths, Bytes::new()),
             Content::Inline(bytes) => BodyReader::inline(paths, bytes.clone()),
             Content::Extents(extents) => BodyReader::extents(paths, extents.clone()),
         })
+    }
+
+    /// A page of the messages of a WebSocket, in the order in which they ended: up to `limit` of those after `after`, which
+    /// is 0 for the first page. Large payloads are left in their segments: see [`Reader::content`]. None for a flow that
+    /// is no WebSocket.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if a row cannot be decoded; else what SQLite said.
+    pub fn messages(&self, mid: Mid, after: u64, limit: usize) -> Result<Vec<Message>, StoreError> {
+        if !self.has_messages()? {
+            return Ok(Vec::new());
+        }
+        let fail = |e| StoreError::sqlite(&self.paths.db, "reading messages", e);
+        let mut statement = self.conn.prepare_cached(message::SELECT).map_err(fail)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![sqlite_int(mid.0), sqlite_int(after), limit]).map_err(fail)?;
+        let mut messages = Vec::new();
+        while let Some(row) = rows.next().map_err(fail)? {
+            let (mut message, extents) = message::read(row).map_err(fail)?;
+            if let Some(extents) = extents {
+                let extents = codec::decode_extents(&extents)
+                    .map_err(|e| self.damaged(format!("message {} of flow {mid}: {e}", message.seq)))?;
+                message.content = Content::Extents(extents);
+            }
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    /// The number of the last message of a WebSocket that is stored, which is how many there are if none was lost; 0 for a
+    /// flow without messages. Quick, however many there are.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn last_message(&self, mid: Mid) -> Result<u64, StoreError> {
+        if !self.has_messages()? {
+            return Ok(0);
+        }
+        let fail = |e| StoreError::sqlite(&self.paths.db, "reading messages", e);
+        let mut statement = self.conn.prepare_cached(message::LAST).map_err(fail)?;
+        let last = statement.query_row([sqlite_int(mid.0)], |row| integer(row, 0)).map_err(fail)?;
+        Ok(last.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
+    }
+
+    /// A store of version 1 has no such table, until a writer opens it.
+    fn has_messages(&self) -> Result<bool, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "reading the schema", e);
+        let mut statement = self.conn.prepare_cached(message::EXISTS).map_err(fail)?;
+        statement.exists([]).map_err(fail)
     }
 
     fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
@@ -164,11 +222,11 @@ impl Reader {
     }
 }
 
-fn integer(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<i64>> {
+pub(super) fn integer(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<i64>> {
     Ok(if let ValueRef::Integer(n) = row.get_ref(at)? { Some(n) } else { None })
 }
 
-fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes> {
+pub(super) fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes> {
     Ok(match row.get_ref(at)? {
         ValueRef::Blob(b) | ValueRef::Text(b) => Bytes::copy_from_slice(b),
         _ => Bytes::new(),

@@ -39,9 +39,9 @@ pub struct Row {
     pub request_type: Option<String>,
     /// `Content-Type` of the response.
     pub response_type: Option<String>,
-    /// Payload bytes of the request, and of a tunnel those from the client.
+    /// Payload bytes of the request, and of a tunnel or a WebSocket those from the client.
     pub request_len: u64,
-    /// Payload bytes of the response, and of a tunnel those from the origin.
+    /// Payload bytes of the response, and of a tunnel or a WebSocket those from the origin.
     pub response_len: u64,
     /// Side, stage and message of its error in one text. May quote a peer.
     pub error: Option<String>,
@@ -149,9 +149,11 @@ impl Numbers {
     pub(super) fn of(flow: &Flow) -> Self {
         let (request, response, tunnel) =
             (flow.request.as_ref(), flow.response.as_ref(), flow.tunnel.as_ref());
-        let len = |body: Option<&Body>, tunnel: Option<&Body>| {
-            sqlite_int(body.map_or(0, |b| b.len).saturating_add(tunnel.map_or(0, |b| b.len)))
+        let len = |body: Option<&Body>, tunnel: Option<&Body>, messages: Option<u64>| {
+            let bodies = body.map_or(0, |b| b.len).saturating_add(tunnel.map_or(0, |b| b.len));
+            sqlite_int(bodies.saturating_add(messages.unwrap_or(0)))
         };
+        let websocket = flow.websocket.as_ref();
         Self {
             started_unix_ns: flow.timing.started_unix_ns,
             duration_us: flow.timing.end_us.map(sqlite_int),
@@ -160,8 +162,16 @@ impl Numbers {
             scheme: scheme_number(flow.target.scheme),
             port: flow.target.port,
             status: response.map(|r| r.status),
-            request_len: len(request.map(|r| &r.body), tunnel.map(|t| &t.from_client)),
-            response_len: len(response.map(|r| &r.body), tunnel.map(|t| &t.from_server)),
+            request_len: len(
+                request.map(|r| &r.body),
+                tunnel.map(|t| &t.from_client),
+                websocket.map(|w| w.len_from_client),
+            ),
+            response_len: len(
+                response.map(|r| &r.body),
+                tunnel.map(|t| &t.from_server),
+                websocket.map(|w| w.len_from_server),
+            ),
             client_conn: sqlite_int(flow.client.id.0),
             server_conn: flow.server.as_ref().map(|s: &Arc<_>| sqlite_int(s.id.0)),
             replay_of: flow.replay_of.map(|mid| sqlite_int(mid.0)),

@@ -15,7 +15,7 @@ use super::paths::Paths;
 use super::{Durability, StoreError};
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// `application_id` in the database's header: "mnnt".
 const APPLICATION_ID: u32 = 0x6d6e_6e74;
@@ -57,6 +57,22 @@ CREATE TABLE conn (          -- side 1: ClientConn, 2: ServerConn, of proto/flow
 CREATE TABLE segment (       -- len: bytes of the file that committed rows may refer to
   number INTEGER PRIMARY KEY, len INTEGER NOT NULL
 ) STRICT;
+";
+
+/// What version 2 added. Rows of one WebSocket lie side by side, in the order in which its messages ended. A small payload
+/// is in its row, a large one in segment files; without either it is not recorded.
+///
+/// A program of version 1 refuses a store of version 2, whether to read or to write.
+const MESSAGES: &str = "
+CREATE TABLE message (       -- messages and control frames of WebSockets
+  mid INTEGER NOT NULL, seq INTEGER NOT NULL,
+  from_client INTEGER NOT NULL, opcode INTEGER NOT NULL, at_us INTEGER NOT NULL,
+  len INTEGER NOT NULL, wire_len INTEGER NOT NULL, coding INTEGER NOT NULL, fragments INTEGER NOT NULL,
+  injected INTEGER NOT NULL, body_end INTEGER NOT NULL,
+  payload BLOB,
+  extents BLOB,               -- proto/flow.proto, Extents
+  PRIMARY KEY (mid, seq)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// What the first 100 bytes of a file tell (sqlite.org/fileformat2.html §1.3), read without SQLite, so that a file
@@ -113,6 +129,7 @@ pub(super) fn open_writer(paths: &Paths, durability: Durability) -> Result<Conne
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(&paths.db, flags).map_err(fail("opening the database"))?;
     create_tables(&conn).map_err(fail("creating the tables"))?;
+    upgrade(&conn).map_err(fail("upgrading the tables"))?;
     harden(&conn).map_err(fail("setting up the connection"))?;
     let synchronous = match durability {
         Durability::Full => "FULL",
@@ -137,8 +154,23 @@ fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
     }
     conn.execute_batch(&format!(
         "PRAGMA page_size = 16384; PRAGMA synchronous = FULL; BEGIN IMMEDIATE;
-         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} COMMIT;"
+         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} {MESSAGES} COMMIT;"
     ))
+}
+
+/// Brings an older store up to [`VERSION`], each step in a transaction, under the writer's lock.
+fn upgrade(conn: &Connection) -> rusqlite::Result<()> {
+    let version: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != 1 {
+        return Ok(());
+    }
+    conn.execute_batch(&format!(
+        "PRAGMA synchronous = FULL; BEGIN IMMEDIATE; {MESSAGES} PRAGMA user_version = 2; COMMIT;"
+    ))?;
+    tracing::info!(from = version, to = VERSION, "the store was upgraded");
+    // So that the version is in the database's own header, where `inspect` looks, and not in the WAL alone. A reader may
+    // keep it from that for now; the next checkpoint does it then.
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// Opens a reading connection. It is read-only, and does not trust the file: it may come from elsewhere.

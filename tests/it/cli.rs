@@ -242,21 +242,21 @@ fn what_run_made_is_gone_when_the_command_has_ended() {
 }
 
 /// A directory with a store and a CA, and the binary told to use them.
-struct Home {
+pub(crate) struct Home {
     dir: tempfile::TempDir,
     store: PathBuf,
-    runtime: tokio::runtime::Runtime,
+    pub(crate) runtime: tokio::runtime::Runtime,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { store: dir.path().join("flows.db"), dir, runtime }
     }
 
     /// With a store that holds `flows`, from mid 1.
-    fn with(flows: impl IntoIterator<Item = Flow>) -> Self {
+    pub(crate) fn with(flows: impl IntoIterator<Item = Flow>) -> Self {
         let home = Self::new();
         let recorder = home.recorder();
         home.runtime.block_on(async {
@@ -268,7 +268,7 @@ impl Home {
         home
     }
 
-    fn recorder(&self) -> Recorder {
+    pub(crate) fn recorder(&self) -> Recorder {
         self.runtime.block_on(Recorder::open(&self.store, RecorderOptions::default())).unwrap()
     }
 
@@ -285,12 +285,12 @@ impl Home {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
     /// Runs what must fail with `code` and `words`, and gives all that it said.
-    fn refuses(&self, args: &[&str], code: i32, words: &str) -> String {
+    pub(crate) fn refuses(&self, args: &[&str], code: i32, words: &str) -> String {
         let output = self.run(args);
         let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
@@ -300,7 +300,7 @@ impl Home {
     }
 }
 
-fn flow(target: &str, body: &[u8]) -> Flow {
+pub(crate) fn flow(target: &str, body: &[u8]) -> Flow {
     let headers: Headers = [("Host", "origin.test")].into_iter().collect();
     let mut flow = Flow {
         kind: Kind::Http,
@@ -336,10 +336,10 @@ fn failed(target: &str) -> Flow {
     Flow { state: State::Failed, error: Some(error), response: None, ..flow(target, b"") }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn parse(bytes: &[u8]) -> Value {
+pub(crate) fn parse(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
 
 mod cli;
+mod cli_messages;
 mod conformance;
 mod examples;
 mod failures;
@@ -12,3 +13,4 @@ mod shutdown;
 mod store;
 mod tls;
 mod tunnels;
+mod websocket;

@@ -12,7 +12,8 @@ pub(super) use append::Start;
 pub(super) use files::SegmentFile;
 pub(super) use files::{DiskFiles, SegmentFiles};
 
-/// Which body of a flow a piece belongs to. The numbers are in segment files, for ever.
+/// Which body of a flow a piece belongs to. The messages of a WebSocket that one end sent are one body here, whose pieces
+/// are numbered through. The numbers are in segment files, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BodySide {
     /// Of the request.
@@ -23,6 +24,10 @@ pub enum BodySide {
     TunnelClient = 3,
     /// Of a tunnel, from the origin.
     TunnelServer = 4,
+    /// Of messages of a WebSocket, from the client.
+    MessageClient = 5,
+    /// Of messages of a WebSocket, from the origin.
+    MessageServer = 6,
 }
 
 /// A new file is begun when the next piece would not fit below this: small enough to be copied out when it is mostly

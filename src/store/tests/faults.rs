@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::flow::BodyEnd;
+use crate::flow::{BodyEnd, Message};
 use crate::store::paths::Paths;
 use crate::store::segment::{DiskFiles, SegmentFile, SegmentFiles};
 
@@ -106,6 +106,35 @@ fn a_full_disk_loses_bodies_visibly_and_recording_resumes_in_a_new_segment() {
     // Cut back to its last whole piece: the header of the body's second piece was half written.
     let len = std::fs::metadata(dir.path().join("f.db-bodies/000001.seg")).unwrap().len();
     assert_eq!(len, 25_000 + 3 * 32 + 5000 + 32);
+}
+
+/// A message's payload that the disk could not take is told in its row, and the others are as they were.
+#[test]
+fn a_full_disk_loses_payloads_of_messages_visibly() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let (mut writer, faults) = faulty(&path);
+    let mut group = Group::default();
+    let message = |seq, extents| Message {
+        seq,
+        len: 5000,
+        end: BodyEnd::Whole,
+        content: Content::Extents(extents),
+        ..Message::default()
+    };
+    let good = append(writer.segments(), Mid(1), &body_bytes(Mid(1), 5000));
+    writer.segments().wait_written(writer.segments().taken());
+    faults.write.store(true, Ordering::SeqCst);
+    let bad = append(writer.segments(), Mid(1), &body_bytes(Mid(1), 5000));
+    group.push_message(Mid(1), &message(1, good));
+    group.push_message(Mid(1), &message(2, bad));
+    assert_eq!(writer.commit(&mut group).unwrap().lost_bodies, 1);
+    let reader = Reader::open(&path).unwrap();
+    let rows = reader.messages(Mid(1), 0, 10).unwrap();
+    let mut payload = Vec::new();
+    std::io::Read::read_to_end(&mut reader.content(&rows[0].content).unwrap(), &mut payload).unwrap();
+    assert_eq!((payload, rows[0].end), (body_bytes(Mid(1), 5000), BodyEnd::Whole));
+    assert_eq!((&rows[1].content, rows[1].end, rows[1].len), (&Content::Absent, BodyEnd::Lost, 5000));
 }
 
 #[test]

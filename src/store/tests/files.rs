@@ -44,9 +44,9 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
     }
     open(&dir.path().join("newer")).close().unwrap();
     let newer = rusqlite::Connection::open(dir.path().join("newer")).unwrap();
-    newer.execute_batch("PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    newer.execute_batch("PRAGMA user_version = 3; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(newer);
-    assert!(matches!(refused("newer"), StoreError::NewerSchema { found: 2, known: 1, .. }));
+    assert!(matches!(refused("newer"), StoreError::NewerSchema { found: 3, known: 2, .. }));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod faults;
 mod files;
+mod messages;
 mod power_cut;
 
 use std::path::Path;

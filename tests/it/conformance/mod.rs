@@ -1,7 +1,7 @@
 //! What RFCs and the record demand, by section: bytes in on one side, bytes out on the other, and the flow that is kept.
 //!
 //! Each test names the cases that it covers: H1 forwarding, CN tunnels and upgrades, SM framing and smuggling, ST streaming,
-//! TL TLS, pitfalls that other proxies fell into, and `group.case` for what an advisory of another product was about. The
+//! TL TLS, WS WebSocket, pitfalls that other proxies fell into, and `group.case` for what an advisory of another product was about. The
 //! numbers are for finding a case again; what it asks is said beside them.
 
 mod connect;
@@ -16,3 +16,6 @@ mod random_messages;
 mod smuggling;
 mod streaming;
 mod upgrade;
+mod websocket_close;
+mod websocket_compression;
+mod websocket_framing;

@@ -7,11 +7,13 @@ mod alone;
 mod cut;
 mod peer;
 mod tls;
+mod websocket;
 
 pub(crate) use alone::{is_alone, memory};
 pub(crate) use cut::{Cut, recut};
 pub(crate) use peer::{Origin, Peer, fill};
 pub(crate) use tls::{TestCa, TlsOrigin, handshake, hello, presenting};
+pub(crate) use websocket::{accepting, brief, frame, masked, opening};
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,0 +1,240 @@
+//! A tap on a WebSocket: its messages go to the store as they end, large payloads as they come.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use super::Live;
+use crate::flow::{BodyEnd, Content, Message, MessageCoding, Opcode, Side, Stage, State};
+use crate::record::{BodySide, BodyWriter, MessageWriter};
+use crate::websocket::{ABNORMAL, Ended, Event, Extensions, Tap, Violation, close_status};
+
+/// The record of one WebSocket, shared by the taps of its two directions. Dropping it notes a close that nobody announced.
+#[derive(Debug)]
+pub struct Messages<'a> {
+    live: &'a Live,
+    /// `None` where nothing is recorded.
+    writer: Option<MessageWriter>,
+    inline_limit: usize,
+    /// Messages that have ended.
+    count: AtomicU64,
+    /// A direction broke the rules and is not followed any more.
+    lost_track: AtomicBool,
+}
+
+impl<'a> Messages<'a> {
+    pub(super) fn new(live: &'a Live, writer: Option<MessageWriter>, inline_limit: usize) -> Self {
+        Self { live, writer, inline_limit, count: AtomicU64::new(0), lost_track: AtomicBool::new(false) }
+    }
+
+    /// A tap on what the client sends.
+    pub fn of_client(&'a self, extensions: Extensions) -> MessageTee<'a> {
+        MessageTee::new(self, Side::Client, Tap::of_client(extensions))
+    }
+
+    /// A tap on what the origin sends.
+    pub fn of_server(&'a self, extensions: Extensions) -> MessageTee<'a> {
+        MessageTee::new(self, Side::Server, Tap::of_server(extensions))
+    }
+
+    /// Waits for room in the queue of the recorder.
+    async fn room(&self) {
+        if let Some(writer) = &self.writer {
+            writer.room().await;
+        }
+    }
+
+    /// Numbers a message that has ended, counts it, and hands it over.
+    fn push(&self, mut message: Message) {
+        message.seq = 1 + self.count.fetch_add(1, Ordering::Relaxed);
+        self.live.with(|flow| {
+            let Some(websocket) = &mut flow.websocket else { return };
+            let (messages, len) = match message.from_client {
+                true => (&mut websocket.messages_from_client, &mut websocket.len_from_client),
+                false => (&mut websocket.messages_from_server, &mut websocket.len_from_server),
+            };
+            *messages += 1;
+            *len = len.saturating_add(message.len);
+        });
+        if let Some(writer) = &self.writer {
+            writer.push(&message);
+        }
+    }
+
+    /// Notes the first close frame (RFC 6455 §7.1.5).
+    fn closing(&self, side: Side, payload: &[u8]) {
+        let (code, reason) = close_status(payload);
+        self.live.with(|flow| {
+            if let Some(websocket) = &mut flow.websocket
+                && websocket.closed_by_client.is_none()
+            {
+                websocket.closed_by_client = Some(side == Side::Client);
+                websocket.close_code = Some(code);
+                websocket.close_reason =
+                    (payload.len() >= 2).then(|| String::from_utf8_lossy(reason).into_owned());
+            }
+        });
+    }
+}
+
+impl Drop for Messages<'_> {
+    fn drop(&mut self) {
+        self.live.with(|flow| {
+            // After a frame that broke the rules we cannot tell.
+            if let Some(websocket) = &mut flow.websocket
+                && websocket.closed_by_client.is_none()
+                && !self.lost_track.load(Ordering::Relaxed)
+            {
+                websocket.close_code = Some(ABNORMAL);
+            }
+        });
+    }
+}
+
+/// Sees every byte of one direction and never changes one. What it cannot follow it notes once in the flow, then looks
+/// away. Dropping it records a message that was cut off.
+#[derive(Debug)]
+pub struct MessageTee<'a> {
+    messages: &'a Messages<'a>,
+    side: Side,
+    tap: Tap,
+    open: Option<Open>,
+    /// The payload of the message under way, while it is small.
+    kept: Vec<u8>,
+    /// For large payloads, from the first one on.
+    writer: Option<BodyWriter>,
+}
+
+/// The message under way.
+#[derive(Debug)]
+struct Open {
+    opcode: Opcode,
+    at_us: u64,
+    /// Whether its payload goes to segment files.
+    is_out: bool,
+}
+
+impl<'a> MessageTee<'a> {
+    fn new(messages: &'a Messages<'a>, side: Side, tap: Tap) -> Self {
+        Self { messages, side, tap, open: None, kept: Vec::new(), writer: None }
+    }
+
+    /// Records what the bytes say; waits while the recorder has more than it may hold. After a future that was dropped while
+    /// it waited, the rest of what it was given is missing: only the end of the flow should do that.
+    pub async fn write(&mut self, data: &Bytes) {
+        if self.messages.writer.is_none() {
+            return;
+        }
+        let mut data = data.clone();
+        loop {
+            match self.tap.next(&mut data) {
+                Ok(None) => return,
+                Ok(Some(Event::Begun(opcode))) => {
+                    self.open = Some(Open { opcode, at_us: self.messages.live.now_us(), is_out: false });
+                }
+                Ok(Some(Event::Payload(piece))) => self.keep(piece).await,
+                Ok(Some(Event::Ended(ended))) => {
+                    self.messages.room().await;
+                    let end = if ended.truncated { BodyEnd::Capped } else { BodyEnd::Whole };
+                    self.finish(ended, end);
+                }
+                Ok(Some(Event::Control { opcode, payload })) => {
+                    self.messages.room().await;
+                    self.control(opcode, payload);
+                }
+                Err(violation) => self.broken(violation),
+            }
+        }
+    }
+
+    /// Notes that the direction has ended; an end in the middle of a message is a fault.
+    pub fn end(&mut self) {
+        if self.tap.is_inside() {
+            self.fail("the connection ended in the middle of a WebSocket message");
+        }
+    }
+
+    async fn keep(&mut self, piece: Bytes) {
+        let Some(open) = &mut self.open else { return };
+        if !open.is_out && self.kept.len() + piece.len() <= self.messages.inline_limit {
+            self.kept.extend_from_slice(&piece);
+            return;
+        }
+        let side = if self.side == Side::Client { BodySide::MessageClient } else { BodySide::MessageServer };
+        if self.writer.is_none() {
+            self.writer = self.messages.live.body_writer(side);
+        }
+        let Some(writer) = &mut self.writer else { return };
+        if !std::mem::replace(&mut open.is_out, true) && !self.kept.is_empty() {
+            writer.write(Bytes::copy_from_slice(&self.kept)).await;
+            self.kept.clear();
+        }
+        writer.write(piece).await;
+    }
+
+    fn finish(&mut self, facts: Ended, end: BodyEnd) {
+        let Some(open) = self.open.take() else { return };
+        let content = match &mut self.writer {
+            Some(writer) if open.is_out => Content::Extents(writer.take_extents()),
+            _ => Content::Inline(Bytes::copy_from_slice(&self.kept)),
+        };
+        self.kept.clear();
+        self.messages.push(Message {
+            seq: 0,
+            from_client: self.side == Side::Client,
+            opcode: open.opcode,
+            at_us: open.at_us,
+            len: facts.len,
+            wire_len: facts.wire_len,
+            coding: facts.coding,
+            fragments: facts.fragments,
+            injected: false,
+            end,
+            content,
+        });
+    }
+
+    fn control(&mut self, opcode: Opcode, payload: Bytes) {
+        if opcode == Opcode::Close {
+            self.messages.closing(self.side, &payload);
+        }
+        let len = payload.len() as u64;
+        self.messages.push(Message {
+            seq: 0,
+            from_client: self.side == Side::Client,
+            opcode,
+            at_us: self.messages.live.now_us(),
+            len,
+            wire_len: len,
+            coding: MessageCoding::Plain,
+            fragments: 1,
+            injected: false,
+            end: BodyEnd::Whole,
+            content: Content::Inline(payload),
+        });
+    }
+
+    fn broken(&mut self, violation: Violation) {
+        self.messages.lost_track.store(true, Ordering::Relaxed);
+        self.fail(&violation.to_string());
+        self.cut_off();
+    }
+
+    fn fail(&self, message: &str) {
+        let state = if self.side == Side::Client { State::ClientAborted } else { State::ServerAborted };
+        self.messages.live.fail(state, self.side, Stage::Tunnel, message);
+    }
+
+    /// Records what came of a message that does not end. One a direction at most, so it need not wait for room.
+    fn cut_off(&mut self) {
+        if let Some(facts) = self.tap.unfinished() {
+            self.finish(facts, BodyEnd::CutOff);
+        }
+    }
+}
+
+impl Drop for MessageTee<'_> {
+    fn drop(&mut self) {
+        self.cut_off();
+    }
+}
