@@ -1,19 +1,16 @@
 //! Headless Chromium: a page with style, script, images and a fetch, over HTTPS.
 
-use crate::harness::{Program, Stage, assert_exact, spki_sha256_base64, succeed, text};
+use std::path::Path;
+
+use tokio::process::Command;
+
+use crate::harness::{Program, Proxy, Stage, assert_exact, spki_sha256_base64, succeed, text};
 
 #[tokio::test]
 async fn a_page_and_its_assets_are_recorded_as_they_were_on_the_wire() {
     let mut stage = Stage::new().await;
-    let mut chromium = Program::CHROMIUM.command(stage.dir.path());
-    chromium.args(QUIET);
-    chromium.arg(format!("--user-data-dir={}", stage.dir.path().join("profile").display()));
-    chromium.arg(format!("--proxy-server={}", stage.proxy.url()));
-    let spki = spki_sha256_base64(&stage.proxy.ca);
-    chromium.arg(format!("--ignore-certificate-errors-spki-list={spki}"));
-    if rustix::process::geteuid().is_root() {
-        chromium.arg("--no-sandbox"); // as root it does not start with one
-    }
+    let mut chromium = command(stage.dir.path(), &stage.proxy);
+    chromium.arg("--virtual-time-budget=20000");
     let dom = text(&succeed(chromium.arg("--dump-dom").arg(stage.https.url("/page"))).await);
     assert!(dom.contains("api received 17"), "the script ran and its request was answered: {dom}");
 
@@ -35,11 +32,24 @@ async fn a_page_and_its_assets_are_recorded_as_they_were_on_the_wire() {
     assert_eq!(text(&seen[0].body), "{\"said\":\"héllo\"}");
 }
 
+/// Chromium through `proxy`, whose CA it trusts.
+pub(crate) fn command(dir: &Path, proxy: &Proxy) -> Command {
+    let mut chromium = Program::CHROMIUM.command(dir);
+    chromium.args(QUIET);
+    chromium.arg(format!("--user-data-dir={}", dir.join("profile").display()));
+    chromium.arg(format!("--proxy-server={}", proxy.url()));
+    let spki = spki_sha256_base64(&proxy.ca);
+    chromium.arg(format!("--ignore-certificate-errors-spki-list={spki}"));
+    if rustix::process::geteuid().is_root() {
+        chromium.arg("--no-sandbox"); // as root it does not start with one
+    }
+    chromium
+}
+
 /// No window, no requests of its own, loopback through the proxy too.
 const QUIET: &[&str] = &[
     "--headless",
     "--proxy-bypass-list=<-loopback>",
-    "--virtual-time-budget=20000",
     "--no-first-run",
     "--disable-gpu",
     "--disable-dev-shm-usage",

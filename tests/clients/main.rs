@@ -7,8 +7,14 @@
 mod harness;
 
 mod chromium;
+mod chromium_http2;
 mod curl;
+mod curl_http2;
+mod grpc;
+mod httpx;
 mod kill;
 mod node;
+mod node_http2;
 mod python;
 mod run;
+mod websocket;

@@ -1,7 +1,9 @@
 //! `manent run -- COMMAND`: clients that know nothing of a proxy or a CA.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
+
+use tokio::process::Command;
 
 use crate::harness::{Origin, Program, Record, Store, Trust, assert_exact, finish, manent, python, text};
 
@@ -68,15 +70,26 @@ async fn run(program: PathBuf, args: impl Fn(&str) -> Vec<String>) -> (Output, V
     let trust = Trust::new(dir.path());
     let origin = Origin::https(&trust).await;
     let store = Store::new(dir.path().join("flows.db"), dir.path());
-    let mut command = manent(dir.path());
-    // Such settings are on many machines; `run` has to override them.
-    command
-        .env("CURL_CA_BUNDLE", "/nowhere")
-        .env("REQUESTS_CA_BUNDLE", "/nowhere")
-        .env("NO_PROXY", "localhost");
-    command.arg("run").arg("--store").arg(&store.path).arg("--ca-dir").arg(dir.path().join("ca"));
-    command.arg("--upstream-ca").arg(&trust.ca_path).arg("--").arg(program).args(args(&origin.url("/hello")));
+    let mut command = manent_run(dir.path(), &trust, &store);
+    command.arg(program).args(args(&origin.url("/hello")));
     let output = finish(&mut command).await;
     let records = store.records().await;
     (output, records, Scene { origin, store, _dir: dir })
+}
+
+/// `manent run … --`, on a machine with settings of its own.
+pub(crate) fn manent_run(home: &Path, trust: &Trust, store: &Store) -> Command {
+    let mut command = manent(home);
+    // Such settings are on many machines; `run` has to override them.
+    for name in ["CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"]
+    {
+        command.env(name, "/nowhere");
+    }
+    for name in ["NO_PROXY", "no_proxy", "no_grpc_proxy"] {
+        command.env(name, "localhost");
+    }
+    command.env("grpc_proxy", "http://127.0.0.1:9");
+    command.arg("run").arg("--store").arg(&store.path).arg("--ca-dir").arg(home.join("ca"));
+    command.arg("--upstream-ca").arg(&trust.ca_path).arg("--");
+    command
 }

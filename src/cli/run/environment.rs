@@ -117,6 +117,7 @@ const PROXY: &[&str] = &[
     "ws_proxy",
     "WSS_PROXY",
     "wss_proxy",
+    "grpc_proxy",
     "CGI_HTTP_PROXY",
     "GLOBAL_AGENT_HTTP_PROXY",
     "GLOBAL_AGENT_HTTPS_PROXY",
@@ -125,8 +126,14 @@ const PROXY: &[&str] = &[
 ];
 
 /// Exceptions would hide traffic.
-const NO_PROXY: &[&str] =
-    &["NO_PROXY", "no_proxy", "GLOBAL_AGENT_NO_PROXY", "npm_config_noproxy", "npm_config_no_proxy"];
+const NO_PROXY: &[&str] = &[
+    "NO_PROXY",
+    "no_proxy",
+    "no_grpc_proxy",
+    "GLOBAL_AGENT_NO_PROXY",
+    "npm_config_noproxy",
+    "npm_config_no_proxy",
+];
 
 /// Programs that trust only what the file holds: OpenSSL and what is built on it, curl, Python, git, npm, cargo, ….
 const REPLACES_ROOTS: &[&str] = &[

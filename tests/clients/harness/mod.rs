@@ -1,15 +1,19 @@
 //! What every test needs: an origin that logs what it saw, the proxy, commands with an end, and the store's answers.
 
 mod command;
+mod http2;
 mod origin;
 mod proxy;
 mod record;
+mod server;
 mod trust;
 
 pub(crate) use command::{Program, clean, finish, python, succeed, text};
+pub(crate) use http2::{Pair, pairs};
 pub(crate) use origin::{GZIP_TEXT, Origin, Seen, binary, numbered};
 pub(crate) use proxy::{Proxy, Store, manent};
-pub(crate) use record::{Record, assert_exact};
+pub(crate) use record::{Record, assert_body, assert_exact, decoded};
+pub(crate) use server::{OverHttp2, Server, ServerStage, script};
 pub(crate) use trust::{Trust, spki_sha256_base64};
 
 /// An origin over TLS, one in clear, and a proxy between them and whoever comes.

@@ -25,14 +25,25 @@ pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) version: String,
+    /// HTTP/2's `:authority`; elsewhere only where a test asks for it.
+    pub(crate) authority: Option<String>,
     /// Names and values as they stood on the wire.
     pub(crate) headers: Vec<(String, String)>,
     /// The body without its framing.
     pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Vec<(String, String)>,
+    /// The statuses of the 1xx responses, 101 not among them.
+    pub(crate) interim: Vec<u64>,
+    /// 0 if there was none.
     pub(crate) status: u16,
     pub(crate) response_headers: Vec<(String, String)>,
     /// The body without its framing, in its content-coding.
     pub(crate) response_body: Vec<u8>,
+    pub(crate) response_trailers: Vec<(String, String)>,
+    /// The code of HTTP/2 that the stream was reset with, 0 for none.
+    pub(crate) reset: u64,
+    /// Which of the origin's HTTP/2 connections it came on.
+    pub(crate) connection: Option<u64>,
 }
 
 impl Seen {
@@ -108,6 +119,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, log: &Mutex<Vec<See
     while let Some(mut seen) = peer.head().await? {
         if seen.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
             peer.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            seen.interim.push(100);
         }
         seen.body = peer.body(&seen).await?;
         let reply = Reply::to(&seen);
@@ -120,6 +132,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, log: &Mutex<Vec<See
         wire.extend_from_slice(if silent { b"" } else { &reply.framed });
         seen.status = reply.status;
         seen.response_headers = reply.headers;
+        seen.response_trailers = if silent { Vec::new() } else { reply.trailers };
         seen.response_body = if silent { Vec::new() } else { reply.body };
         // Logged before it is sent: whoever has the answer finds it in the log.
         log.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
@@ -211,6 +224,7 @@ struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    trailers: Vec<(String, String)>,
     /// `body` as it goes on the wire.
     framed: Vec<u8>,
     closes: bool,
@@ -245,7 +259,7 @@ impl Reply {
     fn new(kind: &str, body: Vec<u8>) -> Reply {
         let headers = [("Content-Type", kind.to_owned()), ("content-LENGTH", body.len().to_string())];
         let headers = headers.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Reply { status: 200, headers, framed: body.clone(), body, closes: false }
+        Reply { status: 200, headers, framed: body.clone(), body, trailers: Vec::new(), closes: false }
     }
 
     fn with(mut self, name: &str, value: &str) -> Reply {
@@ -263,12 +277,14 @@ impl Reply {
         framed.extend_from_slice(b"0\r\nX-Checksum: 7\r\n\r\n");
         let headers = [("Transfer-Encoding", "chunked"), ("Trailer", "X-Checksum")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        Reply { status: 200, headers, body: [first, second].concat(), framed, closes: false }
+        let trailers = vec![("X-Checksum".to_owned(), "7".to_owned())];
+        Reply { status: 200, headers, body: [first, second].concat(), trailers, framed, closes: false }
     }
 
     fn until_close(body: &[u8]) -> Reply {
         let headers = vec![("Connection".to_owned(), "close".to_owned())];
-        Reply { status: 200, headers, body: body.to_vec(), framed: body.to_vec(), closes: true }
+        let (body, framed, trailers) = (body.to_vec(), body.to_vec(), Vec::new());
+        Reply { status: 200, headers, body, trailers, framed, closes: true }
     }
 }
 

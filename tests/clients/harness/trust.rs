@@ -12,6 +12,9 @@ use x509_parser::prelude::FromDer as _;
 pub(crate) struct Trust {
     /// The CA's certificate, for `--upstream-ca`.
     pub(crate) ca_path: PathBuf,
+    /// The leaf's certificate and its key, for servers in other processes.
+    pub(crate) cert_path: PathBuf,
+    pub(crate) key_path: PathBuf,
     /// A server with a leaf for `localhost` and 127.0.0.1.
     pub(crate) server: Arc<ServerConfig>,
 }
@@ -31,6 +34,9 @@ impl Trust {
         let leaf = CertificateParams::new(names)
             .and_then(|params| params.signed_by(&leaf_key, &Issuer::from_params(&ca_params, &ca_key)))
             .expect("a leaf");
+        let (cert_path, key_path) = (dir.join("origin.pem"), dir.join("origin.key"));
+        std::fs::write(&cert_path, leaf.pem()).expect("writable");
+        std::fs::write(&key_path, leaf_key.serialize_pem()).expect("writable");
         let key = PrivateKeyDer::try_from(leaf_key.serialize_der()).expect("PKCS#8");
         let mut server =
             ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -40,7 +46,7 @@ impl Trust {
                 .with_single_cert(vec![leaf.der().clone()], key)
                 .expect("the key fits");
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Trust { ca_path, server: Arc::new(server) }
+        Trust { ca_path, cert_path, key_path, server: Arc::new(server) }
     }
 }
 
