@@ -186,8 +186,7 @@ impl Session {
             Some(_) => Ok(BodyLength::None),
             None => ends::request_length(&request, body.is_absent()),
         };
-        let (live, judged) =
-            admit(&self.shared, &self.facts, &self.scope, &request, length, started).await;
+        let (live, judged) = admit(&self.shared, &self.facts, &self.scope, &request, length, started).await;
         let mut from = RequestBody::new(body);
         let mut to = ResponseTo::new(respond);
         let error = match judged {

@@ -101,7 +101,10 @@ async fn extended_connect_is_relayed_where_the_origin_offers_it() {
     let flow = setup.flow().await;
     assert_eq!(flow.state, State::Complete, "{:?}", flow.error);
     let request = flow.request.unwrap();
-    assert_eq!((request.protocol.as_deref(), &request.method[..]), (Some(&b"websocket"[..]), &b"CONNECT"[..]));
+    assert_eq!(
+        (request.protocol.as_deref(), &request.method[..]),
+        (Some(&b"websocket"[..]), &b"CONNECT"[..])
+    );
     assert_eq!(flow.response.unwrap().status, 200);
 }
 

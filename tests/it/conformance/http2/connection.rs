@@ -37,11 +37,10 @@ async fn a_connection_begins_with_preface_and_settings() {
     let flow = setup.flow().await;
     assert_eq!((flow.state, flow.target.scheme), (State::Complete, Scheme::Https));
     let request = flow.request.as_ref().unwrap();
-    assert_eq!((request.version, &request.target[..], flow.url()), (
-        Version::Http2,
-        &b"/x"[..],
-        format!("https://{NAME}:{}/x", origin.addr().port())
-    ));
+    assert_eq!(
+        (request.version, &request.target[..], flow.url()),
+        (Version::Http2, &b"/x"[..], format!("https://{NAME}:{}/x", origin.addr().port()))
+    );
     let alpn = |tls: &Option<manent::flow::TlsInfo>| tls.as_ref().unwrap().alpn.clone();
     assert_eq!(alpn(&flow.client.tls).as_deref(), Some(&b"h2"[..]));
     assert_eq!(alpn(&flow.server.as_ref().unwrap().tls).as_deref(), Some(&b"h2"[..]));
@@ -266,8 +265,7 @@ async fn prior_knowledge_in_clear_is_served() {
 /// A client of the proxy in clear asks for several origins on one connection: each gets its own.
 #[tokio::test]
 async fn each_request_to_the_explicit_port_names_its_origin() {
-    let (mut setup, first, second) =
-        (Setup::start().await, Origin::listen().await, Origin::listen().await);
+    let (mut setup, first, second) = (Setup::start().await, Origin::listen().await, Origin::listen().await);
     let mut client = setup.h2_clear(&first).await;
     for (stream, origin) in [(1, &first), (3, &second)] {
         client.origin.1 = origin.addr().to_string();

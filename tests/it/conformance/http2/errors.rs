@@ -95,11 +95,17 @@ async fn play(client: &mut H2, case: Case) {
         Answered => {
             let wanted = |event: &Event| !matches!(event, Event::Other(_));
             let got = client.find(what, wanted).await;
-            assert!(matches!(&got, Event::Head(head) if head.stream == 1 && head.status() == "200"), "{what}: {got:?}");
+            assert!(
+                matches!(&got, Event::Head(head) if head.stream == 1 && head.status() == "200"),
+                "{what}: {got:?}"
+            );
         }
         Connection(codes) => {
             let refusal = client.refusal(u32::MAX).await;
-            assert!(matches!(refusal, Refusal::Connection(code) if codes.contains(&code)), "{what}: {refusal:?}");
+            assert!(
+                matches!(refusal, Refusal::Connection(code) if codes.contains(&code)),
+                "{what}: {refusal:?}"
+            );
             client.ended().await;
         }
         Stream(codes) => {
@@ -123,7 +129,8 @@ fn allows(codes: &[u32], refusal: Refusal) -> bool {
 }
 
 fn is_refusal(event: &Event) -> bool {
-    matches!(event, Event::Rst { stream: 1, .. } | Event::End) || matches!(event, Event::Goaway { code: 1.., .. })
+    matches!(event, Event::Rst { stream: 1, .. } | Event::End)
+        || matches!(event, Event::Goaway { code: 1.., .. })
 }
 
 /// Plays all cases, each as a client of its own, against an origin that is another implementation and answers everything.
@@ -147,7 +154,11 @@ async fn play_all(cases: Vec<Case>) {
     expect_served(&setup).await;
     let (_dir, _config, summary) = setup.stop().await;
     let seen = seen.load(Ordering::Relaxed) as u64;
-    assert!(seen > 0 && seen <= summary.stored && summary.lost == 0, "{seen} seen, {} stored", summary.stored);
+    assert!(
+        seen > 0 && seen <= summary.stored && summary.lost == 0,
+        "{seen} seen, {} stored",
+        summary.stored
+    );
 }
 
 async fn answer(origin: &TlsOrigin, seen: &Arc<AtomicUsize>) {
@@ -196,30 +207,62 @@ async fn frames_and_stream_states() {
             [Frame::new(kind::HEADERS, END_STREAM, 1, block("GET")), get(3)],
             Connection(PROTOCOL),
         ),
-        case("5.1: DATA on an idle stream", [Frame::data(1, END_STREAM, "x")], Connection(CLOSED_OR_PROTOCOL)),
+        case(
+            "5.1: DATA on an idle stream",
+            [Frame::data(1, END_STREAM, "x")],
+            Connection(CLOSED_OR_PROTOCOL),
+        ),
         case("5.1: RST_STREAM on an idle stream", [Frame::rst(1, code::CANCEL)], Connection(PROTOCOL)),
         case("5.1: WINDOW_UPDATE on an idle stream", [Frame::window_update(1, 100)], Connection(PROTOCOL)),
-        case("5.1: CONTINUATION on an idle stream", [Frame::continuation(1, 4, block("GET"))], Connection(PROTOCOL)),
+        case(
+            "5.1: CONTINUATION on an idle stream",
+            [Frame::continuation(1, 4, block("GET"))],
+            Connection(PROTOCOL),
+        ),
         case("5.1: PRIORITY on an idle stream", [Frame::priority(1, 0), get(1)], Answered),
         case("5.1: DATA after the end", half(Frame::data(1, END_STREAM, "x")), Stream(CLOSED_OR_PROTOCOL)),
         case("5.1: HEADERS after the end", half(get(1)), Stream(CLOSED_OR_PROTOCOL)),
-        case("5.1: CONTINUATION after the end", half(Frame::continuation(1, 4, [])), Connection(CLOSED_OR_PROTOCOL)),
+        case(
+            "5.1: CONTINUATION after the end",
+            half(Frame::continuation(1, 4, [])),
+            Connection(CLOSED_OR_PROTOCOL),
+        ),
         case("5.1: WINDOW_UPDATE after the end", half(Frame::window_update(1, 100)), Answered),
         case("5.1: PRIORITY after the end", half(Frame::priority(1, 0)), Answered),
         case("5.1: DATA after a reset", reset(Frame::data(1, END_STREAM, "x")), StreamOrNothing(CLOSED)),
         case("5.1: HEADERS after a reset", reset(get(1)), StreamOrNothing(CLOSED_OR_PROTOCOL)),
-        case("5.1: CONTINUATION after a reset", reset(Frame::continuation(1, 4, [])), Connection(CLOSED_OR_PROTOCOL)),
+        case(
+            "5.1: CONTINUATION after a reset",
+            reset(Frame::continuation(1, 4, [])),
+            Connection(CLOSED_OR_PROTOCOL),
+        ),
         after_answer("5.1: DATA on a closed stream", [Frame::data(1, END_STREAM, "x")], Stream(CLOSED)),
         after_answer("5.1: HEADERS on a closed stream", [get(1)], Connection(CLOSED_OR_PROTOCOL)),
-        after_answer("5.1: CONTINUATION on a closed stream", [Frame::continuation(1, 4, [])], Connection(CLOSED_OR_PROTOCOL)),
-        after_answer("5.1: WINDOW_UPDATE on a closed stream", [Frame::window_update(1, 1)], StreamOrNothing(CLOSED)),
+        after_answer(
+            "5.1: CONTINUATION on a closed stream",
+            [Frame::continuation(1, 4, [])],
+            Connection(CLOSED_OR_PROTOCOL),
+        ),
+        after_answer(
+            "5.1: WINDOW_UPDATE on a closed stream",
+            [Frame::window_update(1, 1)],
+            StreamOrNothing(CLOSED),
+        ),
         after_answer("5.1: PRIORITY on a closed stream", [Frame::priority(1, 0)], StreamOrNothing(&[])),
         after_answer("5.1: RST_STREAM on a closed stream", [Frame::rst(1, 8)], StreamOrNothing(CLOSED)),
         case("5.1.1: a stream of a server's number", [get(2)], Connection(PROTOCOL)),
         case("5.1.1: a number below an earlier one", [get(5), get(3)], Connection(CLOSED_OR_PROTOCOL)),
         case("5.3.1: HEADERS that depend on themselves", [get(1).prioritized(1)], StreamOrNothing(PROTOCOL)),
-        case("5.3.1: PRIORITY that depends on itself", [post(1), Frame::priority(1, 1)], StreamOrNothing(PROTOCOL)),
-        case("5.5: an unknown frame on a stream", [post(1), Frame::new(0x16, 0, 1, "x"), Frame::data(1, END_STREAM, "")], Answered),
+        case(
+            "5.3.1: PRIORITY that depends on itself",
+            [post(1), Frame::priority(1, 1)],
+            StreamOrNothing(PROTOCOL),
+        ),
+        case(
+            "5.5: an unknown frame on a stream",
+            [post(1), Frame::new(0x16, 0, 1, "x"), Frame::data(1, END_STREAM, "")],
+            Answered,
+        ),
         case(
             "5.5: an unknown frame between the pieces of a block",
             [Frame::new(kind::HEADERS, END_STREAM, 1, block("GET")), Frame::new(0x16, 0, 1, "x")],
@@ -241,16 +284,32 @@ async fn frames_on_streams() {
         case("6.1: DATA with padding", [post(1), Frame::data(1, END_STREAM, "a").padded(255)], Answered),
         case("6.1: DATA on stream 0", [Frame::data(0, END_STREAM, "x")], Connection(PROTOCOL)),
         case("6.1: padding as long as the frame", [post(1), overpadded], Connection(PROTOCOL)),
-        case("6.1: padding without a length", [post(1), Frame::new(kind::DATA, PADDED, 1, [])], Connection(SIZE)),
+        case(
+            "6.1: padding without a length",
+            [post(1), Frame::new(kind::DATA, PADDED, 1, [])],
+            Connection(SIZE),
+        ),
         case("6.2: HEADERS with padding", [get(1).padded(9)], Answered),
         case("6.2: HEADERS with a priority", [get(1).prioritized(0)], Answered),
         case("6.2: HEADERS on stream 0", [get(0)], Connection(PROTOCOL)),
         case("6.2: padding as long as the head", [padded_head], Connection(PROTOCOL)),
         case("6.3: PRIORITY on stream 0", [Frame::priority(0, 1)], Connection(PROTOCOL)),
-        case("6.3: PRIORITY of a wrong length", [post(1), Frame::new(kind::PRIORITY, 0, 1, [0; 4])], Stream(SIZE)),
+        case(
+            "6.3: PRIORITY of a wrong length",
+            [post(1), Frame::new(kind::PRIORITY, 0, 1, [0; 4])],
+            Stream(SIZE),
+        ),
         case("6.4: RST_STREAM on stream 0", [Frame::rst(0, code::CANCEL)], Connection(PROTOCOL)),
-        case("6.4: RST_STREAM of a wrong length", [post(1), Frame::new(kind::RST_STREAM, 0, 1, [0; 3])], Connection(SIZE)),
-        case("6.6: PUSH_PROMISE of a client", [post(1), Frame::push_promise(1, 2, block("GET"))], Connection(PROTOCOL)),
+        case(
+            "6.4: RST_STREAM of a wrong length",
+            [post(1), Frame::new(kind::RST_STREAM, 0, 1, [0; 3])],
+            Connection(SIZE),
+        ),
+        case(
+            "6.6: PUSH_PROMISE of a client",
+            [post(1), Frame::push_promise(1, 2, block("GET"))],
+            Connection(PROTOCOL),
+        ),
         case(
             "6.10: CONTINUATION",
             [
@@ -260,20 +319,52 @@ async fn frames_on_streams() {
             ],
             Answered,
         ),
-        case("6.10: DATA in place of CONTINUATION", [cut(END_STREAM), Frame::data(1, END_STREAM, "x")], Connection(PROTOCOL)),
-        case("6.10: CONTINUATION on stream 0", [cut(END_STREAM), Frame::continuation(0, 4, [])], Connection(PROTOCOL)),
-        case("6.10: CONTINUATION of another stream", [cut(END_STREAM), Frame::continuation(3, 4, [])], Connection(PROTOCOL)),
-        case("6.10: CONTINUATION of what has ended", [post(1), Frame::continuation(1, 4, [])], Connection(PROTOCOL)),
+        case(
+            "6.10: DATA in place of CONTINUATION",
+            [cut(END_STREAM), Frame::data(1, END_STREAM, "x")],
+            Connection(PROTOCOL),
+        ),
+        case(
+            "6.10: CONTINUATION on stream 0",
+            [cut(END_STREAM), Frame::continuation(0, 4, [])],
+            Connection(PROTOCOL),
+        ),
+        case(
+            "6.10: CONTINUATION of another stream",
+            [cut(END_STREAM), Frame::continuation(3, 4, [])],
+            Connection(PROTOCOL),
+        ),
+        case(
+            "6.10: CONTINUATION of what has ended",
+            [post(1), Frame::continuation(1, 4, [])],
+            Connection(PROTOCOL),
+        ),
         case(
             "6.10: CONTINUATION after the last one",
             [cut(MORE), Frame::continuation(1, 4, []), Frame::continuation(1, 4, [])],
             Connection(PROTOCOL),
         ),
-        case("6.10: CONTINUATION after DATA", [post(1), Frame::data(1, MORE, "x"), Frame::continuation(1, 4, [])], Connection(PROTOCOL)),
+        case(
+            "6.10: CONTINUATION after DATA",
+            [post(1), Frame::data(1, MORE, "x"), Frame::continuation(1, 4, [])],
+            Connection(PROTOCOL),
+        ),
         case("8.1: a second head", [post(1), post(1)], Stream(PROTOCOL)),
-        case("8.1: trailers", [post(1), Frame::data(1, MORE, "x"), Frame::headers(1, END_STREAM, hpack::encode(&[("a", "b")]))], Answered),
-        case("8.1: capitals in trailers", [post(1), Frame::headers(1, END_STREAM, hpack::encode(&[("A", "b")]))], Stream(PROTOCOL)),
-        case("8.4: PUSH_PROMISE on stream 0", [Frame::push_promise(0, 2, block("GET"))], Connection(PROTOCOL)),
+        case(
+            "8.1: trailers",
+            [post(1), Frame::data(1, MORE, "x"), Frame::headers(1, END_STREAM, hpack::encode(&[("a", "b")]))],
+            Answered,
+        ),
+        case(
+            "8.1: capitals in trailers",
+            [post(1), Frame::headers(1, END_STREAM, hpack::encode(&[("A", "b")]))],
+            Stream(PROTOCOL),
+        ),
+        case(
+            "8.4: PUSH_PROMISE on stream 0",
+            [Frame::push_promise(0, 2, block("GET"))],
+            Connection(PROTOCOL),
+        ),
     ])
     .await;
 }
@@ -287,11 +378,27 @@ async fn frames_on_the_connection() {
         case("6.5: SETTINGS", [set(setting::MAX_CONCURRENT_STREAMS, 7), get(1)], Answered),
         case("6.5: SETTINGS on a stream", [Frame::new(kind::SETTINGS, 0, 1, [])], Connection(PROTOCOL)),
         case("6.5: SETTINGS of a wrong length", [Frame::new(kind::SETTINGS, 0, 0, [0; 3])], Connection(SIZE)),
-        case("6.5: an acknowledgement with settings", [Frame::new(kind::SETTINGS, ACK, 0, [0; 6])], Connection(SIZE)),
+        case(
+            "6.5: an acknowledgement with settings",
+            [Frame::new(kind::SETTINGS, ACK, 0, [0; 6])],
+            Connection(SIZE),
+        ),
         case("6.5.2: ENABLE_PUSH of 2", [set(setting::ENABLE_PUSH, 2)], Connection(PROTOCOL)),
-        case("6.5.2: a window that is too large", [set(setting::INITIAL_WINDOW_SIZE, most + 1)], Connection(FLOW_OR_PROTOCOL)),
-        case("6.5.2: a frame size that is too small", [set(setting::MAX_FRAME_SIZE, 16_383)], Connection(PROTOCOL)),
-        case("6.5.2: a frame size that is too large", [set(setting::MAX_FRAME_SIZE, 1 << 24)], Connection(PROTOCOL)),
+        case(
+            "6.5.2: a window that is too large",
+            [set(setting::INITIAL_WINDOW_SIZE, most + 1)],
+            Connection(FLOW_OR_PROTOCOL),
+        ),
+        case(
+            "6.5.2: a frame size that is too small",
+            [set(setting::MAX_FRAME_SIZE, 16_383)],
+            Connection(PROTOCOL),
+        ),
+        case(
+            "6.5.2: a frame size that is too large",
+            [set(setting::MAX_FRAME_SIZE, 1 << 24)],
+            Connection(PROTOCOL),
+        ),
         case("6.5.2: a setting that is unknown", [set(0xff, 1), get(1)], Answered),
         case("6.5.2: a window that is set twice", [Frame::settings(&[(4, 0), (4, 100)]), get(1)], Answered),
         case("6.7: PING", [Frame::ping(0, [1; 8]), get(1)], Answered),
@@ -304,7 +411,11 @@ async fn frames_on_the_connection() {
         case("6.9: credit", [Frame::window_update(0, 1), get(1), Frame::window_update(1, 1)], Answered),
         case("6.9: credit of nothing for the connection", [Frame::window_update(0, 0)], Connection(PROTOCOL)),
         case("6.9: credit of nothing for a stream", [post(1), Frame::window_update(1, 0)], Stream(PROTOCOL)),
-        case("6.9: WINDOW_UPDATE of a wrong length", [Frame::new(kind::WINDOW_UPDATE, 0, 0, [0; 3])], Connection(SIZE)),
+        case(
+            "6.9: WINDOW_UPDATE of a wrong length",
+            [Frame::new(kind::WINDOW_UPDATE, 0, 0, [0; 3])],
+            Connection(SIZE),
+        ),
         case(
             "6.9.1: too much credit for the connection",
             [Frame::window_update(0, most), Frame::window_update(0, most)],
@@ -320,7 +431,11 @@ async fn frames_on_the_connection() {
             [post(1), Frame::window_update(1, most - 65_535), set(setting::INITIAL_WINDOW_SIZE, 65_536)],
             Stream(FLOW),
         ),
-        case("7: a reset with an unknown code", [get(3), Frame::rst(3, 0xff), get(5), Frame::ping(0, [0; 8])], StreamOrNothing(&[])),
+        case(
+            "7: a reset with an unknown code",
+            [get(3), Frame::rst(3, 0xff), get(5), Frame::ping(0, [0; 8])],
+            StreamOrNothing(&[]),
+        ),
         case("7: GOAWAY with an unknown code", [get(1), Frame::goaway(0, 0xff)], Answered),
     ])
     .await;
@@ -336,15 +451,39 @@ async fn header_blocks() {
         case("6.2.1: a literal with an indexed name", [ending_in(&[0x40 | 16, 1, b'y'])], Answered),
         case("6.2.3: a literal that is never indexed", [ending_in(&[0x10, 1, b'x', 1, b'y'])], Answered),
         case("5.2: a Huffman-coded string", [ending_in(&name_and(&[0x82, 0x1c, 0x64]))], Answered),
-        case("6.3: the table's size", [Frame::headers(1, END_STREAM, [&[0x20][..], &block("GET")].concat())], Answered),
+        case(
+            "6.3: the table's size",
+            [Frame::headers(1, END_STREAM, [&[0x20][..], &block("GET")].concat())],
+            Answered,
+        ),
         case("2.3.3: an index beyond the tables", [ending_in(&[0x80 | 70])], Connection(COMPRESSION)),
-        case("2.3.3: a name's index beyond the tables", [ending_in(&[0x40 | 62, 1, b'y'])], Connection(COMPRESSION)),
+        case(
+            "2.3.3: a name's index beyond the tables",
+            [ending_in(&[0x40 | 62, 1, b'y'])],
+            Connection(COMPRESSION),
+        ),
         case("4.2: the table's size at the end of a block", [ending_in(&[0x20])], Connection(COMPRESSION)),
-        case("5.1: an integer without end", [ending_in(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])], Connection(COMPRESSION)),
-        case("5.2: padding of more than 7 bits", [ending_in(&name_and(&[0x83, 0x1c, 0x64, 0xff]))], Connection(COMPRESSION)),
+        case(
+            "5.1: an integer without end",
+            [ending_in(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])],
+            Connection(COMPRESSION),
+        ),
+        case(
+            "5.2: padding of more than 7 bits",
+            [ending_in(&name_and(&[0x83, 0x1c, 0x64, 0xff]))],
+            Connection(COMPRESSION),
+        ),
         case("5.2: padding of zeros", [ending_in(&name_and(&[0x81, 0x18]))], Connection(COMPRESSION)),
-        case("5.2: EOS in a string", [ending_in(&name_and(&[0x84, 0xff, 0xff, 0xff, 0xff]))], Connection(COMPRESSION)),
-        case("5.2: a string longer than the block", [ending_in(&name_and(&[0x7f, 0xff, 0x7f]))], Connection(COMPRESSION)),
+        case(
+            "5.2: EOS in a string",
+            [ending_in(&name_and(&[0x84, 0xff, 0xff, 0xff, 0xff]))],
+            Connection(COMPRESSION),
+        ),
+        case(
+            "5.2: a string longer than the block",
+            [ending_in(&name_and(&[0x7f, 0xff, 0x7f]))],
+            Connection(COMPRESSION),
+        ),
         case("6.1: index 0", [ending_in(&[0x80])], Connection(COMPRESSION)),
         case(
             "6.3: a size above the one that was set",
@@ -360,11 +499,9 @@ async fn header_blocks() {
 async fn a_preface_that_is_none_ends_the_connection() {
     let (setup, origin) = Setup::h2_origin().await;
     let settings = Frame::settings(&[(setting::ENABLE_PUSH, 0); 4]).bytes();
-    for bytes in [
-        &b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"[..],
-        b"GET / HTTP/1.1\r\nHost: origin.test\r\n\r\n",
-        &settings,
-    ] {
+    for bytes in
+        [&b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"[..], b"GET / HTTP/1.1\r\nHost: origin.test\r\n\r\n", &settings]
+    {
         let authority = format!("127.0.0.1:{}", origin.addr().port());
         let (client, _server) = tokio::join!(setup.tls_client(&authority, NAME, &["h2"]), async {
             tokio::time::timeout(std::time::Duration::from_millis(300), origin.try_accept()).await

@@ -6,7 +6,9 @@ use std::time::Duration;
 use manent::flow::{Side, State};
 
 use super::expect_served;
-use crate::harness::h2::{END_STREAM, Event, Frame, H2, MORE, NAME, Refusal, Say, Speaks, code, hpack, kind, setting};
+use crate::harness::h2::{
+    END_STREAM, Event, Frame, H2, MORE, NAME, Refusal, Say, Speaks, code, hpack, kind, setting,
+};
 use crate::harness::{Setup, TestCa, TlsOrigin, is_alone, memory};
 
 /// What became of a flood.
@@ -30,7 +32,7 @@ async fn flood(peer: &mut H2, times: usize, mut frame: impl FnMut(u32) -> Vec<u8
                 frame(at)
             })
             .collect();
-        match tokio::time::timeout(Duration::from_secs(1), peer.try_send_bytes(&batch)).await {
+        match tokio::time::timeout(Duration::from_secs(5), peer.try_send_bytes(&batch)).await {
             Ok(true) => {}
             Ok(false) => return Outcome::Ended(peer.refusal(u32::MAX).await),
             Err(_) => return Outcome::HeldUp,
@@ -50,7 +52,7 @@ async fn flood(peer: &mut H2, times: usize, mut frame: impl FnMut(u32) -> Vec<u8
     }
 }
 
-const BATCH: usize = 100;
+const BATCH: usize = 500;
 
 fn request(path: &str) -> Vec<u8> {
     hpack::encode(&[(":method", "GET"), (":scheme", "https"), (":authority", NAME), (":path", path)])
@@ -111,7 +113,7 @@ async fn endless_heads_end_the_connection() {
         let (mut setup, origin) = Setup::h2_origin().await;
         let (mut client, _server) = setup.h2(&origin).await;
         client.send(Frame::new(kind::HEADERS, END_STREAM, 1, request("/"))).await;
-        let outcome = flood(&mut client, 100_000, |_| Frame::continuation(1, MORE, piece).bytes()).await;
+        let outcome = flood(&mut client, 20_000, |_| Frame::continuation(1, MORE, piece).bytes()).await;
         let wanted = matches!(outcome, Outcome::Ended(Refusal::Connection(_) | Refusal::Closed));
         assert!(wanted, "{} {outcome:?}", piece.len());
         drop(client);
@@ -169,16 +171,15 @@ async fn floods_take_bounded_memory() {
         let (mut client, mut server) = setup.h2(&origin).await;
         client.ask(1, MORE, ("POST", "/"), &[]).await;
         server.request().await;
-        let outcome = flood(&mut client, 100_000, |_| frame.bytes()).await;
-        let credited = ["padded DATA", "DATA of a byte"].contains(&what);
-        if ["empty DATA", "padded DATA"].contains(&what) || credited {
+        let outcome = flood(&mut client, 20_000, |_| frame.bytes()).await;
+        if ["empty DATA", "padded DATA"].contains(&what) {
             assert_ne!(outcome, Outcome::Taken, "{what}");
         }
         drop((client, server));
         expect_served(&setup).await;
     }
     let grown = memory("VmHWM") - before;
-    assert!(grown < 64 << 20, "{grown} bytes");
+    assert!(grown < 32 << 20, "{grown} bytes");
 }
 
 /// The same from an origin: its own connection ends or is held up, its client is told, others do not notice.
@@ -203,7 +204,7 @@ async fn floods_of_an_origin_end_its_connection_alone() {
             }
             _ => {}
         }
-        let flooding = flood(&mut server, 100_000, |_| frame.bytes());
+        let flooding = flood(&mut server, 20_000, |_| frame.bytes());
         let outcome = tokio::select! {
             outcome = flooding => outcome,
             () = client.read_on() => unreachable!("it goes on"),
@@ -239,10 +240,9 @@ async fn a_client_that_reads_nothing_is_held_up_or_ended() {
         }
     };
     let flooding = async {
-        let outcome = flood(&mut client, 100_000, |at| {
-            Frame::headers(at * 2 - 1, END_STREAM, request("/")).bytes()
-        })
-        .await;
+        let outcome =
+            flood(&mut client, 100_000, |at| Frame::headers(at * 2 - 1, END_STREAM, request("/")).bytes())
+                .await;
         assert!(outcome != Outcome::Taken, "{outcome:?}");
     };
     tokio::select! {

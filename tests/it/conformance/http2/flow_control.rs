@@ -73,8 +73,7 @@ async fn a_request_stops_at_the_origins_window() {
 #[tokio::test]
 async fn a_window_that_is_changed_holds_at_once() {
     let (mut setup, origin) = Setup::h2_origin().await;
-    let (mut client, mut server) =
-        setup.h2_with(&origin, &[(setting::INITIAL_WINDOW_SIZE, 10)], &[]).await;
+    let (mut client, mut server) = setup.h2_with(&origin, &[(setting::INITIAL_WINDOW_SIZE, 10)], &[]).await;
     client.grants = false;
     client.get(1, "/").await;
     let head = server.request().await;
@@ -135,8 +134,7 @@ async fn until_held_up(peer: &mut H2, stream: u32) -> usize {
 #[tokio::test]
 async fn a_client_that_stops_reading_stops_the_origin_and_no_other_stream() {
     let (mut setup, origin) = Setup::h2_origin().await;
-    let (mut client, mut server) =
-        setup.h2_with(&origin, &[(setting::INITIAL_WINDOW_SIZE, 100)], &[]).await;
+    let (mut client, mut server) = setup.h2_with(&origin, &[(setting::INITIAL_WINDOW_SIZE, 100)], &[]).await;
     client.grants = false;
     client.send(Frame::window_update(0, 1 << 30)).await;
     for stream in [1, 3, 5, 7] {
@@ -163,8 +161,7 @@ async fn a_client_that_stops_reading_stops_the_origin_and_no_other_stream() {
 #[tokio::test]
 async fn an_origin_that_stops_reading_stops_the_client_and_no_other_stream() {
     let (mut setup, origin) = Setup::h2_origin().await;
-    let (mut client, mut server) =
-        setup.h2_with(&origin, &[], &[(setting::INITIAL_WINDOW_SIZE, 100)]).await;
+    let (mut client, mut server) = setup.h2_with(&origin, &[], &[(setting::INITIAL_WINDOW_SIZE, 100)]).await;
     server.grants = false;
     server.send(Frame::window_update(0, 1 << 30)).await;
     for stream in [1, 3, 5, 7] {
@@ -185,8 +182,7 @@ async fn an_origin_that_stops_reading_stops_the_client_and_no_other_stream() {
 #[tokio::test]
 async fn streams_without_a_window_are_bounded() {
     let (setup, origin) = Setup::h2_origin().await;
-    let (mut client, mut server) =
-        setup.h2_with(&origin, &[(setting::INITIAL_WINDOW_SIZE, 0)], &[]).await;
+    let (mut client, mut server) = setup.h2_with(&origin, &[(setting::INITIAL_WINDOW_SIZE, 0)], &[]).await;
     client.until("settings", |client| client.acks == 1).await;
     let limit = client.setting(setting::MAX_CONCURRENT_STREAMS).unwrap();
     assert!(limit <= 1000, "{limit}");

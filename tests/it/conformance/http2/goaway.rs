@@ -171,7 +171,10 @@ async fn a_connection_that_dies_takes_only_its_own_streams() {
     }
     seen.sort_by(|a, b| a.0.cmp(&b.0));
     let server = |stage| Some((Side::Server, stage));
-    assert_eq!(seen[0], ("/1".into(), (State::ServerAborted, server(Stage::ResponseBody)), Some(BodyEnd::CutOff)));
+    assert_eq!(
+        seen[0],
+        ("/1".into(), (State::ServerAborted, server(Stage::ResponseBody)), Some(BodyEnd::CutOff))
+    );
     assert_eq!((&seen[1].0[..], seen[1].1), (&b"/3"[..], (State::Failed, server(Stage::ResponseHead))));
     assert_eq!((&seen[2].0[..], seen[2].1), (&b"/5"[..], (State::Complete, None)));
     drop(client);

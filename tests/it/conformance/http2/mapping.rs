@@ -156,7 +156,9 @@ async fn continue_is_the_origins_in_every_combination() {
         let (mut ours, mut theirs) = setup.ends(&ca, client, server).await;
         let fields = [("content-length", "3"), ("expect", "100-continue")];
         match &mut ours {
-            End::H1(_) => ours.ask(("PUT", "/"), Say { fields: &fields, body: Some(""), trailers: &[] }).await,
+            End::H1(_) => {
+                ours.ask(("PUT", "/"), Say { fields: &fields, body: Some(""), trailers: &[] }).await
+            }
             End::H2(ours) => ours.ask(1, MORE, ("PUT", "/"), &fields).await,
         }
         let asked = theirs.asked_head().await;
@@ -227,10 +229,7 @@ async fn connection_fields_of_http1_stay_there() {
 }
 
 /// A pair of these protocols with a client's head of its own making.
-async fn asked_with(
-    server: Speaks,
-    fields: &[(&str, &str)],
-) -> (Setup, H2, End) {
+async fn asked_with(server: Speaks, fields: &[(&str, &str)]) -> (Setup, H2, End) {
     let ca = TestCa::new();
     let setup = Setup::trusting(&ca).await;
     let (ours, theirs) = setup.ends(&ca, Speaks::Http2, server).await;
@@ -305,8 +304,7 @@ async fn authority_and_another_host_never_both_go_on() {
 async fn a_request_for_another_origin_is_misdirected() {
     for server in [Speaks::Http1, Speaks::Http2] {
         for (scheme, authority) in [("https", "other.test"), ("https", "origin.test:1"), ("http", NAME)] {
-            let fields =
-                [(":method", "GET"), (":scheme", scheme), (":authority", authority), (":path", "/")];
+            let fields = [(":method", "GET"), (":scheme", scheme), (":authority", authority), (":path", "/")];
             let (mut setup, mut client, mut theirs) = asked_with(server, &fields).await;
             let head = client.expect_head(1).await;
             assert!(["421", "400"].contains(&head.status()), "{head:?}");

@@ -208,9 +208,12 @@ async fn fields_that_http1_would_read_otherwise_are_refused() {
 #[tokio::test]
 async fn a_request_body_of_another_length_than_told_is_refused() {
     for server in [Speaks::Http1, Speaks::Http2] {
-        for (told, sent) in
-            [("3", &["abcGET /admin HTTP/1.1\r\n\r\n"][..]), ("3", &["abc", "def"]), ("9", &["abc"]), ("0", &["abc"])]
-        {
+        for (told, sent) in [
+            ("3", &["abcGET /admin HTTP/1.1\r\n\r\n"][..]),
+            ("3", &["abc", "def"]),
+            ("9", &["abc"]),
+            ("0", &["abc"]),
+        ] {
             let ca = TestCa::new();
             let mut setup = Setup::trusting(&ca).await;
             let (ours, mut theirs) = setup.ends(&ca, Speaks::Http2, server).await;

@@ -127,7 +127,11 @@ async fn a_response_of_another_length_than_told_breaks_http1() {
         client.head().await;
         theirs.data(stream, END_STREAM, sent).await;
         let (seen, end) = client.rest().await;
-        assert!(seen.len() <= 3 && (end.is_err() || seen.len() < told.parse().unwrap()), "{}", seen.escape_ascii());
+        assert!(
+            seen.len() <= 3 && (end.is_err() || seen.len() < told.parse().unwrap()),
+            "{}",
+            seen.escape_ascii()
+        );
         assert_eq!(setup.flow().await.state, State::ServerAborted);
     }
 }
@@ -172,7 +176,10 @@ async fn a_body_where_there_is_none_does_not_reach_the_client() {
                 }
             };
             let told = line == status || line == "502";
-            assert!(told && !seen.windows(7).any(|at| at == b"surplus"), "{method} {status} {client:?} {line}");
+            assert!(
+                told && !seen.windows(7).any(|at| at == b"surplus"),
+                "{method} {status} {client:?} {line}"
+            );
             setup.flow().await;
         }
     }
@@ -202,7 +209,11 @@ async fn an_origin_that_breaks_the_protocol_loses_its_connection() {
         server.send(frame).await;
         server.ended().await;
         client.expect_status(1, "502").await;
-        assert_eq!(ending(&setup.flow().await), (State::Failed, Some((Side::Server, Stage::ResponseHead))), "{what}");
+        assert_eq!(
+            ending(&setup.flow().await),
+            (State::Failed, Some((Side::Server, Stage::ResponseHead))),
+            "{what}"
+        );
         client.get(3, "/").await;
         let mut second = origin.h2().await;
         let head = second.request().await;

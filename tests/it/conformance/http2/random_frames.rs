@@ -34,9 +34,14 @@ fn conversation(random: &mut Random) -> Vec<Frame> {
     for at in 0..=random.below(4) {
         let stream = u32::try_from(at).unwrap() * 2 + 1;
         match random.below(5) {
-            0 => frames.push(Frame::headers(stream, END_STREAM, block("GET", &[("cookie", "a"), ("cookie", "b")]))),
+            0 => frames.push(Frame::headers(
+                stream,
+                END_STREAM,
+                block("GET", &[("cookie", "a"), ("cookie", "b")]),
+            )),
             1 => {
-                frames.push(Frame::headers(stream, MORE, block("POST", &[("content-length", "6")])).padded(3));
+                frames
+                    .push(Frame::headers(stream, MORE, block("POST", &[("content-length", "6")])).padded(3));
                 frames.push(Frame::data(stream, MORE, "abc").padded(9));
                 frames.push(Frame::data(stream, END_STREAM, "def"));
             }
@@ -174,7 +179,8 @@ async fn the_proxy_outlives_300_random_clients() {
     assert_eq!((rows.len() as u64, summary.lost), (summary.stored, 0));
     assert!(rows.iter().all(|row| row.state != State::Open && row.state != State::Interrupted));
     // So does a flow end whose task has panicked.
-    let torn = rows.iter().filter_map(|row| row.error.as_deref()).find(|error| error.contains("ended by the proxy"));
+    let torn =
+        rows.iter().filter_map(|row| row.error.as_deref()).find(|error| error.contains("ended by the proxy"));
     assert_eq!(torn, None);
     let sent = rows.iter().filter(|row| row.server_conn.is_some() && row.kind == Kind::Http).count();
     let answered = rows.iter().filter(|row| row.status == Some(200)).count();
@@ -190,7 +196,8 @@ async fn the_proxy_outlives_200_random_origins() {
     for seed in 0..200 {
         let mut random = Random(seed * 104_729 + 1);
         let head = |fields: &[(&str, &str)]| Frame::headers(1, MORE, hpack::encode(fields));
-        let mut frames = vec![Frame::settings(&[(setting::MAX_CONCURRENT_STREAMS, 9)]), Frame::settings_ack()];
+        let mut frames =
+            vec![Frame::settings(&[(setting::MAX_CONCURRENT_STREAMS, 9)]), Frame::settings_ack()];
         if random.below(3) == 0 {
             frames.push(head(&[(":status", "103"), ("link", "</a>")]));
         }
@@ -226,7 +233,8 @@ async fn the_proxy_outlives_200_random_origins() {
     let rows = Reader::open(&config.store).unwrap().list(&ListQuery::default()).unwrap();
     assert_eq!((rows.len() as u64, summary.lost), (summary.stored, 0));
     assert!(rows.iter().all(|row| row.state != State::Open && row.state != State::Interrupted));
-    let torn = rows.iter().filter_map(|row| row.error.as_deref()).find(|error| error.contains("ended by the proxy"));
+    let torn =
+        rows.iter().filter_map(|row| row.error.as_deref()).find(|error| error.contains("ended by the proxy"));
     assert_eq!(torn, None);
     assert!(rows.iter().filter(|row| row.state == State::Complete).count() > 50);
 }

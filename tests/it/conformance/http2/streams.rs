@@ -291,8 +291,7 @@ async fn a_refused_stream_is_refused_to_an_http2_client() {
 async fn http_1_1_required_is_heeded() {
     let ca = TestCa::new();
     let mut setup = Setup::trusting(&ca).await;
-    let origin =
-        TlsOrigin::listen(ca.server_config(&[crate::harness::h2::NAME], &["h2", "http/1.1"])).await;
+    let origin = TlsOrigin::listen(ca.server_config(&[crate::harness::h2::NAME], &["h2", "http/1.1"])).await;
     let (mut client, mut server) = setup.h2(&origin).await;
     client.get(1, "/").await;
     let head = server.request().await;

@@ -51,9 +51,19 @@ pub(crate) struct H2 {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     Head(Head),
-    Data { stream: u32, data: Vec<u8>, end: bool },
-    Rst { stream: u32, code: u32 },
-    Goaway { last: u32, code: u32 },
+    Data {
+        stream: u32,
+        data: Vec<u8>,
+        end: bool,
+    },
+    Rst {
+        stream: u32,
+        code: u32,
+    },
+    Goaway {
+        last: u32,
+        code: u32,
+    },
     /// PRIORITY, PUSH_PROMISE, ALTSVC and what has no name.
     Other(Frame),
     /// The connection has ended.
@@ -174,13 +184,7 @@ impl H2 {
     }
 
     /// A request to the origin that this client is for.
-    pub(crate) async fn ask(
-        &mut self,
-        stream: u32,
-        flags: u8,
-        line: (&str, &str),
-        fields: &[(&str, &str)],
-    ) {
+    pub(crate) async fn ask(&mut self, stream: u32, flags: u8, line: (&str, &str), fields: &[(&str, &str)]) {
         let (scheme, authority) = (self.origin.0, self.origin.1.clone());
         let pseudo =
             [(":method", line.0), (":scheme", scheme), (":authority", &authority), (":path", line.1)];

@@ -217,13 +217,7 @@ fn h2_got(head: &Head) -> Got {
         false => format!("{} {}", head.get(":method"), head.get(":path")),
     };
     let fields = head.fields.iter().filter(|(name, _)| !name.starts_with(':')).cloned().collect();
-    Got {
-        stream: head.stream,
-        line,
-        authority: head.get(":authority").to_owned(),
-        fields,
-        ..Got::default()
-    }
+    Got { stream: head.stream, line, authority: head.get(":authority").to_owned(), fields, ..Got::default() }
 }
 
 async fn h2_message(peer: &mut H2, head: Head) -> Got {

@@ -38,7 +38,12 @@ impl H2 {
                 panic!("wanted data on stream {stream} after {} bytes", seen.len())
             };
             seen.extend(data);
-            assert!(wanted.starts_with(&seen), "wanted {}, got {}", wanted.escape_ascii(), seen.escape_ascii());
+            assert!(
+                wanted.starts_with(&seen),
+                "wanted {}, got {}",
+                wanted.escape_ascii(),
+                seen.escape_ascii()
+            );
             if seen.len() == wanted.len() {
                 return end;
             }
