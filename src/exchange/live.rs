@@ -134,7 +134,7 @@ impl Live {
         self.with(|flow| flow.websocket = Some(WebSocket::default()));
         self.write_open();
         let writer = self.lock().ticket.as_ref().map(Ticket::messages);
-        Messages::new(self, writer, self.inline_limit)
+        Messages::new(self, writer, self.inline_limit, self.body_limit)
     }
 
     /// When [`Live::tick`] should be called first.

@@ -18,6 +18,8 @@ pub struct Messages<'a> {
     /// `None` where nothing is recorded.
     writer: Option<MessageWriter>,
     inline_limit: usize,
+    /// Bytes of each message's payload that may be recorded.
+    body_limit: u64,
     /// Messages that have ended.
     count: AtomicU64,
     /// A direction broke the rules and is not followed any more.
@@ -25,8 +27,20 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    pub(super) fn new(live: &'a Live, writer: Option<MessageWriter>, inline_limit: usize) -> Self {
-        Self { live, writer, inline_limit, count: AtomicU64::new(0), lost_track: AtomicBool::new(false) }
+    pub(super) fn new(
+        live: &'a Live,
+        writer: Option<MessageWriter>,
+        inline_limit: usize,
+        body_limit: u64,
+    ) -> Self {
+        Self {
+            live,
+            writer,
+            inline_limit,
+            body_limit,
+            count: AtomicU64::new(0),
+            lost_track: AtomicBool::new(false),
+        }
     }
 
     /// A tap on what the client sends.
@@ -114,6 +128,8 @@ struct Open {
     at_us: u64,
     /// Whether its payload goes to segment files.
     is_out: bool,
+    /// Bytes of payload that may still be recorded.
+    room: u64,
 }
 
 impl<'a> MessageTee<'a> {
@@ -132,13 +148,16 @@ impl<'a> MessageTee<'a> {
             match self.tap.next(&mut data) {
                 Ok(None) => return,
                 Ok(Some(Event::Begun(opcode))) => {
-                    self.open = Some(Open { opcode, at_us: self.messages.live.now_us(), is_out: false });
+                    let (at_us, room) = (self.messages.live.now_us(), self.messages.body_limit);
+                    self.open = Some(Open { opcode, at_us, is_out: false, room });
                 }
                 Ok(Some(Event::Payload(piece))) => self.keep(piece).await,
                 Ok(Some(Event::Ended(ended))) => {
                     self.write_kept().await;
                     self.messages.room().await;
-                    let end = if ended.truncated { BodyEnd::Capped } else { BodyEnd::Whole };
+                    let recorded = self.open.as_ref().map_or(0, |open| self.messages.body_limit - open.room);
+                    let capped = ended.truncated || recorded < ended.len;
+                    let end = if capped { BodyEnd::Capped } else { BodyEnd::Whole };
                     self.finish(ended, end);
                 }
                 Ok(Some(Event::Control { opcode, payload })) => {
@@ -161,8 +180,10 @@ impl<'a> MessageTee<'a> {
     }
 
     /// Keeps a small payload, and has a large one written, in pieces that are not too small.
-    async fn keep(&mut self, piece: Bytes) {
+    async fn keep(&mut self, mut piece: Bytes) {
         let Some(open) = &mut self.open else { return };
+        piece.truncate(usize::try_from(open.room).unwrap_or(usize::MAX));
+        open.room -= piece.len() as u64;
         let len = self.kept.len() + piece.len();
         if len <= if open.is_out { GATHER } else { self.messages.inline_limit } {
             self.kept.extend_from_slice(&piece);
@@ -215,11 +236,13 @@ impl<'a> MessageTee<'a> {
         });
     }
 
-    fn control(&mut self, opcode: Opcode, payload: Bytes) {
+    fn control(&mut self, opcode: Opcode, mut payload: Bytes) {
         if opcode == Opcode::Close {
             self.messages.closing(self.side, &payload);
         }
         let len = payload.len() as u64;
+        payload.truncate(usize::try_from(self.messages.body_limit).unwrap_or(usize::MAX));
+        let end = if (payload.len() as u64) < len { BodyEnd::Capped } else { BodyEnd::Whole };
         self.messages.push(Message {
             seq: 0,
             from_client: self.side == Side::Client,
@@ -230,7 +253,7 @@ impl<'a> MessageTee<'a> {
             coding: MessageCoding::Plain,
             fragments: 1,
             injected: false,
-            end: BodyEnd::Whole,
+            end,
             content: Content::Inline(payload),
         });
     }

@@ -30,9 +30,6 @@ pub enum Verification {
     Off,
 }
 
-/// Which of the bases, and what it offers.
-type Offer = (usize, Vec<Bytes>);
-
 /// The client side of TLS, one for the whole proxy: its sessions are resumed across connections.
 pub struct ClientTls {
     /// Without a certificate of ours, and then one for each of `certs`. All share the verifier. Each has sessions of its
@@ -41,7 +38,14 @@ pub struct ClientTls {
     certs: Vec<ClientCert>,
     verification: Verification,
     /// One configuration for each base and list of protocols that was asked for. Those of one base share its sessions.
-    by_alpn: Mutex<Vec<(Offer, Arc<ClientConfig>)>>,
+    by_alpn: Mutex<Vec<Known>>,
+}
+
+struct Known {
+    /// Its place among the bases.
+    base: usize,
+    offers: Vec<Bytes>,
+    config: Arc<ClientConfig>,
 }
 
 impl ClientTls {
@@ -90,15 +94,15 @@ impl ClientTls {
     pub fn config(&self, name: &str, alpn: &[Bytes]) -> Arc<ClientConfig> {
         let base = ClientCert::choose(&self.certs, name).map_or(0, |place| place + 1);
         let mut known = self.by_alpn.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, config)) = known.iter().find(|((of, offers), _)| *of == base && offers == alpn) {
-            return Arc::clone(config);
+        if let Some(known) = known.iter().find(|known| known.base == base && known.offers == alpn) {
+            return Arc::clone(&known.config);
         }
         let mut config = self.bases[base].clone();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let config = Arc::new(config);
         // Clients may make us ask for anything; past some lists there is no more to gain by remembering.
         if known.len() < ALPN_LISTS * self.bases.len() {
-            known.push(((base, alpn.to_vec()), Arc::clone(&config)));
+            known.push(Known { base, offers: alpn.to_vec(), config: Arc::clone(&config) });
         }
         config
     }
