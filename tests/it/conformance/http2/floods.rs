@@ -66,7 +66,7 @@ fn calmed(outcome: &Outcome) -> bool {
 /// CVE-2023-44487: requests that are cancelled at once. Every one that the origin saw is a flow.
 #[tokio::test]
 async fn rapid_resets_end_the_connection() {
-    let (mut setup, origin) = Setup::h2_origin().await;
+    let (setup, origin) = Setup::h2_origin().await;
     let (mut client, mut server) = setup.h2(&origin).await;
     let flooding = flood(&mut client, 20_000, |at| {
         let stream = at * 2 - 1;
@@ -90,7 +90,7 @@ async fn rapid_resets_end_the_connection() {
 /// The same by breaking the protocol on each stream, so that it is we who reset ("MadeYouReset", CVE-2025-8671).
 #[tokio::test]
 async fn resets_that_we_are_made_to_send_end_the_connection() {
-    let (mut setup, origin) = Setup::h2_origin().await;
+    let (setup, origin) = Setup::h2_origin().await;
     let (mut client, mut server) = setup.h2(&origin).await;
     let flooding = flood(&mut client, 20_000, |at| {
         let stream = at * 2 - 1;
@@ -110,7 +110,7 @@ async fn resets_that_we_are_made_to_send_end_the_connection() {
 #[tokio::test]
 async fn endless_heads_end_the_connection() {
     for piece in [&b""[..], &[0, 1, b'x', 1, b'y'], &[0; 1000]] {
-        let (mut setup, origin) = Setup::h2_origin().await;
+        let (setup, origin) = Setup::h2_origin().await;
         let (mut client, _server) = setup.h2(&origin).await;
         client.send(Frame::new(kind::HEADERS, END_STREAM, 1, request("/"))).await;
         let outcome = flood(&mut client, 20_000, |_| Frame::continuation(1, MORE, piece).bytes()).await;
@@ -124,7 +124,7 @@ async fn endless_heads_end_the_connection() {
 /// A small block that unpacks to a large head (RFC 7541 §7.3).
 #[tokio::test]
 async fn a_head_that_unpacks_to_much_is_refused() {
-    let (mut setup, origin) = Setup::h2_origin().await;
+    let (setup, origin) = Setup::h2_origin().await;
     let (mut client, mut server) = setup.h2(&origin).await;
     let mut block = request("/");
     // A field of 4,000 bytes goes into the table, and is named 10,000 times.
@@ -193,7 +193,7 @@ async fn floods_of_an_origin_end_its_connection_alone() {
         ("CONTINUATION", Frame::continuation(1, MORE, "")),
         ("interim responses", Frame::headers(1, MORE, ok)),
     ] {
-        let (mut setup, origin) = Setup::h2_origin().await;
+        let (setup, origin) = Setup::h2_origin().await;
         let (mut client, mut server) = setup.h2(&origin).await;
         client.get(1, "/").await;
         let head = server.request().await;
@@ -224,7 +224,7 @@ async fn floods_of_an_origin_end_its_connection_alone() {
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_held_up_or_ended() {
     let ca = TestCa::new();
-    let mut setup = Setup::trusting(&ca).await;
+    let setup = Setup::trusting(&ca).await;
     let origin = TlsOrigin::speaking(&ca, Speaks::Http2).await;
     let (mut client, mut server) = setup.h2(&origin).await;
     let answering = async {

@@ -7,6 +7,7 @@ use super::legs::NAME;
 use crate::harness::Peer;
 
 /// A client or an origin.
+#[expect(clippy::large_enum_variant, reason = "a test has two of them")]
 pub(crate) enum End {
     H1(Peer),
     H2(H2),
@@ -189,7 +190,7 @@ async fn h1_message(peer: &mut Peer, may_have_body: bool) -> Got {
 }
 
 async fn h1_chunks(peer: &mut Peer, got: &mut Got) {
-    let mut line = async |peer: &mut Peer| {
+    let line = async |peer: &mut Peer| {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             line.extend(peer.read(1).await);
