@@ -21,6 +21,7 @@ use super::ends::{Outgoing as _, ResponseOut as _};
 use super::error::{Error, Kind};
 use super::forward::{self, Forwarded};
 use super::judge::{Plan, admit};
+use super::limits::LINGER_TIME;
 use super::origins::Origins;
 use super::relay::{Message, Switch};
 use super::serve::Scope;
@@ -131,16 +132,23 @@ async fn serve(
                 }
                 if streams.is_empty() {
                     client.entry.idle();
-                    idle.as_mut().reset(tokio::time::Instant::now() + idle_timeout);
+                    let limit = if stopping { LINGER_TIME } else { idle_timeout };
+                    idle.as_mut().reset(tokio::time::Instant::now() + limit);
                 }
             }
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 connection.graceful_shutdown();
+                idle.as_mut().reset(tokio::time::Instant::now() + LINGER_TIME);
             }
-            () = &mut idle, if streams.is_empty() && !stopping => {
+            () = &mut idle, if streams.is_empty() => {
+                // It was told, and does not say whether it heard: it may be long gone.
+                if stopping {
+                    break;
+                }
                 stopping = true;
                 connection.graceful_shutdown();
+                idle.as_mut().reset(tokio::time::Instant::now() + LINGER_TIME);
             }
         }
     }

@@ -189,6 +189,43 @@ async fn cookie_crumbs_are_joined_for_http1_alone() {
     }
 }
 
+/// RFC 9113 §8.3.1, RFC 9112 §3.2.4: the server as a whole is asked for by `*` in every combination.
+#[tokio::test]
+async fn options_of_the_server_pass_in_every_combination() {
+    let ok = Say { fields: &[("allow", "GET"), ("content-length", "0")], ..Say::default() };
+    for combination in COMBINATIONS {
+        let (asked, answered, _) =
+            exchange(combination, ("OPTIONS", "*"), (Say::default(), "200", ok)).await;
+        assert_eq!((&asked.line[..], answered.all("allow")), ("OPTIONS *", vec!["GET"]), "{combination:?}");
+    }
+}
+
+/// Pitfall 7, RFC 9110 §10.1.1: an origin that does not want the body says so, and gets none.
+#[tokio::test]
+async fn a_body_that_is_not_wanted_is_not_sent() {
+    for (client, server) in COMBINATIONS {
+        let ca = TestCa::new();
+        let mut setup = Setup::trusting(&ca).await;
+        let (mut ours, mut theirs) = setup.ends(&ca, client, server).await;
+        let fields = [("content-length", "3"), ("expect", "100-continue")];
+        match &mut ours {
+            End::H1(_) => {
+                ours.ask(("PUT", "/"), Say { fields: &fields, body: Some(""), trailers: &[] }).await;
+            }
+            End::H2(ours) => ours.ask(1, MORE, ("PUT", "/"), &fields).await,
+        }
+        let asked = theirs.asked_head().await;
+        let say = Say { fields: &[("content-length", "2")], body: Some("no"), trailers: &[] };
+        theirs.answer(&asked, "417", say).await;
+        let answer = ours.answered(false).await;
+        assert_eq!((&answer.line[..], &answer.body[..]), ("417", "no"), "{client:?} {server:?}");
+        drop(ours);
+        let flow = setup.flow().await;
+        assert_eq!(flow.response.unwrap().status, 417);
+        assert_eq!(flow.request.unwrap().body.len, 0);
+    }
+}
+
 /// Pitfall 27: what must not be joined never is.
 #[tokio::test]
 async fn repeated_fields_stay_apart_in_every_combination() {

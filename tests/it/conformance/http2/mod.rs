@@ -9,6 +9,7 @@ mod goaway;
 mod mapping;
 mod messages;
 mod origin_errors;
+mod patience;
 mod random_frames;
 mod streams;
 
