@@ -194,8 +194,7 @@ async fn cookie_crumbs_are_joined_for_http1_alone() {
 async fn options_of_the_server_pass_in_every_combination() {
     let ok = Say { fields: &[("allow", "GET"), ("content-length", "0")], ..Say::default() };
     for combination in COMBINATIONS {
-        let (asked, answered, _) =
-            exchange(combination, ("OPTIONS", "*"), (Say::default(), "200", ok)).await;
+        let (asked, answered, _) = exchange(combination, ("OPTIONS", "*"), (Say::default(), "200", ok)).await;
         assert_eq!((&asked.line[..], answered.all("allow")), ("OPTIONS *", vec!["GET"]), "{combination:?}");
     }
 }

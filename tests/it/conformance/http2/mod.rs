@@ -6,6 +6,7 @@ mod errors;
 mod floods;
 mod flow_control;
 mod goaway;
+mod http1_origins;
 mod mapping;
 mod messages;
 mod origin_errors;
