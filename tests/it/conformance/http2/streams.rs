@@ -75,6 +75,25 @@ async fn a_request_that_is_cancelled_is_cancelled_at_the_origin() {
     still_serves(&mut setup, &mut client, &mut server, 3).await;
 }
 
+/// With whatever code it does so, the record has it, and the origin is told that it is not wanted any more.
+#[tokio::test]
+async fn a_clients_code_is_recorded() {
+    for (reset, name) in [
+        (code::INTERNAL_ERROR, "INTERNAL_ERROR"),
+        (code::REFUSED_STREAM, "REFUSED_STREAM"),
+        (code::HTTP_1_1_REQUIRED, "HTTP_1_1_REQUIRED"),
+        (code::NO_ERROR, "NO_ERROR"),
+    ] {
+        let (mut setup, _origin, mut client, mut server) = uploading().await;
+        client.send(Frame::rst(1, reset)).await;
+        server.expect_rst(1, &[code::CANCEL, reset]).await;
+        let flow = setup.flow().await;
+        assert_eq!(flow.state, State::ClientAborted);
+        assert!(flow.error.as_ref().unwrap().message.contains(name), "{:?}", flow.error);
+        still_serves(&mut setup, &mut client, &mut server, 3).await;
+    }
+}
+
 /// The same with the request whole and no answer yet.
 #[tokio::test]
 async fn a_wait_that_is_cancelled_is_cancelled_at_the_origin() {
