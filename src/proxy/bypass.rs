@@ -10,7 +10,7 @@ use super::forward::HTTP2;
 use super::intercept::{self, Opened, Reached};
 use super::mode::explicit;
 use super::passthrough::KEEP;
-use super::serve::{Scope, Tunneled};
+use super::serve::Scope;
 use crate::flow::{self, Side, Stage, State, Target, TlsInfo};
 use crate::tls;
 
@@ -138,7 +138,7 @@ pub(super) async fn distrusts(client: &mut Client, stream: &mut Stream, scope: &
             Ok(Err(_)) => return false,
         };
         if let Some(message) = message {
-            let Tunneled { target, .. } = &**tunneled;
+            let target = tunneled.target();
             rejected(client, target, tls_name(client).as_deref());
             client.learn(|facts| {
                 if let Some(tls) = &mut facts.tls {
@@ -153,7 +153,7 @@ pub(super) async fn distrusts(client: &mut Client, stream: &mut Stream, scope: &
     client
         .shared
         .passthrough
-        .accepted(client.peer.ip(), &place(&tunneled.target, tls_name(client).as_deref()));
+        .accepted(client.peer.ip(), &place(tunneled.target(), tls_name(client).as_deref()));
     false
 }
 

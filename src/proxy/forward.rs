@@ -58,9 +58,11 @@ pub(super) async fn forward<I: RequestIn, O: ResponseOut>(
             .await?
         };
         let result = match connection {
-            Connection::Http1(origin) => over_http1(cx, live, message, plan, from, to, origin).await,
+            // On the heap, both: what is moved and zeroed for each request shall not be as large as the larger one.
+            Connection::Http1(origin) => {
+                Box::pin(over_http1(cx, live, message, plan, from, to, origin)).await
+            }
             Connection::Http2(shared) => {
-                // On the heap: the future of an exchange in HTTP/1 shall not be as large as this one.
                 let result = Box::pin(over_http2(cx, live, message, plan, from, to, &shared)).await;
                 if let Err(error) = &result
                     && error.code == Some(Reason::HTTP_1_1_REQUIRED.into())
@@ -157,7 +159,8 @@ async fn over_http2<I: RequestIn, O: ResponseOut>(
     let authority = authority.or_else(|| request.headers.get("host")).unwrap_or_default();
     let scheme = plan.route.target.scheme.as_str();
     let path = &plan.route.origin_form;
-    let head = ends_h2::outgoing_request(request, scheme, authority, path, plan.max_forwards)?;
+    let head =
+        ends_h2::outgoing_request(request, scheme, authority, path, plan.max_forwards, from.take_fields())?;
     let ends = plan.length == BodyLength::None && !connect;
     let refused = |error: h2::Error| Error {
         retry: if http2::is_unprocessed(&error) || error.is_io() { Retry::Always } else { Retry::Never },
@@ -195,30 +198,26 @@ async fn acquire(
     plan: &Plan,
     again: bool,
 ) -> Result<Connection, Error> {
-    let target = &plan.route.target;
+    let explicit;
     let wanted = match scope {
-        Scope::Explicit => Wanted::explicit(target),
+        Scope::Explicit => {
+            explicit = Wanted::explicit(&plan.route.target);
+            &explicit
+        }
         Scope::Tunnel(tunneled) => {
             if let Some(error) = tunneled.take_broken() {
                 return Err(error);
             }
-            Wanted {
-                key: Key {
-                    target: tunneled.target.clone(),
-                    name: tunneled.identity.clone().unwrap_or_default(),
-                },
-                offers: tunneled.offers.clone(),
-                prior_knowledge: tunneled.prior_knowledge,
-            }
+            &tunneled.wanted
         }
     };
-    if let Some(connection) = at_hand(cx, &wanted, again) {
+    if let Some(connection) = at_hand(cx, wanted, again) {
         return Ok(connected(live, connection));
     }
     // Connections that many exchanges can share are opened once.
     let _turn = if wanted.may_be_http2(cx) { cx.origins.turn().await } else { None };
     if _turn.is_some()
-        && let Some(connection) = at_hand(cx, &wanted, again)
+        && let Some(connection) = at_hand(cx, wanted, again)
     {
         return Ok(connected(live, connection));
     }
@@ -231,7 +230,7 @@ async fn acquire(
             Some(first) => first,
             None => intercept::dial(cx.shared, cx.local, &wanted.key.target).await?,
         };
-        intercept::handshake(cx.shared, cx.local, &wanted, first).await
+        intercept::handshake(cx.shared, cx.local, wanted, first).await
     })
     .await?;
     if let Connection::Http2(shared) = &connection {

@@ -236,23 +236,24 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
             None
         }
     };
+    let wanted = Wanted {
+        key: Key { target, name: String::new() },
+        offers: Vec::new(),
+        prior_knowledge: spoken == Version::Http2,
+    };
     Scope::Tunnel(Box::new(Tunneled {
-        target,
+        wanted,
         identity: None,
         broken: Mutex::default(),
         opened_by: None,
         first: Mutex::new(first),
-        offers: Vec::new(),
-        prior_knowledge: spoken == Version::Http2,
     }))
 }
 
 /// Begins HTTP/2 with the origin of a tunnel in clear whose client has begun it. What fails is told to its requests.
 pub(super) async fn reach_in_clear(client: &Client, tunneled: &Tunneled) {
     let Some(first) = tunneled.take_first() else { return };
-    let key = Key { target: tunneled.target.clone(), name: String::new() };
-    let wanted = Wanted { key, offers: Vec::new(), prior_knowledge: tunneled.prior_knowledge };
-    match handshake(&client.shared, client.local.ip(), &wanted, first).await {
+    match handshake(&client.shared, client.local.ip(), &tunneled.wanted, first).await {
         Ok(connection) => client.origins.keep(connection),
         Err(error) => *tunneled.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
     }
@@ -333,13 +334,11 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
     });
     let stream = Stream::new(Box::new(stream), bytes::BytesMut::new());
     let scope = Tunneled {
-        target: https,
+        wanted,
         identity: Some(identity),
         broken: Mutex::new(broken),
         opened_by: Some((request, started)),
         first: Mutex::default(),
-        offers: wanted.offers,
-        prior_knowledge: false,
     };
     Some((stream, Scope::Tunnel(Box::new(scope))))
 }
@@ -403,7 +402,7 @@ pub(super) async fn unasked(client: &Client, tunneled: &Tunneled) {
     let (Some(error), Some((request, started))) = (tunneled.take_broken(), &tunneled.opened_by) else {
         return;
     };
-    let live = begin(client, *started, flow::Kind::Tls, request.clone(), tunneled.target.clone()).await;
+    let live = begin(client, *started, flow::Kind::Tls, request.clone(), tunneled.target().clone()).await;
     error.record(&live);
 }
 

@@ -104,14 +104,13 @@ impl Server {
             dialer: options.dialer,
             pool: Arc::new(Pool::new(KEEP_ORIGINS)),
             memo: Memo::default(),
-            tasks: TaskTracker::new(),
             carriers: TaskTracker::new(),
             passthrough: Passthrough::new(options.passthrough),
             own: addresses.clone(),
             stop: CancellationToken::new(),
             conn_ids: AtomicU64::new(1),
         });
-        let (tasks, kill) = (shared.tasks.clone(), CancellationToken::new());
+        let (tasks, kill) = (TaskTracker::new(), CancellationToken::new());
         let registry = Arc::new(Registry::new(options.limits.max_connections));
         for listener in listeners {
             let acceptor = Acceptor {

@@ -26,8 +26,6 @@ pub(super) struct Shared {
     pub(super) pool: Arc<Pool>,
     /// What origins insist on speaking.
     pub(super) memo: Memo,
-    /// All tasks that may have a flow in hand: a shutdown waits for them.
-    pub(super) tasks: TaskTracker,
     /// The tasks that carry connections to origins which many exchanges share.
     pub(super) carriers: TaskTracker,
     /// Which tunnels are left unread.
