@@ -106,6 +106,25 @@ async fn resets_that_we_are_made_to_send_end_the_connection() {
     expect_served(&setup).await;
 }
 
+/// Requests that are malformed cost a record each, so their number is bounded, too. Those that come in one go with what ends
+/// the connection share the one record of its end.
+#[tokio::test]
+async fn malformed_requests_without_end_end_the_connection() {
+    let (setup, origin) = Setup::h2_origin().await;
+    let (mut client, mut server) = setup.h2(&origin).await;
+    let block = [request("/"), hpack::encode(&[("connection", "close")])].concat();
+    let outcome =
+        flood(&mut client, 20_000, |at| Frame::headers(at * 2 - 1, END_STREAM, &block[..]).bytes()).await;
+    assert!(matches!(outcome, Outcome::Ended(_)), "{outcome:?}");
+    drop(client);
+    expect_served(&setup).await;
+    server.fence().await;
+    assert!(!server.aside().any(|event| matches!(event, Event::Head(_))));
+    drop(server);
+    let (_dir, _config, summary) = setup.stop().await;
+    assert!((2..4000).contains(&summary.stored) && summary.lost == 0, "{} stored", summary.stored);
+}
+
 /// CVE-2024-27316: a head without an end.
 #[tokio::test]
 async fn endless_heads_end_the_connection() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use manent::config::Config;
 use manent::flow::{BodyEnd, Side, Stage, State};
+use manent::store::{ListQuery, Reader};
 
 use super::expect_served;
 use crate::harness::h2::{END_STREAM, Frame, H2, MORE, NAME, Speaks, code, hpack, kind};
@@ -70,6 +71,29 @@ async fn silent_clients_do_not_hold_up_the_end() {
     // The grace that the harness gives is longer than this test may take.
     tokio::time::timeout(Duration::from_secs(5), setup.stop()).await.unwrap();
     drop((client, server));
+}
+
+/// What is still under way when the grace is over is cut, and each stream is a flow that says so.
+#[tokio::test]
+async fn streams_that_outlast_the_grace_are_recorded() {
+    let (setup, origin) = Setup::h2_origin().await;
+    let (mut client, mut server) = setup.h2(&origin).await;
+    client.get(1, "/").await;
+    let first = server.request().await;
+    server.head(first.stream, MORE, &[(":status", "200")]).await;
+    client.expect_status(1, "200").await;
+    client.ask(3, MORE, ("POST", "/"), &[]).await;
+    server.request().await;
+    let grace = manent::app::Grace {
+        period: Duration::from_millis(200),
+        skip: tokio_util::sync::CancellationToken::new(),
+    };
+    let Setup { proxy, config, .. } = setup;
+    let summary = soon("shutdown", proxy.shutdown(grace)).await;
+    assert_eq!((summary.stored, summary.lost), (2, 0));
+    let rows = Reader::open(&config.store).unwrap().list(&ListQuery::default()).unwrap();
+    assert!(rows.iter().all(|row| row.state != State::Complete && row.state != State::Open), "{rows:?}");
+    client.ended().await;
 }
 
 /// An origin that says nothing is a 504 on its stream; what else runs goes on.
