@@ -70,12 +70,14 @@ async fn a_stream_above_the_last_is_asked_again() {
     let (mut client, mut server) = setup.h2(&origin).await;
     client.get(1, "/1").await;
     let first = server.request().await;
-    client.ask(3, END_STREAM, ("POST", "/3"), &[]).await;
-    server.request().await;
+    let fields = [("x-one", "1"), ("cookie", "a=1"), ("cookie", "b=2"), ("content-length", "0")];
+    client.ask(3, END_STREAM, ("POST", "/3"), &fields).await;
+    let asked = server.request().await;
     server.send(Frame::goaway(first.stream, code::NO_ERROR)).await;
     let mut second = origin.h2().await;
     let again = second.request().await;
     assert_eq!((again.get(":method"), again.get(":path")), ("POST", "/3"));
+    assert_eq!(again.fields, asked.fields);
     second.ok(again.stream).await;
     client.expect_ok(3).await;
     server.ok(first.stream).await;
