@@ -63,6 +63,71 @@ async fn bodies_and_trailers_pass_in_every_combination() {
     }
 }
 
+/// The same with more than windows and frames take.
+#[tokio::test]
+async fn large_bodies_pass_in_every_combination() {
+    let body: String = (0..100_000).map(|at| format!("{at} ")).collect();
+    let length = body.len().to_string();
+    let sized = [("content-length", &length[..])];
+    for combination in COMBINATIONS {
+        for fields in [&sized[..], &[]] {
+            let say = Say { fields, body: Some(&body), trailers: &[] };
+            let (asked, answered, flow) = exchange(combination, ("POST", "/"), (say, "200", say)).await;
+            assert!(asked.body == body && answered.body == body, "{combination:?}");
+            for recorded in [flow.request.unwrap().body, flow.response.unwrap().body] {
+                assert!(recorded.as_inline().unwrap() == body.as_bytes() && recorded.end == BodyEnd::Whole);
+            }
+        }
+    }
+}
+
+/// RFC 9112 §9.3: a client in HTTP/1 keeps its connection, sends ahead, and gets the answers in order, whatever the order in
+/// which its origin could give them.
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order_over_http2() {
+    let ca = TestCa::new();
+    let mut setup = Setup::trusting(&ca).await;
+    let (ours, theirs) = setup.ends(&ca, Speaks::Http1, Speaks::Http2).await;
+    let (End::H1(mut client), End::H2(mut server)) = (ours, theirs) else { unreachable!("asked for both") };
+    let request = |path| format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\n\r\n");
+    client.send([request("/1"), request("/2"), request("/3")].concat()).await;
+    for path in ["/1", "/2", "/3"] {
+        let head = server.request().await;
+        assert_eq!(head.get(":path"), path);
+        let fields = [(":status", "200"), ("content-length", "2"), ("x-path", path)];
+        server.head(head.stream, MORE, &fields).await;
+        server.data(head.stream, END_STREAM, "ok").await;
+        assert!(client.head().await.contains(&format!("x-path: {path}\r\n")));
+        client.expect("ok").await;
+        assert_eq!(setup.flow().await.state, State::Complete);
+    }
+}
+
+/// An HTTP/1.0 client knows no chunks and no interim responses: the close ends its body.
+#[tokio::test]
+async fn an_http_1_0_client_is_answered_up_to_the_close() {
+    let ca = TestCa::new();
+    let mut setup = Setup::trusting(&ca).await;
+    let (ours, theirs) = setup.ends(&ca, Speaks::Http1, Speaks::Http2).await;
+    let (End::H1(mut client), End::H2(mut server)) = (ours, theirs) else { unreachable!("asked for both") };
+    client.send(format!("GET / HTTP/1.0\r\nHost: {NAME}\r\nConnection: keep-alive\r\n\r\n")).await;
+    let head = server.request().await;
+    server.head(head.stream, MORE, &[(":status", "103")]).await;
+    server.head(head.stream, MORE, &[(":status", "200")]).await;
+    server.data(head.stream, MORE, "some body").await;
+    server.head(head.stream, END_STREAM, &[("x-sum", "1")]).await;
+    let head = client.head().await;
+    assert!(
+        head.starts_with("HTTP/1.1 200 OK\r\n") && !head.to_ascii_lowercase().contains("chunked"),
+        "{head}"
+    );
+    client.expect("some body").await;
+    client.expect_end().await;
+    let flow = setup.flow().await;
+    assert_eq!((flow.state, flow.interim.len()), (State::Complete, 1));
+    assert_eq!(flow.response.unwrap().trailers.unwrap().get("x-sum"), Some(&b"1"[..]));
+}
+
 /// H2-33: what announces a length is passed with it, and is one message on HTTP/1.
 #[tokio::test]
 async fn announced_lengths_are_kept_in_every_combination() {

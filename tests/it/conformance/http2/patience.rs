@@ -99,7 +99,7 @@ async fn streams_that_outlast_the_grace_are_recorded() {
 /// An origin that says nothing is a 504 on its stream; what else runs goes on.
 #[tokio::test]
 async fn a_silent_origin_is_a_504_on_the_stream() {
-    let (mut setup, origin) = start(|config| config.timeouts.relay_idle = Duration::from_millis(600)).await;
+    let (mut setup, origin) = start(|config| config.timeouts.relay_idle = Duration::from_millis(1500)).await;
     let (mut client, mut server) = setup.h2(&origin).await;
     client.get(1, "/").await;
     let silent = server.request().await;
@@ -125,7 +125,7 @@ async fn a_silent_origin_is_a_504_on_the_stream() {
 /// A client whose body stops coming is told 408, on its stream alone.
 #[tokio::test]
 async fn a_body_that_stops_is_a_408_on_the_stream() {
-    let (mut setup, origin) = start(|config| config.timeouts.relay_idle = Duration::from_millis(600)).await;
+    let (mut setup, origin) = start(|config| config.timeouts.relay_idle = Duration::from_millis(1500)).await;
     let (mut client, mut server) = setup.h2(&origin).await;
     client.ask(1, MORE, ("PUT", "/"), &[]).await;
     client.data(1, MORE, "abc").await;
@@ -142,7 +142,7 @@ async fn a_body_that_stops_is_a_408_on_the_stream() {
 /// A client that takes nothing of its answer is given up on that stream alone.
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_given_up_on_the_stream() {
-    let (mut setup, origin) = start(|config| config.timeouts.relay_idle = Duration::from_millis(600)).await;
+    let (mut setup, origin) = start(|config| config.timeouts.relay_idle = Duration::from_millis(1500)).await;
     let (mut client, mut server) = setup.h2(&origin).await;
     client.grants = false;
     client.send(Frame::window_update(0, 1 << 20)).await;

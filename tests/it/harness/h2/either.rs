@@ -153,7 +153,11 @@ fn h1_text(first: &str, say: Say<'_>) -> String {
 async fn h2_rest(peer: &mut H2, stream: u32, say: Say<'_>) {
     let last = say.trailers.is_empty();
     if let Some(body) = say.body {
-        peer.data(stream, if last { END_STREAM } else { MORE }, body).await;
+        let flags = if last { END_STREAM } else { MORE };
+        match body.is_empty() {
+            true => peer.data(stream, flags, "").await,
+            false => peer.body(stream, flags, body.as_bytes()).await,
+        }
     }
     if !last {
         peer.head(stream, END_STREAM, say.trailers).await;
