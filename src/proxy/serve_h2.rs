@@ -12,6 +12,7 @@ use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use h2::server::{Connection, SendResponse};
@@ -224,14 +225,7 @@ impl Session {
                     let Some(out) = to.into_writer() else { return };
                     let near = Duplex::new(from.into_reader(), out, "the client");
                     let far = Duplex::new(reader, writer, "the origin");
-                    let protocol = request.protocol.as_deref().unwrap_or_default();
-                    let limit = self.shared.limits.relay_timeout;
-                    let mut ticker = Ticker::new();
-                    let joined = tunnel::joined(&mut ticker, limit, &live, near, far, protocol);
-                    if let Err(error) = Box::pin(joined).await {
-                        tracing::debug!(peer = %self.peer, error = %error, "joined streams failed");
-                    }
-                    return;
+                    return self.join(&live, near, far, &request).await;
                 }
                 Err(error) => error,
             },
@@ -262,7 +256,35 @@ impl Session {
         forward::forward(&mut cx, &self.scope, live, &message, plan, from, to).await
     }
 
-    async fn own_answer(
+    /// Relays what two streams carry that an extended `CONNECT` has joined. Boxed here, as what else is rare: of a future
+    /// that is boxed where it is awaited, the room stays in the one that awaits it.
+    fn join<'a>(
+        &'a self,
+        live: &'a Live,
+        near: Duplex,
+        far: Duplex,
+        request: &'a Request,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let protocol = request.protocol.as_deref().unwrap_or_default();
+            let limit = self.shared.limits.relay_timeout;
+            let joined = tunnel::joined(&mut Ticker::new(), limit, live, near, far, protocol).await;
+            if let Err(error) = joined {
+                tracing::debug!(peer = %self.peer, error = %error, "joined streams failed");
+            }
+        })
+    }
+
+    fn own_answer<'a>(
+        &'a self,
+        to: &'a mut ResponseTo,
+        live: &'a Live,
+        response: flow::Response,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.own_answer_unboxed(to, live, response))
+    }
+
+    async fn own_answer_unboxed(
         &self,
         to: &mut ResponseTo,
         live: &Live,
