@@ -25,6 +25,7 @@ use super::ends::{Outgoing as _, ResponseOut as _};
 use super::error::{Error, Kind};
 use super::forward::{self, Forwarded};
 use super::judge::{Plan, admit};
+use super::limits::LINGER_TIME;
 use super::origins::Origins;
 use super::relay::{Message, Switch};
 use super::serve::Scope;
@@ -111,7 +112,8 @@ async fn serve(
             biased;
             event = poll_fn(|cx| next_event(&mut connection, &mut streams, verdicts, cx)) => event,
             () = stop.cancelled(), if !stopping => Event::Stop,
-            () = &mut idle, if streams.is_empty() && !stopping => Event::Stop,
+            // One that was told, and does not say whether it heard, may be long gone.
+            () = &mut idle, if streams.is_empty() => if stopping { Event::End } else { Event::Stop },
         };
         match event {
             Event::Request(request, respond) => {
@@ -126,11 +128,13 @@ async fn serve(
             }
             Event::Idle => {
                 client.entry.idle();
-                idle.as_mut().reset(tokio::time::Instant::now() + idle_timeout);
+                let limit = if stopping { LINGER_TIME } else { idle_timeout };
+                idle.as_mut().reset(tokio::time::Instant::now() + limit);
             }
             Event::Stop => {
                 stopping = true;
                 connection.graceful_shutdown();
+                idle.as_mut().reset(tokio::time::Instant::now() + LINGER_TIME);
             }
             Event::Broken(error) => {
                 streams.push(guarded(Arc::clone(session).broken(error)));

@@ -63,7 +63,8 @@ impl RequestIn for RequestBody<'_> {
     }
 
     fn has_begun(&self) -> bool {
-        self.begun
+        // An empty body can be sent any number of times.
+        self.begun && self.length != BodyLength::Length(0)
     }
 }
 

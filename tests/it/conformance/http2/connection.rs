@@ -131,6 +131,56 @@ async fn the_origins_stream_limit_is_the_clients() {
     setup.expect_flows(3).await;
 }
 
+/// An origin that allows no stream yet is asked when it does.
+#[tokio::test]
+async fn a_stream_waits_until_the_origin_allows_it() {
+    let (mut setup, origin) = Setup::h2_origin().await;
+    let none = [(setting::MAX_CONCURRENT_STREAMS, 0)];
+    let (mut client, mut server) = setup.h2_with(&origin, &[], &none).await;
+    client.get(1, "/").await;
+    client.fence().await;
+    server.fence().await;
+    assert!(!server.aside().any(|event| matches!(event, Event::Head(_))));
+    server.send(Frame::settings(&[(setting::MAX_CONCURRENT_STREAMS, 3)])).await;
+    let head = server.request().await;
+    server.ok(head.stream).await;
+    client.expect_ok(1).await;
+    assert_eq!(setup.flow().await.state, State::Complete);
+}
+
+/// One that lowers its limit later is not asked for more. Who gives up waiting is done with at once; the origin may still see
+/// the request, which the library below does not take back, but cancelled.
+#[tokio::test]
+async fn a_stream_that_waits_for_the_origin_can_be_cancelled() {
+    let (mut setup, origin) = Setup::h2_origin().await;
+    let (mut client, mut server) = setup.h2(&origin).await;
+    server.until("our settings to be acknowledged", |server| server.acks == 1).await;
+    server.send(Frame::settings(&[(setting::MAX_CONCURRENT_STREAMS, 1)])).await;
+    server.until("the limit to be acknowledged", |server| server.acks == 2).await;
+    client.get(1, "/1").await;
+    let first = server.request().await;
+    client.get(3, "/3").await;
+    client.get(5, "/5").await;
+    client.fence().await;
+    client.send(Frame::rst(3, code::CANCEL)).await;
+    let flow = setup.flow().await;
+    assert_eq!((flow.state, &flow.request.unwrap().target[..]), (State::ClientAborted, &b"/3"[..]));
+    server.fence().await;
+    assert!(!server.aside().any(|event| matches!(event, Event::Head(_))));
+    server.ok(first.stream).await;
+    client.expect_ok(1).await;
+    let mut last = server.request().await;
+    if last.get(":path") == "/3" {
+        server.expect_rst(last.stream, &[code::CANCEL]).await;
+        last = server.request().await;
+    }
+    assert_eq!(last.get(":path"), "/5");
+    server.ok(last.stream).await;
+    client.expect_ok(5).await;
+    drop(client);
+    setup.expect_flows(3).await;
+}
+
 /// H2-40: many streams to an origin that speaks HTTP/1 are all answered, and connections do not grow beyond them.
 #[tokio::test]
 async fn a_hundred_streams_to_an_http1_origin_are_answered() {
@@ -275,6 +325,37 @@ async fn each_request_to_the_explicit_port_names_its_origin() {
         client.send(Frame::rst(stream, code::CANCEL)).await;
         let flow = setup.flow().await;
         assert_eq!((flow.state, flow.target.port), (State::ClientAborted, origin.addr().port()));
+    }
+}
+
+/// A client in clear that asks for an https URL gets it from an origin in TLS, whatever that speaks.
+#[tokio::test]
+async fn an_https_url_in_clear_is_asked_for_in_tls() {
+    let ca = TestCa::new();
+    for speaks in [Speaks::Http1, Speaks::Http2] {
+        let mut setup = Setup::trusting(&ca).await;
+        let alpn = if speaks == Speaks::Http1 { "http/1.1" } else { "h2" };
+        let origin = TlsOrigin::listen(ca.server_config(&["127.0.0.1"], &[alpn])).await;
+        let mut client = setup.h2_clear(&origin.origin).await;
+        client.origin.0 = "https";
+        client.get(1, "/").await;
+        let mut server = origin.settle().await;
+        let first = server.read(4).await;
+        if first == b"PRI " {
+            server.expect(&crate::harness::h2::PREFACE[4..]).await;
+            let mut server = H2::new(server, false);
+            server.send(Frame::settings(&[])).await;
+            let head = server.request().await;
+            server.ok(head.stream).await;
+            client.expect_ok(1).await;
+        } else {
+            assert!(server.head().await.starts_with("/ HTTP/1.1\r\n"));
+            server.send(OK).await;
+            client.expect_ok(1).await;
+        }
+        let flow = setup.flow().await;
+        assert_eq!((flow.state, flow.target.scheme), (State::Complete, Scheme::Https));
+        assert!(flow.server.as_ref().unwrap().tls.as_ref().unwrap().verified);
     }
 }
 

@@ -32,7 +32,7 @@ async fn flood(peer: &mut H2, times: usize, mut frame: impl FnMut(u32) -> Vec<u8
                 frame(at)
             })
             .collect();
-        match tokio::time::timeout(Duration::from_secs(1), peer.try_send_bytes(&batch)).await {
+        match tokio::time::timeout(Duration::from_secs(5), peer.try_send_bytes(&batch)).await {
             Ok(true) => {}
             Ok(false) => return Outcome::Ended(peer.refusal(u32::MAX).await),
             Err(_) => return Outcome::HeldUp,
@@ -52,7 +52,7 @@ async fn flood(peer: &mut H2, times: usize, mut frame: impl FnMut(u32) -> Vec<u8
     }
 }
 
-const BATCH: usize = 100;
+const BATCH: usize = 500;
 
 fn request(path: &str) -> Vec<u8> {
     hpack::encode(&[(":method", "GET"), (":scheme", "https"), (":authority", NAME), (":path", path)])
@@ -66,7 +66,7 @@ fn calmed(outcome: &Outcome) -> bool {
 /// CVE-2023-44487: requests that are cancelled at once. Every one that the origin saw is a flow.
 #[tokio::test]
 async fn rapid_resets_end_the_connection() {
-    let (mut setup, origin) = Setup::h2_origin().await;
+    let (setup, origin) = Setup::h2_origin().await;
     let (mut client, mut server) = setup.h2(&origin).await;
     let flooding = flood(&mut client, 20_000, |at| {
         let stream = at * 2 - 1;
@@ -90,7 +90,7 @@ async fn rapid_resets_end_the_connection() {
 /// The same by breaking the protocol on each stream, so that it is we who reset ("MadeYouReset", CVE-2025-8671).
 #[tokio::test]
 async fn resets_that_we_are_made_to_send_end_the_connection() {
-    let (mut setup, origin) = Setup::h2_origin().await;
+    let (setup, origin) = Setup::h2_origin().await;
     let (mut client, mut server) = setup.h2(&origin).await;
     let flooding = flood(&mut client, 20_000, |at| {
         let stream = at * 2 - 1;
@@ -106,14 +106,33 @@ async fn resets_that_we_are_made_to_send_end_the_connection() {
     expect_served(&setup).await;
 }
 
+/// Requests that are malformed cost a record each, so their number is bounded, too. Those that come in one go with what ends
+/// the connection share the one record of its end.
+#[tokio::test]
+async fn malformed_requests_without_end_end_the_connection() {
+    let (setup, origin) = Setup::h2_origin().await;
+    let (mut client, mut server) = setup.h2(&origin).await;
+    let block = [request("/"), hpack::encode(&[("connection", "close")])].concat();
+    let outcome =
+        flood(&mut client, 20_000, |at| Frame::headers(at * 2 - 1, END_STREAM, &block[..]).bytes()).await;
+    assert!(matches!(outcome, Outcome::Ended(_)), "{outcome:?}");
+    drop(client);
+    expect_served(&setup).await;
+    server.fence().await;
+    assert!(!server.aside().any(|event| matches!(event, Event::Head(_))));
+    drop(server);
+    let (_dir, _config, summary) = setup.stop().await;
+    assert!((2..4000).contains(&summary.stored) && summary.lost == 0, "{} stored", summary.stored);
+}
+
 /// CVE-2024-27316: a head without an end.
 #[tokio::test]
 async fn endless_heads_end_the_connection() {
     for piece in [&b""[..], &[0, 1, b'x', 1, b'y'], &[0; 1000]] {
-        let (mut setup, origin) = Setup::h2_origin().await;
+        let (setup, origin) = Setup::h2_origin().await;
         let (mut client, _server) = setup.h2(&origin).await;
         client.send(Frame::new(kind::HEADERS, END_STREAM, 1, request("/"))).await;
-        let outcome = flood(&mut client, 100_000, |_| Frame::continuation(1, MORE, piece).bytes()).await;
+        let outcome = flood(&mut client, 20_000, |_| Frame::continuation(1, MORE, piece).bytes()).await;
         let wanted = matches!(outcome, Outcome::Ended(Refusal::Connection(_) | Refusal::Closed));
         assert!(wanted, "{} {outcome:?}", piece.len());
         drop(client);
@@ -124,7 +143,7 @@ async fn endless_heads_end_the_connection() {
 /// A small block that unpacks to a large head (RFC 7541 §7.3).
 #[tokio::test]
 async fn a_head_that_unpacks_to_much_is_refused() {
-    let (mut setup, origin) = Setup::h2_origin().await;
+    let (setup, origin) = Setup::h2_origin().await;
     let (mut client, mut server) = setup.h2(&origin).await;
     let mut block = request("/");
     // A field of 4,000 bytes goes into the table, and is named 10,000 times.
@@ -171,16 +190,15 @@ async fn floods_take_bounded_memory() {
         let (mut client, mut server) = setup.h2(&origin).await;
         client.ask(1, MORE, ("POST", "/"), &[]).await;
         server.request().await;
-        let outcome = flood(&mut client, 100_000, |_| frame.bytes()).await;
-        let credited = ["padded DATA", "DATA of a byte"].contains(&what);
-        if ["empty DATA", "padded DATA"].contains(&what) || credited {
+        let outcome = flood(&mut client, 20_000, |_| frame.bytes()).await;
+        if ["empty DATA", "padded DATA"].contains(&what) {
             assert_ne!(outcome, Outcome::Taken, "{what}");
         }
         drop((client, server));
         expect_served(&setup).await;
     }
     let grown = memory("VmHWM") - before;
-    assert!(grown < 64 << 20, "{grown} bytes");
+    assert!(grown < 32 << 20, "{grown} bytes");
 }
 
 /// The same from an origin: its own connection ends or is held up, its client is told, others do not notice.
@@ -194,7 +212,7 @@ async fn floods_of_an_origin_end_its_connection_alone() {
         ("CONTINUATION", Frame::continuation(1, MORE, "")),
         ("interim responses", Frame::headers(1, MORE, ok)),
     ] {
-        let (mut setup, origin) = Setup::h2_origin().await;
+        let (setup, origin) = Setup::h2_origin().await;
         let (mut client, mut server) = setup.h2(&origin).await;
         client.get(1, "/").await;
         let head = server.request().await;
@@ -205,7 +223,7 @@ async fn floods_of_an_origin_end_its_connection_alone() {
             }
             _ => {}
         }
-        let flooding = flood(&mut server, 100_000, |_| frame.bytes());
+        let flooding = flood(&mut server, 20_000, |_| frame.bytes());
         let outcome = tokio::select! {
             outcome = flooding => outcome,
             () = client.read_on() => unreachable!("it goes on"),
@@ -225,7 +243,7 @@ async fn floods_of_an_origin_end_its_connection_alone() {
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_held_up_or_ended() {
     let ca = TestCa::new();
-    let mut setup = Setup::trusting(&ca).await;
+    let setup = Setup::trusting(&ca).await;
     let origin = TlsOrigin::speaking(&ca, Speaks::Http2).await;
     let (mut client, mut server) = setup.h2(&origin).await;
     let answering = async {

@@ -70,12 +70,14 @@ async fn a_stream_above_the_last_is_asked_again() {
     let (mut client, mut server) = setup.h2(&origin).await;
     client.get(1, "/1").await;
     let first = server.request().await;
-    client.ask(3, END_STREAM, ("POST", "/3"), &[]).await;
-    server.request().await;
+    let fields = [("x-one", "1"), ("cookie", "a=1"), ("cookie", "b=2"), ("content-length", "0")];
+    client.ask(3, END_STREAM, ("POST", "/3"), &fields).await;
+    let asked = server.request().await;
     server.send(Frame::goaway(first.stream, code::NO_ERROR)).await;
     let mut second = origin.h2().await;
     let again = second.request().await;
     assert_eq!((again.get(":method"), again.get(":path")), ("POST", "/3"));
+    assert_eq!(again.fields, asked.fields);
     second.ok(again.stream).await;
     client.expect_ok(3).await;
     server.ok(first.stream).await;
@@ -179,6 +181,44 @@ async fn a_connection_that_dies_takes_only_its_own_streams() {
     assert_eq!((&seen[2].0[..], seen[2].1), (&b"/5"[..], (State::Complete, None)));
     drop(client);
     setup.expect_flows(3).await;
+}
+
+/// An upload goes on after it, too.
+#[tokio::test]
+async fn a_graceful_goaway_does_not_end_an_upload() {
+    let (mut setup, origin) = Setup::h2_origin().await;
+    let (mut client, mut server) = setup.h2(&origin).await;
+    client.ask(1, MORE, ("POST", "/"), &[]).await;
+    client.data(1, MORE, "abc").await;
+    let head = server.request().await;
+    server.expect_data(head.stream, "abc").await;
+    server.send(Frame::goaway(head.stream, code::NO_ERROR)).await;
+    server.fence().await;
+    client.data(1, END_STREAM, "def").await;
+    assert_eq!(server.rest_of(head.stream).await.0, b"def");
+    server.ok(head.stream).await;
+    client.expect_ok(1).await;
+    assert_eq!(setup.flow().await.request.unwrap().body.as_inline().unwrap(), "abcdef");
+}
+
+/// A connection that another client left, and the origin then ended, is not used.
+#[tokio::test]
+async fn a_connection_that_ended_while_idle_is_not_used() {
+    let (mut setup, origin, mut client, mut server) = under_way(&[1]).await;
+    server.ok(1).await;
+    client.expect_ok(1).await;
+    assert_eq!(setup.flow().await.state, State::Complete);
+    drop(client);
+    server.send(Frame::goaway(1, code::NO_ERROR)).await;
+    server.ended().await;
+    drop(server);
+    let (mut client, mut server) = setup.h2(&origin).await;
+    client.ask(1, MORE, ("POST", "/"), &[]).await;
+    client.data(1, END_STREAM, "abc").await;
+    let head = server.request().await;
+    server.ok(head.stream).await;
+    client.expect_ok(1).await;
+    assert_eq!(ending(&setup.flow().await), (State::Complete, None));
 }
 
 /// A client that says GOAWAY still wants what it has asked for.

@@ -63,6 +63,71 @@ async fn bodies_and_trailers_pass_in_every_combination() {
     }
 }
 
+/// The same with more than windows and frames take.
+#[tokio::test]
+async fn large_bodies_pass_in_every_combination() {
+    let body: String = (0..100_000).map(|at| format!("{at} ")).collect();
+    let length = body.len().to_string();
+    let sized = [("content-length", &length[..])];
+    for combination in COMBINATIONS {
+        for fields in [&sized[..], &[]] {
+            let say = Say { fields, body: Some(&body), trailers: &[] };
+            let (asked, answered, flow) = exchange(combination, ("POST", "/"), (say, "200", say)).await;
+            assert!(asked.body == body && answered.body == body, "{combination:?}");
+            for recorded in [flow.request.unwrap().body, flow.response.unwrap().body] {
+                assert!(recorded.as_inline().unwrap() == body.as_bytes() && recorded.end == BodyEnd::Whole);
+            }
+        }
+    }
+}
+
+/// RFC 9112 §9.3: a client in HTTP/1 keeps its connection, sends ahead, and gets the answers in order, whatever the order in
+/// which its origin could give them.
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order_over_http2() {
+    let ca = TestCa::new();
+    let mut setup = Setup::trusting(&ca).await;
+    let (ours, theirs) = setup.ends(&ca, Speaks::Http1, Speaks::Http2).await;
+    let (End::H1(mut client), End::H2(mut server)) = (ours, theirs) else { unreachable!("asked for both") };
+    let request = |path| format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\n\r\n");
+    client.send([request("/1"), request("/2"), request("/3")].concat()).await;
+    for path in ["/1", "/2", "/3"] {
+        let head = server.request().await;
+        assert_eq!(head.get(":path"), path);
+        let fields = [(":status", "200"), ("content-length", "2"), ("x-path", path)];
+        server.head(head.stream, MORE, &fields).await;
+        server.data(head.stream, END_STREAM, "ok").await;
+        assert!(client.head().await.contains(&format!("x-path: {path}\r\n")));
+        client.expect("ok").await;
+        assert_eq!(setup.flow().await.state, State::Complete);
+    }
+}
+
+/// An HTTP/1.0 client knows no chunks and no interim responses: the close ends its body.
+#[tokio::test]
+async fn an_http_1_0_client_is_answered_up_to_the_close() {
+    let ca = TestCa::new();
+    let mut setup = Setup::trusting(&ca).await;
+    let (ours, theirs) = setup.ends(&ca, Speaks::Http1, Speaks::Http2).await;
+    let (End::H1(mut client), End::H2(mut server)) = (ours, theirs) else { unreachable!("asked for both") };
+    client.send(format!("GET / HTTP/1.0\r\nHost: {NAME}\r\nConnection: keep-alive\r\n\r\n")).await;
+    let head = server.request().await;
+    server.head(head.stream, MORE, &[(":status", "103")]).await;
+    server.head(head.stream, MORE, &[(":status", "200")]).await;
+    server.data(head.stream, MORE, "some body").await;
+    server.head(head.stream, END_STREAM, &[("x-sum", "1")]).await;
+    let head = client.head().await;
+    assert!(
+        head.starts_with("HTTP/1.1 200 OK\r\n") && !head.to_ascii_lowercase().contains("chunked"),
+        "{head}"
+    );
+    client.expect("some body").await;
+    client.expect_end().await;
+    let flow = setup.flow().await;
+    assert_eq!((flow.state, flow.interim.len()), (State::Complete, 1));
+    assert_eq!(flow.response.unwrap().trailers.unwrap().get("x-sum"), Some(&b"1"[..]));
+}
+
 /// H2-33: what announces a length is passed with it, and is one message on HTTP/1.
 #[tokio::test]
 async fn announced_lengths_are_kept_in_every_combination() {
@@ -186,6 +251,42 @@ async fn cookie_crumbs_are_joined_for_http1_alone() {
         assert_eq!(asked.all("cookie"), wanted);
         let request = flow.request.unwrap();
         assert_eq!(request.headers.get_all("cookie").collect::<Vec<_>>(), [b"a=1", b"b=2"]);
+    }
+}
+
+/// RFC 9113 §8.3.1, RFC 9112 §3.2.4: the server as a whole is asked for by `*` in every combination.
+#[tokio::test]
+async fn options_of_the_server_pass_in_every_combination() {
+    let ok = Say { fields: &[("allow", "GET"), ("content-length", "0")], ..Say::default() };
+    for combination in COMBINATIONS {
+        let (asked, answered, _) = exchange(combination, ("OPTIONS", "*"), (Say::default(), "200", ok)).await;
+        assert_eq!((&asked.line[..], answered.all("allow")), ("OPTIONS *", vec!["GET"]), "{combination:?}");
+    }
+}
+
+/// Pitfall 7, RFC 9110 §10.1.1: an origin that does not want the body says so, and gets none.
+#[tokio::test]
+async fn a_body_that_is_not_wanted_is_not_sent() {
+    for (client, server) in COMBINATIONS {
+        let ca = TestCa::new();
+        let mut setup = Setup::trusting(&ca).await;
+        let (mut ours, mut theirs) = setup.ends(&ca, client, server).await;
+        let fields = [("content-length", "3"), ("expect", "100-continue")];
+        match &mut ours {
+            End::H1(_) => {
+                ours.ask(("PUT", "/"), Say { fields: &fields, body: Some(""), trailers: &[] }).await;
+            }
+            End::H2(ours) => ours.ask(1, MORE, ("PUT", "/"), &fields).await,
+        }
+        let asked = theirs.asked_head().await;
+        let say = Say { fields: &[("content-length", "2")], body: Some("no"), trailers: &[] };
+        theirs.answer(&asked, "417", say).await;
+        let answer = ours.answered(false).await;
+        assert_eq!((&answer.line[..], &answer.body[..]), ("417", "no"), "{client:?} {server:?}");
+        drop(ours);
+        let flow = setup.flow().await;
+        assert_eq!(flow.response.unwrap().status, 417);
+        assert_eq!(flow.request.unwrap().body.len, 0);
     }
 }
 

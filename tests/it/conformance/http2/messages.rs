@@ -274,6 +274,15 @@ async fn content_lengths_that_are_none_are_refused() {
     }
 }
 
+/// The same where the head is all there is.
+#[tokio::test]
+async fn a_length_without_a_body_is_refused() {
+    for server in [Speaks::Http1, Speaks::Http2] {
+        let fields = [&GOOD[..], &[("content-length", "3")]].concat();
+        refused(server, "a length", async |client| client.head(1, END_STREAM, &fields).await).await;
+    }
+}
+
 /// RFC 9113 §8.1: trailers end the stream, and are fields.
 #[tokio::test]
 async fn trailers_that_are_none_are_refused() {

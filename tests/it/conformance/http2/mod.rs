@@ -1,14 +1,18 @@
 //! HTTP/2 (RFC 9113), frame by frame on both sides of the proxy: what each peer sees on the wire, and the flow that is kept.
 
+mod concurrency;
 mod connect;
 mod connection;
 mod errors;
 mod floods;
 mod flow_control;
 mod goaway;
+mod http1_origins;
 mod mapping;
 mod messages;
 mod origin_errors;
+mod patience;
+mod proxying;
 mod random_frames;
 mod streams;
 

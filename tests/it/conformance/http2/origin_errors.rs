@@ -117,6 +117,18 @@ async fn a_response_of_another_length_than_told_is_cut() {
     }
 }
 
+/// The same where the head is all there is: the client is told of no body that will not come.
+#[tokio::test]
+async fn a_length_without_a_body_does_not_reach_the_client() {
+    for client in [Speaks::Http1, Speaks::Http2] {
+        let (mut setup, mut ours, mut theirs, stream) = asked(client).await;
+        theirs.head(stream, END_STREAM, &[(":status", "200"), ("content-length", "9")]).await;
+        let answer = ours.answered(false).await;
+        assert_eq!(answer.line, "502", "{answer:?}");
+        assert_eq!(ending(&setup.flow().await), (State::Failed, Some((Side::Server, Stage::ResponseHead))));
+    }
+}
+
 /// The same towards HTTP/1, where the next response would begin in the wrong place.
 #[tokio::test]
 async fn a_response_of_another_length_than_told_breaks_http1() {

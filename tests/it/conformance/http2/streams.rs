@@ -75,6 +75,25 @@ async fn a_request_that_is_cancelled_is_cancelled_at_the_origin() {
     still_serves(&mut setup, &mut client, &mut server, 3).await;
 }
 
+/// With whatever code it does so, the record has it, and the origin is told that it is not wanted any more.
+#[tokio::test]
+async fn a_clients_code_is_recorded() {
+    for (reset, name) in [
+        (code::INTERNAL_ERROR, "INTERNAL_ERROR"),
+        (code::REFUSED_STREAM, "REFUSED_STREAM"),
+        (code::HTTP_1_1_REQUIRED, "HTTP_1_1_REQUIRED"),
+        (code::NO_ERROR, "NO_ERROR"),
+    ] {
+        let (mut setup, _origin, mut client, mut server) = uploading().await;
+        client.send(Frame::rst(1, reset)).await;
+        server.expect_rst(1, &[code::CANCEL, reset]).await;
+        let flow = setup.flow().await;
+        assert_eq!(flow.state, State::ClientAborted);
+        assert!(flow.error.as_ref().unwrap().message.contains(name), "{:?}", flow.error);
+        still_serves(&mut setup, &mut client, &mut server, 3).await;
+    }
+}
+
 /// The same with the request whole and no answer yet.
 #[tokio::test]
 async fn a_wait_that_is_cancelled_is_cancelled_at_the_origin() {
@@ -253,7 +272,8 @@ async fn a_refused_stream_is_asked_again_for_http1() {
         let mut setup = Setup::trusting(&ca).await;
         let (mut ours, theirs) = setup.ends(&ca, Speaks::Http1, Speaks::Http2).await;
         let End::H2(mut server) = theirs else { unreachable!("it was asked for HTTP/2") };
-        ours.ask(("POST", "/"), Say::default()).await;
+        let empty = [("content-length", "0")];
+        ours.ask(("POST", "/"), Say { fields: &empty[..times % 2], ..Say::default() }).await;
         for _ in 0..times {
             let head = server.request().await;
             server.send(Frame::rst(head.stream, code::REFUSED_STREAM)).await;

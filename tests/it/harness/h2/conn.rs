@@ -237,11 +237,6 @@ impl H2 {
         }
     }
 
-    /// Breaks the connection with a reset, where it is plain TCP; else ends it without a word.
-    pub(crate) fn reset(mut self) {
-        self.io.break_on_close();
-    }
-
     // Receiving.
 
     /// Waits until the peer has read all that we have sent, as far as frames go.

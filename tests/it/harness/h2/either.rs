@@ -7,6 +7,7 @@ use super::legs::NAME;
 use crate::harness::Peer;
 
 /// A client or an origin.
+#[expect(clippy::large_enum_variant, reason = "a test has two of them")]
 pub(crate) enum End {
     H1(Peer),
     H2(H2),
@@ -152,7 +153,11 @@ fn h1_text(first: &str, say: Say<'_>) -> String {
 async fn h2_rest(peer: &mut H2, stream: u32, say: Say<'_>) {
     let last = say.trailers.is_empty();
     if let Some(body) = say.body {
-        peer.data(stream, if last { END_STREAM } else { MORE }, body).await;
+        let flags = if last { END_STREAM } else { MORE };
+        match body.is_empty() {
+            true => peer.data(stream, flags, "").await,
+            false => peer.body(stream, flags, body.as_bytes()).await,
+        }
     }
     if !last {
         peer.head(stream, END_STREAM, say.trailers).await;
@@ -189,7 +194,7 @@ async fn h1_message(peer: &mut Peer, may_have_body: bool) -> Got {
 }
 
 async fn h1_chunks(peer: &mut Peer, got: &mut Got) {
-    let mut line = async |peer: &mut Peer| {
+    let line = async |peer: &mut Peer| {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             line.extend(peer.read(1).await);

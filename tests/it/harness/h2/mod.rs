@@ -11,7 +11,7 @@ mod static_table;
 mod tests;
 mod wait;
 
-pub(crate) use conn::{Event, H2, Head, PREFACE};
+pub(crate) use conn::{Event, H2, PREFACE};
 pub(crate) use either::{End, Got, Say};
 pub(crate) use frame::{ACK, END_HEADERS, END_STREAM, Frame, MORE, PADDED, code, setting};
 pub(crate) use legs::{COMBINATIONS, NAME, Speaks};
@@ -20,7 +20,6 @@ pub(crate) use wait::Refusal;
 /// Types of frames.
 pub(crate) mod kind {
     pub(crate) use super::frame::{
-        CONTINUATION, DATA, GOAWAY, HEADERS, PING, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS,
-        WINDOW_UPDATE,
+        DATA, GOAWAY, HEADERS, PING, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
     };
 }
