@@ -35,7 +35,7 @@ use crate::exchange::{Live, Ticker};
 use crate::flow::{self, ClientConn, Request, Side, Stage, Target};
 use crate::http1::BodyLength;
 use crate::http2::{self, BodyReader, Duplex, Verdict, Verdicts, Watch};
-use crate::upstream::{Allowed, BoxIo, ReadAhead};
+use crate::upstream::{Adopted, Allowed, BoxIo, ReadAhead};
 
 /// What the streams of one connection share.
 #[derive(Debug)]
@@ -105,12 +105,19 @@ async fn serve(
     let idle_timeout = client.shared.limits.idle_timeout;
     let stop = client.entry.token();
     let mut streams = Streams::default();
+    let mut origin = None;
     let mut stopping = false;
     let mut idle = Box::pin(tokio::time::sleep(idle_timeout));
     loop {
         let event = tokio::select! {
             biased;
-            event = poll_fn(|cx| next_event(&mut connection, &mut streams, verdicts, cx)) => event,
+            event = poll_fn(|cx| {
+                let event = next_event(&mut connection, &mut streams, verdicts, cx);
+                if event.is_pending() {
+                    session.carry(&mut origin, cx);
+                }
+                event
+            }) => event,
             () = stop.cancelled(), if !stopping => Event::Stop,
             // One that was told, and does not say whether it heard, may be long gone.
             () = &mut idle, if streams.is_empty() => if stopping { Event::End } else { Event::Stop },
@@ -146,8 +153,9 @@ async fn serve(
     for verdict in verdicts.take() {
         streams.push(guarded(Arc::clone(session).refused(verdict)));
     }
-    // They find their streams broken, and record it.
+    // They find their streams broken, and record it. The origin's connection goes on with its own task.
     drop(connection);
+    drop(origin);
     while streams.next().await.is_some() {}
 }
 
@@ -199,6 +207,16 @@ fn guarded(work: impl Future<Output = ()> + Send + 'static) -> Pin<Box<dyn Futur
 }
 
 impl Session {
+    /// Carries the connection to the origin, which is this client's alone: one task for both legs.
+    fn carry(&self, origin: &mut Option<Adopted>, cx: &mut task::Context<'_>) {
+        if origin.is_none() {
+            *origin = self.origins.http2().and_then(|shared| shared.adopt());
+        }
+        if origin.as_mut().is_some_and(|origin| origin.poll(cx).is_ready()) {
+            *origin = None;
+        }
+    }
+
     /// One stream, from its request's head to the end of its answer.
     async fn stream(self: Arc<Self>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let started = Instant::now();

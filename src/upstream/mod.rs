@@ -1,5 +1,6 @@
 //! Connections to origins: dialled, verified, and kept between exchanges.
 
+mod carrier;
 mod dial;
 mod memo;
 mod multiplexed;
@@ -10,6 +11,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use carrier::Adopted;
 pub use dial::{DialError, DialOptions, Dialed, Dialer};
 pub use memo::{Memo, Spoken};
 pub use multiplexed::{Allowed, Multiplexed};

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{interval_at, timeout};
 use tokio_util::task::TaskTracker;
 
+use super::carrier::{Adopted, Carrier};
 use super::{BoxIo, Key, OnClose};
 use crate::flow::ServerConn;
 use crate::http2;
@@ -30,6 +31,7 @@ pub struct Multiplexed {
     used: Arc<AtomicU32>,
     active: http2::Active,
     settled: watch::Receiver<bool>,
+    carrier: Arc<Carrier>,
 }
 
 /// What the origin allows, as its SETTINGS say (RFC 9113 §6.5.2).
@@ -68,10 +70,8 @@ impl Multiplexed {
         let facts = Arc::new(facts);
         let pings = connection.ping_pong();
         let last = Arc::clone(&facts);
-        let active = http2::Active::default();
-        let carried = active.clone();
-        tasks.spawn(async move {
-            let error = http2::Gather::new(carry(connection, pings, &settling), carried).await;
+        let carrier = Carrier::new(async move {
+            let error = carry(connection, pings, &settling).await;
             if let Some(note) = closed {
                 let mut facts = ServerConn::clone(&last);
                 facts.revision += 1;
@@ -80,7 +80,9 @@ impl Multiplexed {
                 note(Arc::new(facts));
             }
         });
-        Ok(Self { key, facts, send, used: Arc::default(), active, settled })
+        let active = http2::Active::default();
+        tasks.spawn(http2::Gather::new(Arc::clone(&carrier).stand_by(), active.clone()));
+        Ok(Self { key, facts, send, used: Arc::default(), active, settled, carrier })
     }
 
     /// Whether a request can be begun: the connection is there, and the origin has not said GOAWAY.
@@ -89,6 +91,12 @@ impl Multiplexed {
         let mut cx = Context::from_waker(Waker::noop());
         // A fresh clone waits for no stream of its own, so it is ready or never will be.
         matches!(self.send.clone().poll_ready(&mut cx), Poll::Ready(Ok(())))
+    }
+
+    /// Takes over the work of the connection from its own task, unless another has. What is given must be polled.
+    #[must_use]
+    pub fn adopt(&self) -> Option<Adopted> {
+        self.carrier.adopt()
     }
 
     /// Counts an exchange as under way, for as long as what it gives is kept.
