@@ -13,7 +13,9 @@ use crate::http1::HeadLimits;
 use crate::proxy::{Limits, Server, ServerError, ServerOptions};
 use crate::record::{self, Recorder, RecorderOptions, Stats};
 use crate::store::StoreError;
-use crate::tls::{Ca, CaError, ClientTls, LeafError, Leaves, Roots, RootsError, Verification};
+use crate::tls::{
+    Ca, CaError, ClientCert, ClientCertError, ClientTls, LeafError, Leaves, Roots, RootsError, Verification,
+};
 use crate::upstream::{DialOptions, Dialer};
 
 /// A running proxy: listener, recorder and what they share.
@@ -48,6 +50,9 @@ pub enum StartError {
     /// The roots for origins cannot be loaded.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// A client certificate cannot be loaded.
+    #[error(transparent)]
+    ClientCert(#[from] ClientCertError),
     /// TLS towards origins cannot be set up with these roots.
     #[error("cannot set up TLS towards origins")]
     Tls(#[source] rustls::Error),
@@ -89,7 +94,10 @@ impl Proxy {
             tracing::warn!("{warning}");
         }
         let verification = if config.insecure { Verification::Off } else { Verification::On };
-        let client_tls = ClientTls::new(&roots, verification).map_err(StartError::Tls)?;
+        let certs = config.client_certs.iter().map(|cert| ClientCert::load(cert.host.as_deref(), &cert.pem));
+        let certs = certs.collect::<Result<_, _>>()?;
+        let client_tls =
+            ClientTls::new(&roots, verification).map_err(StartError::Tls)?.with_client_certs(certs);
         let timeouts = &config.timeouts;
         let dialer = Dialer::new(
             DialOptions { connect_timeout: timeouts.connect, tls_timeout: timeouts.tls },
@@ -109,6 +117,7 @@ impl Proxy {
                 require_recording: config.require_recording,
                 leaves,
                 dialer,
+                passthrough: config.passthrough.clone(),
             },
         )
         .map_err(bind_error)?;
@@ -177,5 +186,5 @@ fn recorder_options(config: &Config) -> RecorderOptions {
         Durability::Full => record::Durability::Full,
         Durability::Normal => record::Durability::Normal,
     };
-    RecorderOptions { durability, ..RecorderOptions::default() }
+    RecorderOptions { durability, body_limit: config.body_limit, ..RecorderOptions::default() }
 }

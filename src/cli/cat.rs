@@ -12,7 +12,7 @@ use super::escape::TextStream;
 use super::messages::Payloads;
 use super::output::{Data, Output};
 use super::store::{self, MidArg};
-use crate::config::units::parse_size;
+use crate::config::units::{UnitError, parse_size_or_none};
 use crate::flow::Mid;
 use crate::format::coding::Caps;
 use crate::store::Reader;
@@ -72,7 +72,7 @@ fn messages(
     let mut payloads = Payloads::new(store, mid, part == Part::Request);
     copy(&mut payloads, mid, escaped, output.data())?.map_err(|source| CliError::Damaged { mid, source })?;
     match payloads.not_whole {
-        Some(why) => Err(CliError::NotWhole { mid, what: "message", why }.into()),
+        Some(why) => Err(CliError::NotWhole { mid, what: "message", why: why.to_owned() }.into()),
         None => Ok(ExitCode::SUCCESS),
     }
 }
@@ -128,11 +128,8 @@ fn body_of(part: Part) -> &'static str {
     }
 }
 
-fn parse_cap(text: &str) -> Result<Caps, String> {
-    if text == "none" {
-        return Ok(Caps { max_len: None });
-    }
-    parse_size(text).map(|len| Caps { max_len: Some(len) }).map_err(|error| error.to_string())
+fn parse_cap(text: &str) -> Result<Caps, UnitError> {
+    parse_size_or_none(text).map(|max_len| Caps { max_len })
 }
 
 /// Arbitrary: large enough that system calls do not count.

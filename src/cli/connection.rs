@@ -5,7 +5,7 @@
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::text;
-use crate::flow::{Addr, ClientConn, Flow, ServerConn, TlsInfo};
+use crate::flow::{Addr, ClientAuth, ClientConn, Flow, ServerConn, TlsInfo};
 
 /// What there is to say about the client's connection and the origin's.
 pub(super) fn describe(flow: &Flow) -> Vec<String> {
@@ -67,6 +67,8 @@ fn tls(info: &TlsInfo, what: &str, lines: &mut Vec<String>) {
         info.sni.as_ref().map(|name| format!("SNI {name}")),
         info.alpn.as_ref().map(|name| format!("ALPN {}", String::from_utf8_lossy(name))),
         info.resumed.then(|| "resumed".to_owned()),
+        (info.client_auth != ClientAuth::NotAsked)
+            .then(|| format!("client certificate: {}", info.client_auth.as_str())),
     ]
     .into_iter()
     .flatten()

@@ -61,14 +61,19 @@ pub(super) fn why_missing(flow: &Flow) -> String {
 }
 
 /// Why what is there is not all of it; `None` if it is.
-pub(super) fn why_not_whole(body: &Body) -> Option<&'static str> {
-    match body.end {
-        BodyEnd::Whole => None,
-        BodyEnd::Open => Some("It was still going on when it was last written."),
-        BodyEnd::CutOff => Some("It was cut off on the wire."),
-        BodyEnd::Capped => Some("A cap kept the rest of it out of the record."),
-        BodyEnd::Lost => Some("The store could not take the rest of it."),
+pub(super) fn why_not_whole(body: &Body) -> Option<String> {
+    let end = match body.end {
+        BodyEnd::Whole | BodyEnd::Capped => "",
+        BodyEnd::Open => "It was still going on when it was last written.",
+        BodyEnd::CutOff => "It was cut off on the wire.",
+        BodyEnd::Lost => "The store could not take the rest of it.",
+    };
+    if !body.is_truncated() {
+        return (!end.is_empty()).then(|| end.to_owned());
     }
+    let (kept, len) = (body.recorded_len(), body.len);
+    let cap = format!("The record holds the first {kept} of the {len} bytes that passed (--body-limit).");
+    Some(if end.is_empty() { cap } else { format!("{end} {cap}") })
 }
 
 /// Whether bytes of the body passed and none is kept.

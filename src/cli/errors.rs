@@ -31,7 +31,7 @@ pub(super) enum CliError {
     NotRecorded { mid: Mid, what: &'static str, why: String },
     /// The body was given as far as it is there.
     #[error("the {what} of flow {mid} is not whole")]
-    NotWhole { mid: Mid, what: &'static str, why: &'static str },
+    NotWhole { mid: Mid, what: &'static str, why: String },
     /// Binary bytes would have gone to a terminal.
     #[error("the body of flow {mid} is binary, and standard output is a terminal")]
     BinaryToTerminal { mid: Mid },
@@ -147,7 +147,7 @@ fn of_cli(error: &CliError) -> Report {
             Report::new("E205", NO, error.to_string()).fact(why.clone()).hint(format!("manent show {mid}"))
         }
         CliError::NotWhole { mid, why, .. } => Report::new("E206", NO, error.to_string())
-            .fact(*why)
+            .fact(why.clone())
             .fact("What is there was written.")
             .hint(format!("manent show {mid}")),
         CliError::BinaryToTerminal { mid } => Report::new("E207", NO, error.to_string())
@@ -192,6 +192,8 @@ fn of_start(error: &StartError) -> Report {
         StartError::Store(error) => of_store(error),
         StartError::Ca(error) => of_ca(error),
         StartError::Roots(error) => of_roots(error),
+        StartError::ClientCert(error) => Report::new("E604", TLS, causes(error))
+            .hint("--client-cert [HOST=]PEM   takes a file with certificate and key, for origins that ask"),
         StartError::Leaf(_) | StartError::Tls(_) => Report::new("E603", TLS, causes(error)),
     }
 }

@@ -9,8 +9,11 @@ use clap::builder::FalseyValueParser;
 
 use super::args::Global;
 use super::errors::CliError;
-use crate::config::units::{parse_duration, parse_positive_duration, parse_positive_size};
-use crate::config::{CaFiles, Config, DEFAULT_LISTEN, Durability, Limits, Timeouts};
+use crate::config::units::{
+    UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
+};
+use crate::config::{CaFiles, ClientCert, Config, DEFAULT_LISTEN, Durability, Limits, Timeouts};
+use crate::proxy::{HostPattern, PassthroughOptions};
 
 /// Flags that `capture` and `run` share.
 #[derive(Debug, Args)]
@@ -52,7 +55,14 @@ struct RecordFlags {
     /// What a recorded flow survives: full, a power failure; normal, the end of the process
     #[arg(long, env = "MANENT_DURABILITY", value_enum, default_value_t)]
     durability: DurabilityChoice,
+    /// How much of each body to record; the traffic passes whole. 0 records none of it [default: none, no limit]
+    #[arg(long, value_name = "SIZE", env = "MANENT_BODY_LIMIT", value_parser = parse_body_limit)]
+    body_limit: Option<BodyLimit>,
 }
+
+/// `none` or a size. (clap takes an `Option` inside of an `Option` for a flag without a value.)
+#[derive(Debug, Clone, Copy)]
+struct BodyLimit(Option<u64>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 enum DurabilityChoice {
@@ -76,6 +86,21 @@ struct TlsFlags {
     /// Do not verify upstream certificates
     #[arg(short = 'k', long, env = "MANENT_INSECURE", value_parser = FalseyValueParser::new())]
     insecure: bool,
+    /// PEM file with a certificate and its key, for origins that ask for one: those called HOST (a name, or
+    /// *.example.com for all below it), else all. Repeatable
+    #[arg(long, value_name = "[HOST=]PEM", env = "MANENT_CLIENT_CERT", hide_env_values = true)]
+    #[arg(value_parser = parse_client_cert)]
+    client_cert: Vec<ClientCert>,
+    /// Pass tunnels to these hosts through untouched: the client sees the origin's own certificate. REGEX is looked for
+    /// in host:port, by the names in CONNECT, SNI and Host and by the address. Repeatable; goes before --allow-host
+    #[arg(long, value_name = "REGEX", env = "MANENT_IGNORE_HOST")]
+    ignore_host: Vec<HostPattern>,
+    /// Pass tunnels to all other hosts through untouched. Repeatable
+    #[arg(long, value_name = "REGEX", env = "MANENT_ALLOW_HOST")]
+    allow_host: Vec<HostPattern>,
+    /// Do not pass a client through for ten minutes to a host for which it has rejected our certificate twice
+    #[arg(long, env = "MANENT_NO_AUTO_PASSTHROUGH", value_parser = FalseyValueParser::new())]
+    no_auto_passthrough: bool,
 }
 
 /// Each `None` is the default of [`Timeouts`] or [`Limits`].
@@ -150,9 +175,16 @@ impl ProxyFlags {
                 DurabilityChoice::Full => Durability::Full,
                 DurabilityChoice::Normal => Durability::Normal,
             },
+            body_limit: self.record.body_limit.and_then(|BodyLimit(bytes)| bytes),
             ca_files: self.tls.ca_cert.clone().map(|cert| CaFiles { cert, key: self.tls.ca_key.clone() }),
             upstream_ca: self.tls.upstream_ca.clone(),
             insecure: self.tls.insecure,
+            client_certs: self.tls.client_cert.clone(),
+            passthrough: PassthroughOptions {
+                ignore: self.tls.ignore_host.clone(),
+                allow: self.tls.allow_host.clone(),
+                automatic: !self.tls.no_auto_passthrough,
+            },
             timeouts: self.limits.timeouts(),
             limits: self.limits.limits(),
             ..Config::new(global.store()?, global.ca_dir()?)
@@ -211,6 +243,26 @@ fn listen_from_env(value: &str) -> Result<Vec<SocketAddr>, CliError> {
             parse_listen(part).map_err(refuse)
         })
         .collect()
+}
+
+/// `PEM` or `HOST=PEM`. A `=` behind a slash belongs to the file's name.
+fn parse_client_cert(text: &str) -> Result<ClientCert, String> {
+    let (host, pem) = match text.split_once('=') {
+        Some((host, pem)) if !host.contains('/') => (Some(host), pem),
+        _ => (None, text),
+    };
+    let odd = |host: &str| host.is_empty() || host.trim_start_matches("*.").contains('*');
+    if host.is_some_and(odd) {
+        return Err("HOST must be a host name, *.example.com or an IP address".to_owned());
+    }
+    if pem.is_empty() {
+        return Err("a file was expected".to_owned());
+    }
+    Ok(ClientCert { host: host.map(str::to_owned), pem: pem.into() })
+}
+
+fn parse_body_limit(text: &str) -> Result<BodyLimit, UnitError> {
+    parse_size_or_none(text).map(BodyLimit)
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
@@ -272,9 +324,31 @@ mod tests {
                 .expect("good flags");
         assert_eq!(config.listen[0].port(), 99);
         assert_eq!(config.upstream_ca, [PathBuf::from("a"), "b".into()]);
-        assert!(config.insecure && !config.record);
+        assert!(config.insecure && !config.record && config.passthrough.automatic);
         assert_eq!(config.timeouts.grace, Duration::ZERO);
         assert_eq!(config.limits.max_head_bytes, 1 << 20);
+        for (given, limit) in [("none", None), ("0", Some(0)), ("64KiB", Some(65_536))] {
+            let config = self::config(&format!("--body-limit {given}")).expect("a good flag");
+            assert_eq!(config.body_limit, limit);
+        }
+    }
+
+    #[test]
+    fn flags_say_what_is_left_unread_and_which_certificates_are_shown() {
+        let config = config(
+            r"--ignore-host a --ignore-host ^b{1,2}$ --allow-host c --no-auto-passthrough
+              --client-cert a.pem --client-cert *.b.test=b=.pem --client-cert ./c=d.pem",
+        )
+        .expect("good flags");
+        let patterns = |texts: &[&str]| -> Vec<HostPattern> {
+            texts.iter().map(|text| text.parse().expect("a pattern")).collect()
+        };
+        let passthrough = config.passthrough;
+        assert_eq!(passthrough.ignore, patterns(&["a", "^b{1,2}$"]));
+        assert_eq!((passthrough.allow, passthrough.automatic), (patterns(&["c"]), false));
+        let certs: Vec<_> =
+            config.client_certs.iter().map(|c| (c.host.as_deref(), c.pem.to_str().expect("UTF-8"))).collect();
+        assert_eq!(certs, [(None, "a.pem"), (Some("*.b.test"), "b=.pem"), (None, "./c=d.pem")]);
     }
 
     #[test]
@@ -286,6 +360,10 @@ mod tests {
             "--tls-timeout 0s",
             "--tls-timeout 10",
             "--max-fields 0",
+            "--ignore-host (",
+            "--client-cert a.test=",
+            "--client-cert =a.pem",
+            "--body-limit some",
             "-l 0.0.0.0:8080",
         ] {
             assert!(config(bad).is_err(), "{bad}");

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::content::{self, Message};
-use super::text;
+use super::{grpc, text};
 use crate::flow::{
     Addr, Body, BodyEnd, ClientConn, Flow, Framing, Headers, Interim, Mid, Request, Response, ServerConn,
     Timing, TlsInfo,
@@ -59,6 +59,7 @@ pub(super) fn flow(flow: &Flow, mid: Mid, store: &Reader, max_body: u64) -> anyh
         "response": flow.response.as_ref().map(|m| response(m, &bodies)).transpose()?,
         "tunnel": tunnel,
         "websocket": websocket,
+        "grpc": grpc::json(flow, store),
         "timing": timing(&flow.timing, flow.server.as_deref().filter(|_| !flow.server_reused)),
         "client": client(&flow.client),
         "server": flow.server.as_deref().map(server),
@@ -119,7 +120,7 @@ impl Bodies<'_> {
             object["left_out"] = "not recorded".into();
             return Ok(object);
         }
-        if body.len > self.max_body {
+        if body.recorded_len() > self.max_body {
             object["left_out"] = "longer than --max-body".into();
             return Ok(object);
         }
@@ -160,7 +161,10 @@ fn body_facts(body: &Body) -> Value {
         BodyEnd::Capped => "capped",
         BodyEnd::Lost => "lost",
     };
-    json!({"len": body.len, "wire_len": body.wire_len, "framing": framing, "end": end})
+    json!({
+        "len": body.len, "recorded_len": body.recorded_len(), "truncated": body.is_truncated(),
+        "wire_len": body.wire_len, "framing": framing, "end": end,
+    })
 }
 
 fn put_bytes(object: &mut Value, bytes: &[u8]) {
@@ -241,15 +245,17 @@ fn tls(tls: &TlsInfo) -> Value {
         "verified": tls.verified,
         "chain_der": tls.chain.iter().map(|der| STANDARD.encode(der)).collect::<Vec<_>>(),
         "error": tls.error,
+        "client_auth": tls.client_auth.as_str(),
     })
 }
 
-fn headers(headers: &Headers) -> Value {
+/// A list of fields, in their order.
+pub(super) fn headers(headers: &Headers) -> Value {
     headers.iter().map(|(name, value)| json!({"name": bytes(name), "value": bytes(value)})).collect()
 }
 
 /// A string where the bytes are UTF-8, else `{"base64": …}`.
-fn bytes(bytes: &[u8]) -> Value {
+pub(super) fn bytes(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
         Err(_) => json!({"base64": STANDARD.encode(bytes)}),

@@ -14,6 +14,7 @@ mod errors;
 mod escape;
 mod feed;
 mod flags;
+mod grpc;
 mod json;
 mod log;
 mod ls;

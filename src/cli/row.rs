@@ -182,6 +182,8 @@ pub(super) fn row_json(row: &Row, messages: Option<u64>) -> Value {
     object.insert("request_type".into(), json!(row.request_type));
     object.insert("response_type".into(), json!(row.response_type));
     object.insert("request_len".into(), row.request_len.into());
+    object.insert("request_truncated".into(), row.request_truncated.into());
+    object.insert("response_truncated".into(), row.response_truncated.into());
     object.insert("messages".into(), json!(messages));
     object.insert("client_conn".into(), row.client_conn.0.into());
     object.insert("server_conn".into(), json!(row.server_conn.map(|id| id.0)));

@@ -11,7 +11,7 @@ use super::escape::{self, TextStream};
 use super::messages::Wanted;
 use super::output::{Data, Output, Paint};
 use super::store::{self, MidArg};
-use super::{connection, json, messages, text};
+use super::{connection, grpc, json, messages, text};
 use crate::config::units::parse_size;
 use crate::flow::{Flow, Headers, Mid};
 use crate::format::coding::Caps;
@@ -55,8 +55,9 @@ pub(super) fn run(args: &ShowArgs, global: &Global, output: &Output) -> anyhow::
     if on_screen {
         wanted.max_len = max_body.min(SCREEN_MESSAGE);
     }
+    let listed = if on_screen { SCREEN_LIST } else { grpc::LISTED };
     let (data, paint) = (output.data(), output.paint);
-    let mut page = Page { data, paint, store: &reader, mid, max_body, wanted };
+    let mut page = Page { data, paint, store: &reader, mid, max_body, wanted, listed, web_trailers: None };
     page.flow(&flow)?;
     page.data.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -70,6 +71,10 @@ struct Page<'a> {
     mid: Mid,
     max_body: u64,
     wanted: Wanted,
+    /// Messages of gRPC in each direction.
+    listed: usize,
+    /// Trailers of gRPC-Web, once the body was shown that they end.
+    web_trailers: Option<Headers>,
 }
 
 impl Page<'_> {
@@ -139,7 +144,11 @@ impl Page<'_> {
         if flow.tunnel.is_none() {
             self.body(flow, Part::Response)?;
         }
-        self.trailers(response.trailers.as_ref())
+        self.trailers(response.trailers.as_ref())?;
+        if let Some(status) = grpc::status_line(flow, self.web_trailers.as_ref()) {
+            writeln!(self.data, "{}", self.paint.bold(&status))?;
+        }
+        Ok(())
     }
 
     fn head(&mut self, line: &[u8], headers: &Headers, raw: Option<&[u8]>) -> anyhow::Result<()> {
@@ -210,6 +219,12 @@ impl Page<'_> {
         if content::is_absent(body) {
             return self.note(message, "not recorded");
         }
+        if let (0, Some(why)) = (body.recorded_len(), &why) {
+            return self.note(message, why);
+        }
+        if grpc::is_framed(message) {
+            return self.grpc_messages(message, why);
+        }
         let mut reader = match content::decoded(self.store, message, Caps::default()) {
             Ok(reader) => reader,
             Err(error) => return self.note(message, &error.to_string()),
@@ -233,7 +248,7 @@ impl Page<'_> {
             ends_line = piece.ends_with('\n') || (piece.is_empty() && ends_line);
             if let Err(error) = end {
                 writeln!(self.data, "{}", stream.end())?;
-                return self.note(message, why.unwrap_or(&error.to_string()));
+                return self.note(message, &why.unwrap_or_else(|| error.to_string()));
             }
             if filled < room || room == 0 {
                 break;
@@ -246,9 +261,23 @@ impl Page<'_> {
         let more = shown == self.max_body && reader.read(&mut [0])? > 0;
         match (more, why) {
             (true, _) => self.note(message, &format!("more; manent cat {} writes all", self.mid)),
-            (false, Some(why)) => self.note(message, why),
+            (false, Some(why)) => self.note(message, &why),
             (false, None) => Ok(()),
         }
+    }
+
+    /// The messages of a gRPC call; their bytes say nothing to a person.
+    fn grpc_messages(&mut self, message: Message<'_>, why: Option<String>) -> anyhow::Result<()> {
+        let list = match grpc::list(self.store, message, self.listed) {
+            Ok(list) => list,
+            Err(error) => return self.note(message, &error.to_string()),
+        };
+        writeln!(self.data)?;
+        for line in list.lines() {
+            writeln!(self.data, "{line}")?;
+        }
+        self.web_trailers = list.into_trailers();
+        self.note(message, &why.unwrap_or_else(|| format!("binary; manent cat {} writes it", self.mid)))
     }
 
     fn note(&mut self, message: Message<'_>, what: &str) -> anyhow::Result<()> {
@@ -285,6 +314,9 @@ const SCREEN_MESSAGE: u64 = 200;
 
 /// As much as decoding gives.
 const PIPE_BODY: u64 = 64 * 1024 * 1024;
+
+/// A screen of gRPC's messages, a line each.
+const SCREEN_LIST: usize = 40;
 
 /// Arbitrary: a few pages.
 const BUFFER: usize = 16 * 1024;

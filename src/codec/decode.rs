@@ -10,9 +10,9 @@ use prost::Message;
 
 use super::{CodecError, pb};
 use crate::flow::{
-    Addr, Body, BodyEnd, ClientConn, ConnId, ConnectHead, Content, Extent, Flow, FlowError, Framing, Headers,
-    Imported, Interim, Kind, Mid, Request, Response, Scheme, ServerConn, Side, Stage, State, Target, Timing,
-    TlsInfo, Tunnel, Value, Version, Via, WebSocket,
+    Addr, Body, BodyEnd, ClientAuth, ClientConn, ConnId, ConnectHead, Content, Extent, Flow, FlowError,
+    Framing, Headers, Imported, Interim, Kind, Mid, Request, Response, Scheme, ServerConn, Side, Stage,
+    State, Target, Timing, TlsInfo, Tunnel, Value, Version, Via, WebSocket,
 };
 
 /// Reads the record of a flow. Bodies share the memory of `record`. Of its connections, only the ids are there.
@@ -228,6 +228,11 @@ fn tls_info(m: pb::TlsInfo) -> TlsInfo {
         chain: m.chain,
         verified: m.verified,
         error: m.error,
+        client_auth: match pb::ClientAuth::try_from(m.client_auth) {
+            Ok(pb::ClientAuth::NotAsked) | Err(_) => ClientAuth::NotAsked,
+            Ok(pb::ClientAuth::Withheld) => ClientAuth::Withheld,
+            Ok(pb::ClientAuth::Presented) => ClientAuth::Presented,
+        },
     }
 }
 

@@ -7,9 +7,9 @@
 use super::wire::Out;
 use super::{MAX_DEPTH, pb};
 use crate::flow::{
-    Addr, Body, BodyEnd, ClientConn, ConnectHead, Content, Extent, Flow, FlowError, Framing, Headers,
-    Imported, Interim, Kind, Request, Response, Scheme, ServerConn, Side, Stage, State, Timing, TlsInfo,
-    Tunnel, Value, Version, Via, WebSocket,
+    Addr, Body, BodyEnd, ClientAuth, ClientConn, ConnectHead, Content, Extent, Flow, FlowError, Framing,
+    Headers, Imported, Interim, Kind, Request, Response, Scheme, ServerConn, Side, Stage, State, Timing,
+    TlsInfo, Tunnel, Value, Version, Via, WebSocket,
 };
 
 /// The record of a flow: all of it but its connections, which it names by their ids.
@@ -296,6 +296,12 @@ fn tls_info(out: &mut Out, tls: &TlsInfo) {
     }
     out.number(10, tls.verified);
     out.optional_bytes(11, tls.error.as_ref());
+    let client_auth = match tls.client_auth {
+        ClientAuth::NotAsked => pb::ClientAuth::NotAsked,
+        ClientAuth::Withheld => pb::ClientAuth::Withheld,
+        ClientAuth::Presented => pb::ClientAuth::Presented,
+    };
+    out.choice(12, client_auth);
 }
 
 fn imported(out: &mut Out, imported: &Imported, depth: usize) {

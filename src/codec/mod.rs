@@ -1,8 +1,8 @@
 //! A flow and its connections to and from the stored record (`proto/flow.proto`).
 //!
-//! Everything in [`crate::flow`] survives the way there and back, with two limits: a flow's connections are stored
-//! beside it, so only their ids come back (a backup's come back whole); and what is nested deeper than
-//! [`MAX_DEPTH`] is cut off, values as null. Decoding never panics, whatever the bytes.
+//! Everything in [`crate::flow`] survives the way there and back, with two limits: a flow's connections and the messages
+//! of a WebSocket are stored beside it, so of connections only the ids come back (a backup's come back whole); and what
+//! is nested deeper than [`MAX_DEPTH`] is cut off, values as null. Decoding never panics, whatever the bytes.
 
 mod decode;
 mod encode;

@@ -103,20 +103,24 @@ fn tls() -> impl Strategy<Value = TlsInfo> {
         of(bytes()),
         vec(bytes(), 0..3),
         any::<(bool, bool)>(),
+        prop_oneof![Just(ClientAuth::NotAsked), Just(ClientAuth::Withheld), Just(ClientAuth::Presented)],
     )
-        .prop_map(|(names, alpn_offers, cipher_offers, alpn, chain, (resumed, verified))| TlsInfo {
-            sni: names.0,
-            alpn_offers,
-            cipher_offers,
-            version: names.1,
-            cipher: names.2,
-            group: names.3,
-            alpn,
-            resumed,
-            chain,
-            verified,
-            error: names.4,
-        })
+        .prop_map(
+            |(names, alpn_offers, cipher_offers, alpn, chain, (resumed, verified), client_auth)| TlsInfo {
+                sni: names.0,
+                alpn_offers,
+                cipher_offers,
+                version: names.1,
+                cipher: names.2,
+                group: names.3,
+                alpn,
+                resumed,
+                chain,
+                verified,
+                error: names.4,
+                client_auth,
+            },
+        )
 }
 
 fn client() -> impl Strategy<Value = ClientConn> {

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 pub use paths::{default_ca_dir, default_store};
 
+use crate::proxy::PassthroughOptions;
+
 /// All settings of a capturing proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -25,6 +27,8 @@ pub struct Config {
     pub record: bool,
     /// How much of a power failure an announced mid outlives.
     pub durability: Durability,
+    /// Bytes of each body that are recorded; `None` for all. What passes is not limited.
+    pub body_limit: Option<u64>,
     /// Whether requests are answered with 503 when they cannot be recorded, rather than passed on.
     pub require_recording: bool,
     /// Where the certificate authority lives, and is made at the first start.
@@ -35,6 +39,10 @@ pub struct Config {
     pub upstream_ca: Vec<PathBuf>,
     /// Whether upstream certificates go unchecked.
     pub insecure: bool,
+    /// Which tunnels are left unread.
+    pub passthrough: PassthroughOptions,
+    /// Certificates of ours for origins that ask for one.
+    pub client_certs: Vec<ClientCert>,
     /// How long peers are waited for.
     pub timeouts: Timeouts,
     /// How much peers may ask for.
@@ -48,6 +56,15 @@ pub struct CaFiles {
     pub cert: PathBuf,
     /// PEM with the private key.
     pub key: Option<PathBuf>,
+}
+
+/// A certificate of ours for origins that ask for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCert {
+    /// Which origins are shown it: a host name, `*.example.com`, an IP literal; `None` is all.
+    pub host: Option<String>,
+    /// PEM with the certificate, what leads on from it to a root, and the key.
+    pub pem: PathBuf,
 }
 
 /// What a group commit waits for.
@@ -117,11 +134,14 @@ impl Config {
             store,
             record: true,
             durability: Durability::default(),
+            body_limit: None,
             require_recording: false,
             ca_dir,
             ca_files: None,
             upstream_ca: Vec::new(),
             insecure: false,
+            passthrough: PassthroughOptions::default(),
+            client_certs: Vec::new(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         }

@@ -92,6 +92,17 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     Ok(bytes as u64)
 }
 
+/// Reads a size, or `none` for no limit.
+///
+/// # Errors
+/// As [`parse_size`].
+pub fn parse_size_or_none(text: &str) -> Result<Option<u64>, UnitError> {
+    match text.trim() {
+        "none" => Ok(None),
+        size => parse_size(size).map(Some),
+    }
+}
+
 /// Reads a size that is not zero.
 ///
 /// # Errors
@@ -136,6 +147,8 @@ mod tests {
         assert_eq!(parse_size("1MiB"), Ok(1_048_576));
         assert_eq!(parse_size("1.5G"), Ok(1_500_000_000));
         assert_eq!(parse_positive_size("0k"), Err(UnitError::Zero));
+        assert_eq!((parse_size_or_none("none"), parse_size_or_none("0")), (Ok(None), Ok(Some(0))));
+        assert!(parse_size_or_none("nothing").is_err());
         for bad in ["", "k", "1x", "1kk", "-1", "99999999999G"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }

@@ -16,7 +16,10 @@ use super::{Messages, Tee};
 pub struct Live {
     started: Instant,
     inline_limit: usize,
-    inner: Mutex<Inner>,
+    /// Bytes of each body that the record may keep.
+    body_limit: u64,
+    /// On the heap: it is large, and a flow at its beginning is handed on several times.
+    inner: Box<Mutex<Inner>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,9 @@ impl Live {
         let mid = ticket.as_ref().map(Ticket::mid);
         let flow = Flow { mid, kind, client, timing, ..Flow::default() };
         let inline_limit = recorder.map_or(0, Recorder::inline_limit);
-        Self { started, inline_limit, inner: Mutex::new(Inner { flow, ticket, written_open: false }) }
+        let body_limit = recorder.and_then(Recorder::body_limit).unwrap_or(u64::MAX);
+        let inner = Box::new(Mutex::new(Inner { flow, ticket, written_open: false }));
+        Self { started, inline_limit, body_limit, inner }
     }
 
     /// Its mid, if it is recorded.
@@ -103,7 +108,7 @@ impl Live {
 
     /// A tap for one of its bodies. What the tap saw is in the flow when it is dropped.
     pub fn tee(&self, side: BodySide, framing: Framing) -> Tee<'_> {
-        Tee::new(self, side, framing, self.inline_limit)
+        Tee::new(self, side, framing, self.inline_limit, self.body_limit)
     }
 
     /// Writes the flow as `open` if it has gone on for a second; gives the time of the next call.
@@ -130,7 +135,7 @@ impl Live {
         self.with(|flow| flow.websocket = Some(WebSocket::default()));
         self.write_open();
         let writer = self.lock().ticket.as_ref().map(Ticket::messages);
-        Messages::new(self, writer, self.inline_limit)
+        Messages::new(self, writer, self.inline_limit, self.body_limit)
     }
 
     /// When [`Live::tick`] should be called first.
@@ -187,6 +192,10 @@ impl Drop for Live {
             && body.end == BodyEnd::Open
         {
             body.end = if body.framing == Framing::None { BodyEnd::Whole } else { BodyEnd::CutOff };
+        }
+        // An answer of our own is no exception, though no tap saw it.
+        if let Some(response) = &mut flow.response {
+            response.body.cap(self.body_limit);
         }
         if let Some(ticket) = ticket.take() {
             ticket.finish(flow);

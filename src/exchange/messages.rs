@@ -1,6 +1,8 @@
 //! A tap on a WebSocket: its messages go to the store as they end, large payloads as they come.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 
@@ -16,6 +18,8 @@ pub struct Messages<'a> {
     /// `None` where nothing is recorded.
     writer: Option<MessageWriter>,
     inline_limit: usize,
+    /// Bytes of each message's payload that may be recorded.
+    body_limit: u64,
     /// Messages that have ended.
     count: AtomicU64,
     /// A direction broke the rules and is not followed any more.
@@ -23,8 +27,20 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    pub(super) fn new(live: &'a Live, writer: Option<MessageWriter>, inline_limit: usize) -> Self {
-        Self { live, writer, inline_limit, count: AtomicU64::new(0), lost_track: AtomicBool::new(false) }
+    pub(super) fn new(
+        live: &'a Live,
+        writer: Option<MessageWriter>,
+        inline_limit: usize,
+        body_limit: u64,
+    ) -> Self {
+        Self {
+            live,
+            writer,
+            inline_limit,
+            body_limit,
+            count: AtomicU64::new(0),
+            lost_track: AtomicBool::new(false),
+        }
     }
 
     /// A tap on what the client sends.
@@ -112,6 +128,8 @@ struct Open {
     at_us: u64,
     /// Whether its payload goes to segment files.
     is_out: bool,
+    /// Bytes of payload that may still be recorded.
+    room: u64,
 }
 
 impl<'a> MessageTee<'a> {
@@ -130,19 +148,26 @@ impl<'a> MessageTee<'a> {
             match self.tap.next(&mut data) {
                 Ok(None) => return,
                 Ok(Some(Event::Begun(opcode))) => {
-                    self.open = Some(Open { opcode, at_us: self.messages.live.now_us(), is_out: false });
+                    let (at_us, room) = (self.messages.live.now_us(), self.messages.body_limit);
+                    self.open = Some(Open { opcode, at_us, is_out: false, room });
                 }
                 Ok(Some(Event::Payload(piece))) => self.keep(piece).await,
                 Ok(Some(Event::Ended(ended))) => {
+                    self.write_kept().await;
                     self.messages.room().await;
-                    let end = if ended.truncated { BodyEnd::Capped } else { BodyEnd::Whole };
+                    let recorded = self.open.as_ref().map_or(0, |open| self.messages.body_limit - open.room);
+                    let capped = ended.truncated || recorded < ended.len;
+                    let end = if capped { BodyEnd::Capped } else { BodyEnd::Whole };
                     self.finish(ended, end);
                 }
                 Ok(Some(Event::Control { opcode, payload })) => {
                     self.messages.room().await;
                     self.control(opcode, payload);
                 }
-                Err(violation) => self.broken(violation),
+                Err(violation) => {
+                    self.write_kept().await;
+                    self.broken(violation);
+                }
             }
         }
     }
@@ -154,22 +179,39 @@ impl<'a> MessageTee<'a> {
         }
     }
 
-    async fn keep(&mut self, piece: Bytes) {
+    /// Keeps a small payload, and has a large one written, in pieces that are not too small.
+    async fn keep(&mut self, mut piece: Bytes) {
         let Some(open) = &mut self.open else { return };
-        if !open.is_out && self.kept.len() + piece.len() <= self.messages.inline_limit {
+        piece.truncate(usize::try_from(open.room).unwrap_or(usize::MAX));
+        open.room -= piece.len() as u64;
+        let len = self.kept.len() + piece.len();
+        if len <= if open.is_out { GATHER } else { self.messages.inline_limit } {
             self.kept.extend_from_slice(&piece);
+            return;
+        }
+        open.is_out = true;
+        self.write_kept().await;
+        if piece.len() < GATHER {
+            self.kept.extend_from_slice(&piece);
+        } else if let Some(writer) = &mut self.writer {
+            writer.write(piece).await;
+        }
+    }
+
+    /// Writes what is kept of a large payload.
+    async fn write_kept(&mut self) {
+        if !self.open.as_ref().is_some_and(|open| open.is_out) {
             return;
         }
         let side = if self.side == Side::Client { BodySide::MessageClient } else { BodySide::MessageServer };
         if self.writer.is_none() {
             self.writer = self.messages.live.body_writer(side);
         }
-        let Some(writer) = &mut self.writer else { return };
-        if !std::mem::replace(&mut open.is_out, true) && !self.kept.is_empty() {
-            writer.write(Bytes::copy_from_slice(&self.kept)).await;
-            self.kept.clear();
+        if let Some(writer) = &mut self.writer
+            && !self.kept.is_empty()
+        {
+            writer.write(std::mem::take(&mut self.kept).into()).await;
         }
-        writer.write(piece).await;
     }
 
     fn finish(&mut self, facts: Ended, end: BodyEnd) {
@@ -194,11 +236,13 @@ impl<'a> MessageTee<'a> {
         });
     }
 
-    fn control(&mut self, opcode: Opcode, payload: Bytes) {
+    fn control(&mut self, opcode: Opcode, mut payload: Bytes) {
         if opcode == Opcode::Close {
             self.messages.closing(self.side, &payload);
         }
         let len = payload.len() as u64;
+        payload.truncate(usize::try_from(self.messages.body_limit).unwrap_or(usize::MAX));
+        let end = if (payload.len() as u64) < len { BodyEnd::Capped } else { BodyEnd::Whole };
         self.messages.push(Message {
             seq: 0,
             from_client: self.side == Side::Client,
@@ -209,7 +253,7 @@ impl<'a> MessageTee<'a> {
             coding: MessageCoding::Plain,
             fragments: 1,
             injected: false,
-            end: BodyEnd::Whole,
+            end,
             content: Content::Inline(payload),
         });
     }
@@ -235,6 +279,12 @@ impl<'a> MessageTee<'a> {
 
 impl Drop for MessageTee<'_> {
     fn drop(&mut self) {
+        // If there is no room for it at once, a little more of the message is missing: it was cut off anyhow.
+        let _ = pin!(self.write_kept()).poll(&mut Context::from_waker(Waker::noop()));
         self.cut_off();
     }
 }
+
+/// The least that is written at a time of a large payload: frames may be tiny, and each piece costs 32 bytes in the file and
+/// as many in memory until the message ends.
+const GATHER: usize = 16 * 1024;

@@ -1,4 +1,5 @@
-//! A tap on a body that passes: small ones are kept, large ones go on to the store as they come.
+//! A tap on a body that passes: small ones are kept, large ones go on to the store as they come, and a cap limits what is
+//! recorded of each, never what passes.
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,6 +15,8 @@ pub struct Tee<'a> {
     side: BodySide,
     kept: Kept,
     inline_limit: usize,
+    /// Bytes that may be recorded: the first ones.
+    limit: u64,
     len: u64,
     wire_len: u64,
     framing: Framing,
@@ -33,15 +36,38 @@ enum Kept {
 }
 
 impl<'a> Tee<'a> {
-    pub(super) fn new(live: &'a Live, side: BodySide, framing: Framing, inline_limit: usize) -> Self {
+    pub(super) fn new(
+        live: &'a Live,
+        side: BodySide,
+        framing: Framing,
+        inline_limit: usize,
+        limit: u64,
+    ) -> Self {
         let kept = if live.records() { Kept::One(Bytes::new()) } else { Kept::Off };
-        Self { live, side, kept, inline_limit, len: 0, wire_len: 0, framing, end: BodyEnd::CutOff }
+        Self { live, side, kept, inline_limit, limit, len: 0, wire_len: 0, framing, end: BodyEnd::CutOff }
     }
 
     /// Records a piece; waits while the recorder has more than it may hold. A future that is dropped while it waits has
     /// not recorded the piece.
     pub async fn write(&mut self, data: &Bytes) {
-        let len = self.len + data.len() as u64;
+        let passed = self.len + data.len() as u64;
+        let len = passed.min(self.limit);
+        let capped;
+        let data = match usize::try_from(len.saturating_sub(self.len)) {
+            Ok(0) => {
+                self.len = passed;
+                return;
+            }
+            Ok(room) if room < data.len() => {
+                // A few bytes in the record must not keep a large buffer of the traffic's alive.
+                capped = match room <= self.inline_limit {
+                    true => Bytes::copy_from_slice(&data[..room]),
+                    false => data.slice(..room),
+                };
+                &capped
+            }
+            _ => data,
+        };
         let fits = usize::try_from(len).is_ok_and(|len| len <= self.inline_limit);
         match &mut self.kept {
             Kept::Off => {}
@@ -69,7 +95,7 @@ impl<'a> Tee<'a> {
                 }
             }
         }
-        self.len = len;
+        self.len = passed;
     }
 
     /// Tells how the body ended and how many bytes it took on the wire, framing included.
@@ -104,7 +130,12 @@ impl Drop for Tee<'_> {
                 len: self.len,
                 wire_len: self.wire_len.max(self.len),
                 framing: self.framing,
-                end: self.end,
+                // A body that was cut off as well stays so: that the record is shorter than what passed tells of the cap.
+                end: if self.end == BodyEnd::Whole && self.len > self.limit {
+                    BodyEnd::Capped
+                } else {
+                    self.end
+                },
             },
         );
     }

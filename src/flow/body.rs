@@ -35,6 +35,39 @@ impl Body {
             Content::Absent | Content::Extents(_) => None,
         }
     }
+
+    /// Payload bytes that are recorded: at most `len`.
+    #[must_use]
+    pub fn recorded_len(&self) -> u64 {
+        match &self.content {
+            Content::Absent => 0,
+            Content::Inline(bytes) => bytes.len() as u64,
+            Content::Extents(extents) => extents.iter().fold(0, |sum, extent| sum.saturating_add(extent.len)),
+        }
+    }
+
+    /// Whether a cap kept some of what passed out of the record. With [`BodyEnd::CutOff`] beside it, the body was cut off
+    /// on the wire, too, at `len`.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.end == BodyEnd::Capped
+            || (self.end != BodyEnd::Lost
+                && self.content != Content::Absent
+                && self.recorded_len() < self.len)
+    }
+
+    /// Keeps at most `limit` bytes of a body that is kept in place.
+    pub fn cap(&mut self, limit: u64) {
+        if let Content::Inline(bytes) = &mut self.content
+            && let Ok(limit) = usize::try_from(limit)
+            && bytes.len() > limit
+        {
+            bytes.truncate(limit);
+            if self.end == BodyEnd::Whole {
+                self.end = BodyEnd::Capped;
+            }
+        }
+    }
 }
 
 /// Where the bytes of a body are.
@@ -86,7 +119,8 @@ pub enum BodyEnd {
     Open,
     /// It came to the end that its framing told, and all of it is recorded.
     Whole,
-    /// The peer went away, or we stopped, before its end.
+    /// The peer went away, or we stopped, before its end. Whether a cap kept some of it out of the record besides, tells
+    /// [`Body::is_truncated`].
     CutOff,
     /// It passed whole, but a cap kept the rest of it out of the record.
     Capped,

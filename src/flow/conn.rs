@@ -146,4 +146,30 @@ pub struct TlsInfo {
     pub verified: bool,
     /// Why the handshake failed.
     pub error: Option<String>,
+    /// Whether the server side asked for a certificate of the client side's. A resumed session does not ask again.
+    pub client_auth: ClientAuth,
+}
+
+/// What became of a server's wish for a client certificate (RFC 8446 §4.3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// It had none.
+    #[default]
+    NotAsked,
+    /// It was sent none: there was none for it.
+    Withheld,
+    /// It was sent one.
+    Presented,
+}
+
+impl ClientAuth {
+    /// A word for it: `not asked`, `asked, none sent`, `presented`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAsked => "not asked",
+            Self::Withheld => "asked, none sent",
+            Self::Presented => "presented",
+        }
+    }
 }

@@ -13,7 +13,7 @@ mod value;
 mod websocket;
 
 pub use body::{Body, BodyEnd, Content, Extent, Framing};
-pub use conn::{Addr, ClientConn, ConnId, ConnectHead, ServerConn, TlsInfo, Via};
+pub use conn::{Addr, ClientAuth, ClientConn, ConnId, ConnectHead, ServerConn, TlsInfo, Via};
 pub use error::{FlowError, Side, Stage};
 pub use headers::Headers;
 pub use message::{Interim, Request, Response, Tunnel, Version};

@@ -1,3 +1,4 @@
 //! Recorded messages in the shapes of other tools and for people's eyes.
 
 pub mod coding;
+pub mod grpc;

@@ -109,6 +109,14 @@ pub fn request_head<'a>(
     head: &RequestHead<'_>,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
 ) -> Result<http::Request<()>, HeadError> {
+    request_with(head, header_map(fields)?)
+}
+
+/// The same, with fields that came over HTTP/2.
+///
+/// # Errors
+/// As [`request_head`].
+pub fn request_with(head: &RequestHead<'_>, fields: HeaderMap) -> Result<http::Request<()>, HeadError> {
     let mut uri = http::uri::Parts::default();
     // The crate writes the scheme of a URI without authority, too, but such a URI cannot be built.
     if let Some(authority) = head.authority {
@@ -120,7 +128,7 @@ pub fn request_head<'a>(
     *request.method_mut() = Method::from_bytes(head.method).map_err(|_| HeadError::Method)?;
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| HeadError::Target)?;
     *request.version_mut() = http::Version::HTTP_2;
-    *request.headers_mut() = header_map(fields)?;
+    *request.headers_mut() = fields;
     if let Some(protocol) = head.protocol {
         let protocol = std::str::from_utf8(protocol).map_err(|_| HeadError::Target)?;
         request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
@@ -136,10 +144,18 @@ pub fn response_head<'a>(
     status: u16,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
 ) -> Result<http::Response<()>, HeadError> {
+    response_with(status, header_map(fields)?)
+}
+
+/// The same, with fields that came over HTTP/2.
+///
+/// # Errors
+/// As [`request_head`].
+pub fn response_with(status: u16, fields: HeaderMap) -> Result<http::Response<()>, HeadError> {
     let mut response = http::Response::new(());
     *response.status_mut() = StatusCode::from_u16(status).map_err(|_| HeadError::Status)?;
     *response.version_mut() = http::Version::HTTP_2;
-    *response.headers_mut() = header_map(fields)?;
+    *response.headers_mut() = fields;
     Ok(response)
 }
 

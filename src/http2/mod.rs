@@ -11,13 +11,18 @@
 mod body;
 mod duplex;
 mod error;
+mod gather;
 mod head;
 mod watch;
 
 pub use body::{BodyReader, BodyWriter, Part, Refused};
 pub use duplex::Duplex;
 pub use error::{code, explain, is_unprocessed};
-pub use head::{HeadError, RequestHead, fields, interim, request, request_head, response, response_head};
+pub use gather::Gather;
+pub use head::{
+    HeadError, RequestHead, fields, interim, request, request_head, request_with, response, response_head,
+    response_with,
+};
 pub use watch::{Verdict, Verdicts, Watch};
 
 /// What every HTTP/2 connection begins with on the client's side (RFC 9113 §3.4).

@@ -41,6 +41,8 @@ impl Verdicts {
     /// Notes that the request on `stream` was handed over.
     pub fn accepted(&self, stream: u32) {
         let mut inner = self.lock();
+        // It was refused while it waited to be handed over: its own flow will tell.
+        inner.verdicts.retain(|verdict| verdict.stream != stream);
         if stream > inner.highest {
             let first = inner.highest.saturating_add(if inner.highest == 0 { 1 } else { 2 });
             let first = first.max(stream.saturating_sub(2 * REMEMBERED));
@@ -53,10 +55,17 @@ impl Verdicts {
         }
     }
 
-    /// The verdicts since the last call.
+    /// The verdicts since the last call. To be asked for only when no request waits to be handed over: one that was
+    /// refused meanwhile is still handed over.
     #[must_use]
     pub fn take(&self) -> Vec<Verdict> {
         std::mem::take(&mut self.lock().verdicts)
+    }
+
+    /// Whether there are some.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        !self.lock().verdicts.is_empty()
     }
 
     fn sent(&self, stream: u32, code: Option<u32>) {

@@ -17,7 +17,7 @@ use super::origins::Origins;
 use super::serve::{self, End, Scope};
 use super::server::Entry;
 use super::shared::Shared;
-use super::{detect, intercept, serve_h2, tunnel};
+use super::{bypass, detect, intercept, serve_h2, tunnel};
 use crate::exchange::Ticker;
 use crate::flow::{ClientConn, Version};
 use crate::http1::{Reader, Writer};
@@ -111,7 +111,11 @@ impl Client {
 
     /// Serves what comes through a tunnel that a `CONNECT` opened.
     async fn tunnel(&mut self, mut stream: Stream, opened: intercept::Opened) {
-        let (stream, scope) = match detect::first_bytes(self, &mut stream).await {
+        let first = detect::first_bytes(self, &mut stream).await;
+        if let Some(reason) = bypass::reason(self, &mut stream, &opened, &first).await {
+            return Box::pin(tunnel::opaque(self, stream, opened, reason)).await;
+        }
+        let (stream, scope) = match first {
             detect::First::Nothing => return,
             detect::First::BrokenTls(reason) => return intercept::broken_tls(self, opened, reason).await,
             detect::First::Opaque(reason) => {
@@ -127,7 +131,12 @@ impl Client {
             }
             // On the heap, and gone before the first request: handshakes are large, connections many.
             detect::First::Tls => match Box::pin(intercept::tls(self, stream, opened)).await {
-                Some(intercepted) => intercepted,
+                Some((mut stream, mut scope)) => {
+                    if Box::pin(bypass::distrusts(self, &mut stream, &mut scope)).await {
+                        return;
+                    }
+                    (stream, scope)
+                }
                 None => return,
             },
         };

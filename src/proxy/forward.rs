@@ -8,8 +8,10 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use h2::Reason;
 
 use super::context::Context;
@@ -23,7 +25,7 @@ use crate::exchange::Live;
 use crate::flow::{Request, Scheme, Stage, Target, Version};
 use crate::http1::{BodyLength, RequestLine, upgrade_tokens, write_request_head};
 use crate::http2::{self, BodyReader, BodyWriter};
-use crate::upstream::{Connection, Key, Multiplexed, Origin, Spoken};
+use crate::upstream::{Connection, Dialed, Key, Multiplexed, Origin, Spoken};
 
 /// What became of a request.
 #[derive(Debug)]
@@ -60,8 +62,7 @@ pub(super) async fn forward<I: RequestIn, O: ResponseOut>(
         let result = match connection {
             Connection::Http1(origin) => over_http1(cx, live, message, plan, from, to, origin).await,
             Connection::Http2(shared) => {
-                // On the heap: the future of an exchange in HTTP/1 shall not be as large as this one.
-                let result = Box::pin(over_http2(cx, live, message, plan, from, to, &shared)).await;
+                let result = over_http2(cx, live, message, plan, from, to, &shared).await;
                 if let Err(error) = &result
                     && error.code == Some(Reason::HTTP_1_1_REQUIRED.into())
                     && message.request.version != Version::Http2
@@ -94,92 +95,105 @@ fn may_repeat(error: &Error, message: &Message<'_>) -> bool {
     }
 }
 
-async fn over_http1<I: RequestIn, O: ResponseOut>(
-    cx: &mut Context<'_>,
-    live: &Live,
-    message: &Message<'_>,
-    plan: &Plan,
-    from: &mut I,
-    to: &mut O,
+/// On the heap, as [`over_http2`]: of a future that is boxed where it is awaited, the room stays in the one that awaits it,
+/// and each request has a new one of that.
+fn over_http1<'a, I: RequestIn, O: ResponseOut>(
+    cx: &'a mut Context<'_>,
+    live: &'a Live,
+    message: &'a Message<'_>,
+    plan: &'a Plan,
+    from: &'a mut I,
+    to: &'a mut O,
     mut origin: Box<Origin>,
-) -> Result<Forwarded, Error> {
-    let request = message.request;
-    if message.switch == Switch::Connect {
-        let error = "this origin speaks HTTP/1.1, which knows no extended CONNECT";
-        return Err(Error::bad_gateway(Stage::RequestHead, error));
-    }
-    let line = RequestLine {
-        target: &plan.route.origin_form,
-        host: plan.host.as_deref(),
-        upgrade: upgrade_tokens(request).is_some(),
-        max_forwards: plan.max_forwards,
-    };
-    write_request_head(origin.writer.out(), request, &line, plan.length);
-    origin.tied |= authenticates_connection(request);
-    let reused = origin.used > 0;
-    let Origin { reader, writer, .. } = &mut *origin;
-    let ends = Ends {
-        request_in: from,
-        request_out: &mut h1::RequestOut::new(writer, plan.length),
-        response_in: &mut h1::ResponseFrom::new(reader, reused),
-        response_out: to,
-    };
-    let relayed = relay::exchange(cx.ticker, &cx.shared.limits, live, ends, message).await?;
-    if relayed.switched {
-        return Ok(Forwarded::SwitchedHttp1(origin));
-    }
-    // An exchange may have made the connection one client's own.
-    origin.used += 1;
-    origin.tied |= relayed.ties;
-    if relayed.origin_keeps {
-        cx.origins.keep(Connection::Http1(origin));
-    }
-    Ok(Forwarded::Answered(relayed))
+) -> BoxFuture<'a, Result<Forwarded, Error>> {
+    Box::pin(async move {
+        let request = message.request;
+        if message.switch == Switch::Connect {
+            let error = "this origin speaks HTTP/1.1, which knows no extended CONNECT";
+            return Err(Error::bad_gateway(Stage::RequestHead, error));
+        }
+        let line = RequestLine {
+            target: &plan.route.origin_form,
+            host: plan.host.as_deref(),
+            upgrade: upgrade_tokens(request).is_some(),
+            max_forwards: plan.max_forwards,
+        };
+        write_request_head(origin.writer.out(), request, &line, plan.length);
+        origin.tied |= authenticates_connection(request);
+        let reused = origin.used > 0;
+        let Origin { reader, writer, .. } = &mut *origin;
+        let ends = Ends {
+            request_in: from,
+            request_out: &mut h1::RequestOut::new(writer, plan.length),
+            response_in: &mut h1::ResponseFrom::new(reader, reused),
+            response_out: to,
+        };
+        let relayed = relay::exchange(cx.ticker, &cx.shared.limits, live, ends, message).await?;
+        if relayed.switched {
+            return Ok(Forwarded::SwitchedHttp1(origin));
+        }
+        // An exchange may have made the connection one client's own.
+        origin.used += 1;
+        origin.tied |= relayed.ties;
+        if relayed.origin_keeps {
+            cx.origins.keep(Connection::Http1(origin));
+        }
+        Ok(Forwarded::Answered(relayed))
+    })
 }
 
-async fn over_http2<I: RequestIn, O: ResponseOut>(
-    cx: &mut Context<'_>,
-    live: &Live,
-    message: &Message<'_>,
-    plan: &Plan,
-    from: &mut I,
-    to: &mut O,
-    shared: &Multiplexed,
-) -> Result<Forwarded, Error> {
-    let request = message.request;
-    let connect = message.switch == Switch::Connect;
-    if connect && !shared.allowed().await.extended_connect {
-        let error = "this origin takes no extended CONNECT";
-        return Err(Error::bad_gateway(Stage::RequestHead, error));
-    }
-    let reused = live.with(|flow| flow.server_reused);
-    let authority = plan.host.as_deref().or(request.authority.as_deref());
-    let authority = authority.or_else(|| request.headers.get("host")).unwrap_or_default();
-    let scheme = plan.route.target.scheme.as_str();
-    let path = &plan.route.origin_form;
-    let head = ends_h2::outgoing_request(request, scheme, authority, path, plan.max_forwards)?;
-    let ends = plan.length == BodyLength::None && !connect;
-    let refused = |error: h2::Error| Error {
-        retry: if http2::is_unprocessed(&error) || error.is_io() { Retry::Always } else { Retry::Never },
-        ..Error::bad_gateway(Stage::RequestHead, http2::explain(&error, "the origin"))
-    };
-    let mut sender = shared.sender();
-    poll_fn(|task| sender.poll_ready(task)).await.map_err(refused)?;
-    let (response, stream) = sender.send_request(head, ends).map_err(refused)?;
-    drop(sender);
-    let mut request_out = ends_h2::RequestOut::new(BodyWriter::new(stream, ends));
-    let mut response_in = ends_h2::ResponseFrom::new(response, reused);
-    let ends = Ends {
-        request_in: from,
-        request_out: &mut request_out,
-        response_in: &mut response_in,
-        response_out: to,
-    };
-    let relayed = relay::exchange(cx.ticker, &cx.shared.limits, live, ends, message).await?;
-    match response_in.into_reader().filter(|_| relayed.switched) {
-        Some(reader) => Ok(Forwarded::SwitchedHttp2(reader, request_out.into_writer())),
-        None => Ok(Forwarded::Answered(relayed)),
-    }
+fn over_http2<'a, I: RequestIn, O: ResponseOut>(
+    cx: &'a mut Context<'_>,
+    live: &'a Live,
+    message: &'a Message<'_>,
+    plan: &'a Plan,
+    from: &'a mut I,
+    to: &'a mut O,
+    shared: &'a Multiplexed,
+) -> BoxFuture<'a, Result<Forwarded, Error>> {
+    Box::pin(async move {
+        let request = message.request;
+        let connect = message.switch == Switch::Connect;
+        if connect && !shared.allowed().await.extended_connect {
+            let error = "this origin takes no extended CONNECT";
+            return Err(Error::bad_gateway(Stage::RequestHead, error));
+        }
+        let reused = live.with(|flow| flow.server_reused);
+        let authority = plan.host.as_deref().or(request.authority.as_deref());
+        let authority = authority.or_else(|| request.headers.get("host")).unwrap_or_default();
+        let scheme = plan.route.target.scheme.as_str();
+        let path = &plan.route.origin_form;
+        let head = ends_h2::outgoing_request(
+            request,
+            scheme,
+            authority,
+            path,
+            plan.max_forwards,
+            from.take_fields(),
+        )?;
+        let ends = plan.length == BodyLength::None && !connect;
+        let refused = |error: h2::Error| Error {
+            retry: if http2::is_unprocessed(&error) || error.is_io() { Retry::Always } else { Retry::Never },
+            ..Error::bad_gateway(Stage::RequestHead, http2::explain(&error, "the origin"))
+        };
+        let mut sender = shared.sender();
+        poll_fn(|task| sender.poll_ready(task)).await.map_err(refused)?;
+        let (response, stream) = sender.send_request(head, ends).map_err(refused)?;
+        drop(sender);
+        let mut request_out = ends_h2::RequestOut::new(BodyWriter::new(stream, ends));
+        let mut response_in = ends_h2::ResponseFrom::new(response, reused);
+        let ends = Ends {
+            request_in: from,
+            request_out: &mut request_out,
+            response_in: &mut response_in,
+            response_out: to,
+        };
+        let relayed = relay::exchange(cx.ticker, &cx.shared.limits, live, ends, message).await?;
+        match response_in.into_reader().filter(|_| relayed.switched) {
+            Some(reader) => Ok(Forwarded::SwitchedHttp2(reader, request_out.into_writer())),
+            None => Ok(Forwarded::Answered(relayed)),
+        }
+    })
 }
 
 /// Whether an answer has begun to go to the client.
@@ -195,30 +209,26 @@ async fn acquire(
     plan: &Plan,
     again: bool,
 ) -> Result<Connection, Error> {
-    let target = &plan.route.target;
+    let explicit;
     let wanted = match scope {
-        Scope::Explicit => Wanted::explicit(target),
+        Scope::Explicit => {
+            explicit = Wanted::explicit(&plan.route.target);
+            &explicit
+        }
         Scope::Tunnel(tunneled) => {
             if let Some(error) = tunneled.take_broken() {
                 return Err(error);
             }
-            Wanted {
-                key: Key {
-                    target: tunneled.target.clone(),
-                    name: tunneled.identity.clone().unwrap_or_default(),
-                },
-                offers: tunneled.offers.clone(),
-                prior_knowledge: tunneled.prior_knowledge,
-            }
+            &tunneled.wanted
         }
     };
-    if let Some(connection) = at_hand(cx, &wanted, again) {
+    if let Some(connection) = at_hand(cx, wanted, again) {
         return Ok(connected(live, connection));
     }
     // Connections that many exchanges can share are opened once.
     let _turn = if wanted.may_be_http2(cx) { cx.origins.turn().await } else { None };
     if _turn.is_some()
-        && let Some(connection) = at_hand(cx, &wanted, again)
+        && let Some(connection) = at_hand(cx, wanted, again)
     {
         return Ok(connected(live, connection));
     }
@@ -226,18 +236,26 @@ async fn acquire(
         Scope::Tunnel(tunneled) => tunneled.take_first(),
         Scope::Explicit => None,
     };
-    let connection = Box::pin(async {
-        let first = match first {
-            Some(first) => first,
-            None => intercept::dial(cx.shared, cx.local, &wanted.key.target).await?,
-        };
-        intercept::handshake(cx.shared, cx.local, &wanted, first).await
-    })
-    .await?;
+    let connection = open(cx, wanted, first).await?;
     if let Connection::Http2(shared) = &connection {
         cx.origins.keep(Connection::Http2(shared.clone()));
     }
     Ok(connected(live, connection))
+}
+
+/// A new connection, on one that was dialled before if there is one.
+fn open<'a>(
+    cx: &'a Context<'_>,
+    wanted: &'a Wanted,
+    first: Option<(Dialed, Instant)>,
+) -> BoxFuture<'a, Result<Connection, Error>> {
+    Box::pin(async move {
+        let first = match first {
+            Some(first) => first,
+            None => intercept::dial(cx.shared, cx.local, &wanted.key.target).await?,
+        };
+        intercept::handshake(cx.shared, cx.local, wanted, first).await
+    })
 }
 
 /// A connection that is there. After a failure on one of HTTP/1, none of those: they may all be of the same age.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::bypass;
 use super::client::{Client, Stream};
 use super::ends::h1;
 use super::error::{Error, Kind};
@@ -235,23 +236,24 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
             None
         }
     };
+    let wanted = Wanted {
+        key: Key { target, name: String::new() },
+        offers: Vec::new(),
+        prior_knowledge: spoken == Version::Http2,
+    };
     Scope::Tunnel(Box::new(Tunneled {
-        target,
+        wanted,
         identity: None,
         broken: Mutex::default(),
         opened_by: None,
         first: Mutex::new(first),
-        offers: Vec::new(),
-        prior_knowledge: spoken == Version::Http2,
     }))
 }
 
 /// Begins HTTP/2 with the origin of a tunnel in clear whose client has begun it. What fails is told to its requests.
 pub(super) async fn reach_in_clear(client: &Client, tunneled: &Tunneled) {
     let Some(first) = tunneled.take_first() else { return };
-    let key = Key { target: tunneled.target.clone(), name: String::new() };
-    let wanted = Wanted { key, offers: Vec::new(), prior_knowledge: tunneled.prior_knowledge };
-    match handshake(&client.shared, client.local.ip(), &wanted, first).await {
+    match handshake(&client.shared, client.local.ip(), &tunneled.wanted, first).await {
         Ok(connection) => client.origins.keep(connection),
         Err(error) => *tunneled.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
     }
@@ -309,6 +311,9 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
+            if tls::is_rejection(&error) {
+                bypass::rejected(client, &target, offered.sni.as_deref());
+            }
             let message = tls::explain_client(&error);
             failed_handshake(client, started, request, target, message, offered).await;
             return None;
@@ -328,15 +333,12 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         facts.tls_end_us = Some(tls_end);
     });
     let stream = Stream::new(Box::new(stream), bytes::BytesMut::new());
-    let opened_by = broken.is_some().then_some((request, started));
     let scope = Tunneled {
-        target: https,
+        wanted,
         identity: Some(identity),
         broken: Mutex::new(broken),
-        opened_by,
+        opened_by: Some((request, started)),
         first: Mutex::default(),
-        offers: wanted.offers,
-        prior_knowledge: false,
     };
     Some((stream, Scope::Tunnel(Box::new(scope))))
 }
@@ -400,7 +402,7 @@ pub(super) async fn unasked(client: &Client, tunneled: &Tunneled) {
     let (Some(error), Some((request, started))) = (tunneled.take_broken(), &tunneled.opened_by) else {
         return;
     };
-    let live = begin(client, *started, flow::Kind::Tls, request.clone(), tunneled.target.clone()).await;
+    let live = begin(client, *started, flow::Kind::Tls, request.clone(), tunneled.target().clone()).await;
     error.record(&live);
 }
 

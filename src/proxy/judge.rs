@@ -46,7 +46,7 @@ pub(super) async fn admit(
         flow.timing.request_end_us = (length == Some(BodyLength::None)).then_some(now);
         flow.target = match (&judged, scope) {
             (Ok(plan), _) => plan.route.target.clone(),
-            (Err(_), Scope::Tunnel(tunneled)) => tunneled.target.clone(),
+            (Err(_), Scope::Tunnel(tunneled)) => tunneled.target().clone(),
             (Err(_), Scope::Explicit) => Target::default(),
         };
         flow.request = Some(recorded(request, length));
@@ -95,33 +95,35 @@ pub(super) fn recording_works(shared: &Shared) -> Result<(), Error> {
 
 /// The route of a request inside a tunnel: the tunnel's origin, and no other.
 fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
-    let scheme = tunneled.target.scheme;
+    let scheme = tunneled.target().scheme;
     let names_host = request.headers.get("host").is_some() || request.authority.is_some();
     let mut route = if !names_host && request.target.starts_with(b"/") {
         // HTTP/1.0, and HTTP/2 if need be: the tunnel tells the host.
-        Route { target: tunneled.target.clone(), origin_form: request.target.to_vec(), authority: None }
+        Route { target: tunneled.target().clone(), origin_form: request.target.to_vec(), authority: None }
     } else {
         explicit::route(request, scheme)?
     };
     let named = &route.target;
-    let own_name = tunneled.identity.as_deref().unwrap_or(&tunneled.target.host);
+    let own_name = tunneled.identity.as_deref().unwrap_or(&tunneled.target().host);
     let same_host =
         |name: &str| name.trim_end_matches('.').eq_ignore_ascii_case(own_name.trim_end_matches('.'));
     // A Host field without a port says nothing about one on another port than the scheme's.
     let says_port = named.port != scheme.default_port();
     let same = named.scheme == scheme
         && same_host(&named.host)
-        && (!says_port || named.port == tunneled.target.port);
+        && (!says_port || named.port == tunneled.target().port);
     // HTTP/2 always names it beside the path; that is no more than `Host` is in HTTP/1.
     let absolute = route.authority.is_some() && request.version != Version::Http2;
     if !same && (absolute || tunneled.identity.is_some()) {
         let message = format!(
             "this connection is for {own_name}:{}, the request for {}:{}",
-            tunneled.target.port, named.host, named.port
+            tunneled.target().port,
+            named.host,
+            named.port
         );
         return Err(Error::new(Kind::Misdirected, Side::Client, Stage::Target, message));
     }
-    route.target = Target { host: own_name.to_owned(), ..tunneled.target.clone() };
+    route.target = Target { host: own_name.to_owned(), ..tunneled.target().clone() };
     Ok(route)
 }
 

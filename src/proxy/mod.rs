@@ -1,12 +1,14 @@
 //! Serving clients: from an accepted connection to the end of its last exchange.
 //!
 //! The path of a request: `server` accepts; `client` reads what the connection is; `mode` finds the target of each
-//! request; after a `CONNECT`, `detect` looks at the tunnel's first bytes, and `intercept` or `tunnel` takes it on;
-//! `serve` reads requests in their order and `judge` says whether and where each may go; `forward` sends one on and
-//! relays its answer. Each stage returns an `error::Error` that names side and stage; `answer` is the one table that makes
-//! of it a status for the client.
+//! request; after a `CONNECT`, `detect` looks at the tunnel's first bytes, `passthrough` says whether it is left unread,
+//! and `intercept` or `tunnel` takes it on; `serve` reads requests of HTTP/1 in their order, `serve_h2` those of HTTP/2
+//! as they come, and `judge` says whether and where each may go; `forward` finds a connection, and `relay` sends the
+//! request on and relays its answer, on `ends` of either protocol. Each stage returns an `error::Error` that names side
+//! and stage; `answer` is the one table that makes of it a status for the client.
 
 mod answer;
+mod bypass;
 mod client;
 mod context;
 mod detect;
@@ -18,6 +20,7 @@ mod judge;
 mod limits;
 mod mode;
 mod origins;
+mod passthrough;
 mod redact;
 mod relay;
 mod serve;
@@ -27,4 +30,5 @@ mod shared;
 mod tunnel;
 
 pub use limits::Limits;
+pub use passthrough::{HostPattern, HostPatternError, PassthroughOptions};
 pub use server::{Listening, Server, ServerError, ServerOptions};

@@ -323,7 +323,10 @@ async fn download<R: ResponseIn, O: ResponseOut>(
     let ties = ties_connection(&response);
     let client_keeps = match switched {
         true => to.queue_switch(&response).map(|()| false)?,
-        false => to.queue_head(&response, length, message.client_keeps && origin_keeps)?,
+        false => {
+            let fields = from.take_fields();
+            to.queue_head(&response, fields, length, message.client_keeps && origin_keeps)?
+        }
     };
     let has_body = length != BodyLength::None && !switched;
     let now = live.now_us();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::client::{Client, Stream};
 use super::ends::h1;
 use super::error::{Error, Kind};
-use super::forward::{self, Forwarded};
+use super::forward::{self, Forwarded, Wanted};
 use super::judge::{Plan, admit, recording_works};
 use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD};
 use super::mode::explicit;
@@ -35,27 +35,33 @@ pub(super) enum Scope {
 /// The origin behind a tunnel.
 #[derive(Debug)]
 pub(super) struct Tunneled {
-    /// What was dialled, with the scheme that the tunnel turned out to carry.
-    pub(super) target: Target,
+    /// What its requests are sent on. The target is what was dialled, with the scheme that the tunnel turned out to carry.
+    pub(super) wanted: Wanted,
     /// The name that the client asked for in TLS and that the origin was verified by: requests for another one are
     /// misdirected. `None` in clear.
     pub(super) identity: Option<String>,
     /// Why the origin cannot be used: the next request is answered with it.
     pub(super) broken: Mutex<Option<Error>>,
-    /// The `CONNECT` and its time, for the record if `broken` is never asked for.
+    /// The `CONNECT` and its time, for the record if `broken` is never asked for, or the client leaves at once.
     pub(super) opened_by: Option<(Request, Instant)>,
     /// A connection that was dialled for this tunnel and not used yet.
     pub(super) first: Mutex<Option<(Dialed, Instant)>>,
-    /// The protocols that the client has offered in TLS and that we speak.
-    pub(super) offers: Vec<Bytes>,
-    /// In clear: whether the client speaks HTTP/2, by its knowledge of the origin.
-    pub(super) prior_knowledge: bool,
 }
 
 impl Tunneled {
+    /// The origin.
+    pub(super) fn target(&self) -> &Target {
+        &self.wanted.key.target
+    }
+
     /// Why the origin cannot be used, told once.
     pub(super) fn take_broken(&self) -> Option<Error> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the origin cannot be used.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// The connection that was dialled for it, once.

@@ -1,16 +1,22 @@
-//! Serving a client that speaks HTTP/2: one task for the connection, one for each of its streams.
+//! Serving a client that speaks HTTP/2: one task for the connection and all of its streams.
 //!
 //! A stream's end is its own: whatever becomes of it, the others go on. What the client breaks on the connection ends all
 //! of them, as RFC 9113 §5.4.1 wants. Requests that the `h2` crate refuses by itself are recorded, too.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use tokio::task::JoinSet;
 
 use super::client::{Client, Stream};
 use super::context::Context;
@@ -19,6 +25,7 @@ use super::ends::{Outgoing as _, ResponseOut as _};
 use super::error::{Error, Kind};
 use super::forward::{self, Forwarded};
 use super::judge::{Plan, admit};
+use super::limits::LINGER_TIME;
 use super::origins::Origins;
 use super::relay::{Message, Switch};
 use super::serve::Scope;
@@ -69,7 +76,7 @@ pub(super) async fn run(client: &mut Client, stream: Stream, scope: Arc<Scope>) 
     let begun = builder.handshake::<_, Bytes>(Watch::new(io, verdicts.clone()));
     let connection = match client.ticker.within(limits.head_timeout, begun).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return session.broken(&error).await,
+        Ok(Err(error)) => return session.broken(error).await,
         Err(_) => return,
     };
     serve(client, &session, connection, &verdicts).await;
@@ -79,7 +86,7 @@ pub(super) async fn run(client: &mut Client, stream: Stream, scope: Arc<Scope>) 
 /// wait without knowing why.
 async fn allowed(client: &Client, scope: &Scope) -> Allowed {
     if let Scope::Tunnel(tunneled) = scope {
-        if tunneled.prior_knowledge {
+        if tunneled.wanted.prior_knowledge {
             intercept::reach_in_clear(client, tunneled).await;
         }
         if let Some(shared) = client.origins.http2() {
@@ -97,62 +104,98 @@ async fn serve(
 ) {
     let idle_timeout = client.shared.limits.idle_timeout;
     let stop = client.entry.token();
-    let mut streams = JoinSet::new();
+    let mut streams = Streams::default();
     let mut stopping = false;
     let mut idle = Box::pin(tokio::time::sleep(idle_timeout));
     loop {
-        tokio::select! {
+        let event = tokio::select! {
             biased;
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    verdicts.accepted(respond.stream_id().as_u32());
-                    client.entry.busy();
-                    // Tracked, since a set that is dropped does not wait for what it aborts, and each has a flow.
-                    let stream = Arc::clone(session).stream(request, respond);
-                    streams.spawn(session.shared.tasks.track_future(stream));
-                }
-                Some(Err(error)) => {
-                    session.broken(&error).await;
-                    break;
-                }
-                None => break,
-            },
-            Some(ended) = streams.join_next(), if !streams.is_empty() => {
-                note_end(ended);
-                while let Some(ended) = streams.try_join_next() {
-                    note_end(ended);
-                }
-                if streams.is_empty() {
-                    client.entry.idle();
-                    idle.as_mut().reset(tokio::time::Instant::now() + idle_timeout);
+            event = poll_fn(|cx| next_event(&mut connection, &mut streams, verdicts, cx)) => event,
+            () = stop.cancelled(), if !stopping => Event::Stop,
+            // One that was told, and does not say whether it heard, may be long gone.
+            () = &mut idle, if streams.is_empty() => if stopping { Event::End } else { Event::Stop },
+        };
+        match event {
+            Event::Request(request, respond) => {
+                verdicts.accepted(respond.stream_id().as_u32());
+                client.entry.busy();
+                streams.push(guarded(Arc::clone(session).stream(request, respond)));
+            }
+            Event::Verdicts => {
+                for verdict in verdicts.take() {
+                    streams.push(guarded(Arc::clone(session).refused(verdict)));
                 }
             }
-            () = stop.cancelled(), if !stopping => {
+            Event::Idle => {
+                client.entry.idle();
+                let limit = if stopping { LINGER_TIME } else { idle_timeout };
+                idle.as_mut().reset(tokio::time::Instant::now() + limit);
+            }
+            Event::Stop => {
                 stopping = true;
                 connection.graceful_shutdown();
+                idle.as_mut().reset(tokio::time::Instant::now() + LINGER_TIME);
             }
-            () = &mut idle, if streams.is_empty() && !stopping => {
-                stopping = true;
-                connection.graceful_shutdown();
+            Event::Broken(error) => {
+                streams.push(guarded(Arc::clone(session).broken(error)));
+                break;
             }
-        }
-        for verdict in verdicts.take() {
-            session.refused(verdict).await;
+            Event::End => break,
         }
     }
     for verdict in verdicts.take() {
-        session.refused(verdict).await;
+        streams.push(guarded(Arc::clone(session).refused(verdict)));
     }
     // They find their streams broken, and record it.
     drop(connection);
-    while streams.join_next().await.is_some() {}
+    while streams.next().await.is_some() {}
+}
+
+/// The streams of a connection, all in its task: what one packet brings for many of them is dealt with in one go, and
+/// what they answer leaves together.
+type Streams = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
+
+/// What happens on a connection.
+#[expect(clippy::large_enum_variant, reason = "nearly always the large one, which is moved on at once")]
+enum Event {
+    Request(http::Request<RecvStream>, SendResponse<Bytes>),
+    /// Requests were refused below us.
+    Verdicts,
+    /// The last stream has ended.
+    Idle,
+    /// No more requests are to be taken.
+    Stop,
+    Broken(h2::Error),
+    End,
+}
+
+/// Drives the connection up to its next request, and then its streams as far as they go.
+fn next_event(
+    connection: &mut Connection<Watch<BoxIo>, Bytes>,
+    streams: &mut Streams,
+    verdicts: &Verdicts,
+    cx: &mut task::Context<'_>,
+) -> Poll<Event> {
+    match connection.poll_accept(cx) {
+        Poll::Ready(Some(Ok((request, respond)))) => return Poll::Ready(Event::Request(request, respond)),
+        Poll::Ready(Some(Err(error))) => return Poll::Ready(Event::Broken(error)),
+        Poll::Ready(None) => return Poll::Ready(Event::End),
+        // The client may be silent for long after one.
+        Poll::Pending if verdicts.any() => return Poll::Ready(Event::Verdicts),
+        Poll::Pending => {}
+    }
+    let were_some = !streams.is_empty();
+    while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {}
+    if were_some && streams.is_empty() { Poll::Ready(Event::Idle) } else { Poll::Pending }
 }
 
 /// A panic in one stream is no business of the others; its flow is recorded as failed, since dropping it did that.
-fn note_end(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "the task of a stream ended badly");
-    }
+fn guarded(work: impl Future<Output = ()> + Send + 'static) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(AssertUnwindSafe(work).catch_unwind().map(|ended| {
+        if ended.is_err() {
+            tracing::error!("a stream ended in a panic");
+        }
+    }))
 }
 
 impl Session {
@@ -161,15 +204,13 @@ impl Session {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
         let request = http2::request(&parts);
-        drop(parts);
         let body = BodyReader::new(body);
-        let length = match body.is_absent() || request.protocol.is_some() {
-            true => BodyLength::None,
-            false => ends::announced_length(&request.headers),
+        let length = match request.protocol {
+            Some(_) => Ok(BodyLength::None),
+            None => ends::request_length(&request, body.is_absent()),
         };
-        let (live, judged) =
-            admit(&self.shared, &self.facts, &self.scope, &request, Ok(length), started).await;
-        let mut from = RequestBody::new(body);
+        let (live, judged) = admit(&self.shared, &self.facts, &self.scope, &request, length, started).await;
+        let mut from = RequestBody::new(body, parts.headers);
         let mut to = ResponseTo::new(respond);
         let error = match judged {
             Ok(Plan { own_answer: Some(response), .. }) => {
@@ -184,14 +225,7 @@ impl Session {
                     let Some(out) = to.into_writer() else { return };
                     let near = Duplex::new(from.into_reader(), out, "the client");
                     let far = Duplex::new(reader, writer, "the origin");
-                    let protocol = request.protocol.as_deref().unwrap_or_default();
-                    let limit = self.shared.limits.relay_timeout;
-                    let mut ticker = Ticker::new();
-                    let joined = tunnel::joined(&mut ticker, limit, &live, near, far, protocol);
-                    if let Err(error) = Box::pin(joined).await {
-                        tracing::debug!(peer = %self.peer, error = %error, "joined streams failed");
-                    }
-                    return;
+                    return self.join(&live, near, far, &request).await;
                 }
                 Err(error) => error,
             },
@@ -222,7 +256,35 @@ impl Session {
         forward::forward(&mut cx, &self.scope, live, &message, plan, from, to).await
     }
 
-    async fn own_answer(
+    /// Relays what two streams carry that an extended `CONNECT` has joined. Boxed here, as what else is rare: of a future
+    /// that is boxed where it is awaited, the room stays in the one that awaits it.
+    fn join<'a>(
+        &'a self,
+        live: &'a Live,
+        near: Duplex,
+        far: Duplex,
+        request: &'a Request,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let protocol = request.protocol.as_deref().unwrap_or_default();
+            let limit = self.shared.limits.relay_timeout;
+            let joined = tunnel::joined(&mut Ticker::new(), limit, live, near, far, protocol).await;
+            if let Err(error) = joined {
+                tracing::debug!(peer = %self.peer, error = %error, "joined streams failed");
+            }
+        })
+    }
+
+    fn own_answer<'a>(
+        &'a self,
+        to: &'a mut ResponseTo,
+        live: &'a Live,
+        response: flow::Response,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.own_answer_unboxed(to, live, response))
+    }
+
+    async fn own_answer_unboxed(
         &self,
         to: &mut ResponseTo,
         live: &Live,
@@ -232,7 +294,7 @@ impl Session {
         let head =
             live.with(|flow| flow.request.as_ref().is_some_and(|request| request.method == b"HEAD"[..]));
         let length = if head { BodyLength::None } else { BodyLength::Length(body.len() as u64) };
-        to.queue_head(&response, length, true)?;
+        to.queue_head(&response, None, length, true)?;
         live.with(|flow| {
             if flow.response.is_none() {
                 flow.response = Some(response);
@@ -267,7 +329,7 @@ impl Session {
     }
 
     /// Records a request that was refused below us, by RST_STREAM or 431.
-    async fn refused(&self, verdict: Verdict) {
+    async fn refused(self: Arc<Self>, verdict: Verdict) {
         let limit = self.shared.limits.head.max_bytes;
         let message = match verdict.code.map(Reason::from) {
             None => format!("header list of more than {limit} bytes on stream {}", verdict.stream),
@@ -285,8 +347,8 @@ impl Session {
 
     /// Records what ended the connection, if that was more than its close. Exchanges that were under way have records of
     /// their own.
-    async fn broken(&self, error: &h2::Error) {
-        let message = http2::explain(error, "the client");
+    async fn broken(self: Arc<Self>, error: h2::Error) {
+        let message = http2::explain(&error, "the client");
         tracing::debug!(peer = %self.peer, error = %message, "connection failed");
         if error.is_library() {
             Error::bad_request(Stage::RequestHead, message).record(&self.begin().await);
@@ -299,7 +361,7 @@ impl Session {
         let facts = Arc::clone(&self.facts);
         let live = Live::begin(recorder, Instant::now(), flow::Kind::Http, facts).await;
         let target = match &*self.scope {
-            Scope::Tunnel(tunneled) => tunneled.target.clone(),
+            Scope::Tunnel(tunneled) => tunneled.target().clone(),
             Scope::Explicit => Target::default(),
         };
         live.with(|flow| flow.target = target);

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::client::Client;
 use super::limits::Limits;
+use super::passthrough::{Passthrough, PassthroughOptions};
 use super::shared::Shared;
 use crate::record::Recorder;
 use crate::tls::Leaves;
@@ -48,6 +49,8 @@ pub struct ServerOptions {
     pub leaves: Leaves,
     /// Connections to origins.
     pub dialer: Dialer,
+    /// Which tunnels are left unread.
+    pub passthrough: PassthroughOptions,
 }
 
 /// An address that was taken.
@@ -101,13 +104,13 @@ impl Server {
             dialer: options.dialer,
             pool: Arc::new(Pool::new(KEEP_ORIGINS)),
             memo: Memo::default(),
-            tasks: TaskTracker::new(),
             carriers: TaskTracker::new(),
+            passthrough: Passthrough::new(options.passthrough),
             own: addresses.clone(),
             stop: CancellationToken::new(),
             conn_ids: AtomicU64::new(1),
         });
-        let (tasks, kill) = (shared.tasks.clone(), CancellationToken::new());
+        let (tasks, kill) = (TaskTracker::new(), CancellationToken::new());
         let registry = Arc::new(Registry::new(options.limits.max_connections));
         for listener in listeners {
             let acceptor = Acceptor {

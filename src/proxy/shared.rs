@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::limits::Limits;
+use super::passthrough::Passthrough;
 use crate::flow::ConnId;
 use crate::record::Recorder;
 use crate::tls::Leaves;
@@ -25,10 +26,10 @@ pub(super) struct Shared {
     pub(super) pool: Arc<Pool>,
     /// What origins insist on speaking.
     pub(super) memo: Memo,
-    /// All tasks that may have a flow in hand: a shutdown waits for them.
-    pub(super) tasks: TaskTracker,
     /// The tasks that carry connections to origins which many exchanges share.
     pub(super) carriers: TaskTracker,
+    /// Which tunnels are left unread.
+    pub(super) passthrough: Passthrough,
     /// Our own listeners: nothing is dialled there.
     pub(super) own: Vec<SocketAddr>,
     /// Cancelled when no new request is to be begun.

@@ -33,6 +33,9 @@ pub struct RecorderOptions {
     pub queue_bytes: usize,
     /// Bodies up to this many bytes are kept in the record, larger ones in segment files.
     pub inline_limit: usize,
+    /// Bytes of each body that is recorded while it passes, `None` for all of them. A cap limits the record, never the
+    /// traffic. [`Recorder::store`] stores what it gets.
+    pub body_limit: Option<u64>,
     /// How long a flow for which nobody waits may wait for others to go with. Fewer, larger groups cost less.
     pub linger: Duration,
     /// What a commit promises.
@@ -49,7 +52,8 @@ impl Default for RecorderOptions {
             queue_places: 16_384,
             queue_bytes: 16 << 20,
             inline_limit: 2048,
-            linger: Duration::from_millis(20),
+            body_limit: None,
+            linger: Duration::from_millis(50),
             durability: Durability::Full,
             label: String::new(),
             listen: String::new(),
@@ -258,6 +262,12 @@ impl Recorder {
     #[must_use]
     pub fn inline_limit(&self) -> usize {
         self.shared.options.inline_limit
+    }
+
+    /// Bytes that are recorded of a body that passes; `None` for all.
+    #[must_use]
+    pub fn body_limit(&self) -> Option<u64> {
+        self.shared.options.body_limit
     }
 
     /// Stores a flow; its mid, once its transaction has committed.

@@ -62,9 +62,9 @@ impl BodyReader {
                     }
                 },
             };
-            self.piece.clear();
             self.at = 0;
-            let read = piece::read(&mut open.file, &mut self.piece)?;
+            // The buffer is not emptied before: filling it with zeros anew costs more than the read.
+            let read = piece::read(&mut open.file, &mut self.piece).inspect_err(|_| self.piece.clear())?;
             let Some(read) = read.filter(|read| open.offset + read.stored_len() <= open.end) else {
                 self.piece.clear();
                 let detail = format!("segment {:06} is damaged at offset {}", open.segment, open.offset);

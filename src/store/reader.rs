@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::body::BodyReader;
 use super::message;
 use super::paths::Paths;
-use super::row::{self, COLUMNS, sqlite_int};
+use super::row::{self, sqlite_int};
 use super::schema::{self, Contents};
 use super::{ListQuery, Order, Row, StoreError};
 use crate::codec;
@@ -22,6 +22,8 @@ use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 pub struct Reader {
     conn: Connection,
     paths: Paths,
+    /// The version of its tables: an older one lacks columns.
+    version: u32,
 }
 
 impl Reader {
@@ -37,7 +39,10 @@ impl Reader {
             Contents::Missing => return Err(StoreError::NotFound { path: paths.db }),
             Contents::Empty => return Err(StoreError::NotAStore { path: paths.db }),
         }
-        Ok(Self { conn: schema::open_reader(&paths.db)?, paths })
+        let conn = schema::open_reader(&paths.db)?;
+        let version = schema::version(&conn)
+            .map_err(|e| StoreError::sqlite(&paths.db, "reading the version of the tables", e))?;
+        Ok(Self { conn, paths, version })
     }
 
     /// The flow with this mid, with its connections; `None` if there is none. Bodies in segments are left there: see
@@ -102,8 +107,9 @@ impl Reader {
             Order::NewestFirst => "DESC",
             Order::OldestFirst => "ASC",
         };
+        let columns = row::columns(self.version);
         let sql = format!(
-            "SELECT {COLUMNS} FROM flow LEFT JOIN host ON host.id = flow.host
+            "SELECT {columns} FROM flow LEFT JOIN host ON host.id = flow.host
              WHERE flow.mid > ?1 AND flow.mid < ?2 ORDER BY flow.mid {direction} LIMIT ?3"
         );
         let after = query.after.map_or(0, |mid| sqlite_int(mid.0));

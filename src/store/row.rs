@@ -51,6 +51,10 @@ pub struct Row {
     pub server_conn: Option<ConnId>,
     /// The flow that this one is a replay of.
     pub replay_of: Option<Mid>,
+    /// Whether a cap kept some of the request's body, or of a tunnel's from the client, out of the record.
+    pub request_truncated: bool,
+    /// The same of the response's, or of a tunnel's from the origin.
+    pub response_truncated: bool,
 }
 
 /// Which rows a list gives.
@@ -108,25 +112,31 @@ impl Row {
             client_conn: ConnId(number(16)?.unwrap_or(0)),
             server_conn: number(17)?.map(ConnId),
             replay_of: number(18)?.map(Mid),
+            request_truncated: int(19)?.unwrap_or(0) & REQUEST_TRUNCATED != 0,
+            response_truncated: int(19)?.unwrap_or(0) & RESPONSE_TRUNCATED != 0,
         })
     }
 }
 
-/// What [`Row::read`] reads, in its order.
-pub(super) const COLUMNS: &str = "flow.mid, flow.started_unix_ns, duration_us, kind, state, method, scheme, \
+/// What [`Row::read`] reads, in its order, of tables of this version.
+pub(super) fn columns(version: u32) -> String {
+    format!("{COLUMNS}, {}", if version < 3 { "0" } else { "truncated" })
+}
+
+const COLUMNS: &str = "flow.mid, flow.started_unix_ns, duration_us, kind, state, method, scheme, \
      host.name, port, path, status, request_type, response_type, request_len, response_len, error, client_conn, \
      server_conn, replay_of";
 
 pub(super) const INSERT: &str = "INSERT INTO flow (mid, session, started_unix_ns, duration_us, kind, state, method, \
      scheme, host, port, path, status, request_type, response_type, request_len, response_len, error, client_conn, \
-     server_conn, replay_of) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+     server_conn, replay_of, truncated) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
 
 /// As [`INSERT`], for a flow that was written while it was open.
 pub(super) const REPLACE: &str = "INSERT OR REPLACE INTO flow (mid, session, started_unix_ns, duration_us, kind, \
      state, method, scheme, host, port, path, status, request_type, response_type, request_len, response_len, error, \
-     client_conn, server_conn, replay_of) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+     client_conn, server_conn, replay_of, truncated) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
 
 /// The values of a row that are numbers.
 #[derive(Debug, Clone, Copy)]
@@ -143,6 +153,7 @@ pub(super) struct Numbers {
     client_conn: i64,
     server_conn: Option<i64>,
     replay_of: Option<i64>,
+    truncated: i64,
 }
 
 impl Numbers {
@@ -153,6 +164,10 @@ impl Numbers {
             let bodies = body.map_or(0, |b| b.len).saturating_add(tunnel.map_or(0, |b| b.len));
             sqlite_int(bodies.saturating_add(messages.unwrap_or(0)))
         };
+        let (from_client, from_server) = (tunnel.map(|t| &t.from_client), tunnel.map(|t| &t.from_server));
+        let truncated = |body: Option<&Body>, tunnel: Option<&Body>, bit| {
+            if [body, tunnel].into_iter().flatten().any(Body::is_truncated) { bit } else { 0 }
+        };
         let websocket = flow.websocket.as_ref();
         Self {
             started_unix_ns: flow.timing.started_unix_ns,
@@ -162,19 +177,13 @@ impl Numbers {
             scheme: scheme_number(flow.target.scheme),
             port: flow.target.port,
             status: response.map(|r| r.status),
-            request_len: len(
-                request.map(|r| &r.body),
-                tunnel.map(|t| &t.from_client),
-                websocket.map(|w| w.len_from_client),
-            ),
-            response_len: len(
-                response.map(|r| &r.body),
-                tunnel.map(|t| &t.from_server),
-                websocket.map(|w| w.len_from_server),
-            ),
+            request_len: len(request.map(|r| &r.body), from_client, websocket.map(|w| w.len_from_client)),
+            response_len: len(response.map(|r| &r.body), from_server, websocket.map(|w| w.len_from_server)),
             client_conn: sqlite_int(flow.client.id.0),
             server_conn: flow.server.as_ref().map(|s: &Arc<_>| sqlite_int(s.id.0)),
             replay_of: flow.replay_of.map(|mid| sqlite_int(mid.0)),
+            truncated: truncated(request.map(|r| &r.body), from_client, REQUEST_TRUNCATED)
+                | truncated(response.map(|r| &r.body), from_server, RESPONSE_TRUNCATED),
         }
     }
 }
@@ -262,6 +271,7 @@ pub(super) fn insert(
         numbers.client_conn,
         numbers.server_conn,
         numbers.replay_of,
+        numbers.truncated,
     ])?;
     Ok(())
 }
@@ -285,6 +295,10 @@ const TYPE_BYTES: usize = 256;
 pub(super) fn sqlite_int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+/// Bits of the column `truncated`.
+const REQUEST_TRUNCATED: i64 = 1;
+const RESPONSE_TRUNCATED: i64 = 2;
 
 /// State of a row whose flow the proxy did not see end.
 pub(super) const INTERRUPTED: i64 = 6;

@@ -1,6 +1,6 @@
 //! The tables, the settings of a connection, and the check that a file is a store of ours before anything touches it.
 //!
-//! Columns are for ever. A step to a newer `user_version` is a function here that runs under the writer's lock; a
+//! Columns are for ever. A step to a newer `user_version` is an entry of `STEPS` that runs under the writer's lock; a
 //! store whose version is above [`VERSION`] is refused, since its rows may mean more than we know.
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use super::paths::Paths;
 use super::{Durability, StoreError};
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// `application_id` in the database's header: "mnnt".
 const APPLICATION_ID: u32 = 0x6d6e_6e74;
@@ -23,6 +23,8 @@ const APPLICATION_ID: u32 = 0x6d6e_6e74;
 /// The longest record, in bytes. Heads are limited to far less, and large bodies lie in segments.
 pub(super) const MAX_RECORD: usize = 64 << 20;
 
+/// The tables of version 1.
+///
 /// No foreign keys are declared: one writer keeps the references, and each check would cost a look-up a row.
 ///
 /// `flow.mid` is not AUTOINCREMENT: that updates `sqlite_sequence` at each insert, which costs 0.7 to 0.9 us a row
@@ -59,7 +61,7 @@ CREATE TABLE segment (       -- len: bytes of the file that committed rows may r
 ) STRICT;
 ";
 
-/// What version 2 added. Rows of one WebSocket lie side by side, in the order in which its messages ended. A small payload
+/// What version 2 added: WebSockets. Rows of one WebSocket lie side by side, in the order in which its messages ended. A small payload
 /// is in its row, a large one in segment files; without either it is not recorded.
 ///
 /// A program of version 1 refuses a store of version 2, whether to read or to write.
@@ -74,6 +76,15 @@ CREATE TABLE message (       -- messages and control frames of WebSockets
   PRIMARY KEY (mid, seq)
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// What version 3 added: bodies of which a cap kept something out of the record. 1 the request's or a tunnel's from the
+/// client, 2 the response's or a tunnel's from the origin, 3 both. Rows from before say that there are none; there was no cap.
+const TRUNCATED: &str = "ALTER TABLE flow ADD COLUMN truncated INTEGER NOT NULL DEFAULT 0;";
+
+/// What makes version 2 of version 1, and so on. A new store takes the same steps.
+///
+/// A reader finds a store whose writer has not been here since: it must do without what a step adds.
+const STEPS: [&str; (VERSION - 1) as usize] = [MESSAGES, TRUNCATED];
 
 /// What the first 100 bytes of a file tell (sqlite.org/fileformat2.html §1.3), read without SQLite, so that a file
 /// that is not ours is not even opened as a database.
@@ -148,29 +159,36 @@ pub(super) fn open_writer(paths: &Paths, durability: Durability) -> Result<Conne
 /// In a rollback transaction, before WAL is switched on: so the header that [`inspect`] reads is in the database
 /// itself, never only in the WAL.
 fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
-    let version: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version != 0 {
+    if version(conn)? != 0 {
         return Ok(());
     }
     conn.execute_batch(&format!(
         "PRAGMA page_size = 16384; PRAGMA synchronous = FULL; BEGIN IMMEDIATE;
-         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} {MESSAGES} COMMIT;"
+         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} {} COMMIT;",
+        STEPS.concat()
     ))
 }
 
-/// Brings an older store up to [`VERSION`], each step in a transaction, under the writer's lock.
+/// Brings an older store up to [`VERSION`], all at once or not at all, under the writer's lock.
 fn upgrade(conn: &Connection) -> rusqlite::Result<()> {
-    let version: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version != 1 {
+    let from = version(conn)?;
+    let due = STEPS.get(from.saturating_sub(1) as usize..).unwrap_or_default();
+    if due.is_empty() {
         return Ok(());
     }
     conn.execute_batch(&format!(
-        "PRAGMA synchronous = FULL; BEGIN IMMEDIATE; {MESSAGES} PRAGMA user_version = 2; COMMIT;"
+        "PRAGMA synchronous = FULL; BEGIN IMMEDIATE; {} PRAGMA user_version = {VERSION}; COMMIT;",
+        due.concat()
     ))?;
-    tracing::info!(from = version, to = VERSION, "the store was upgraded");
+    tracing::info!(from, to = VERSION, "the store was upgraded");
     // So that the version is in the database's own header, where `inspect` looks, and not in the WAL alone. A reader may
     // keep it from that for now; the next checkpoint does it then.
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// The version of the tables; 0 in an empty file.
+pub(super) fn version(conn: &Connection) -> rusqlite::Result<u32> {
+    conn.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// Opens a reading connection. It is read-only, and does not trust the file: it may come from elsewhere.

@@ -2,7 +2,7 @@
 //!
 //! What the origin presented is kept also where it was refused, so that the record shows what was refused.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -17,8 +17,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::client_cert::{CLIENT_AUTH, ClientCert, Resolver};
 use super::{Roots, crypto, describe_client_side, explain_upstream, server_name};
-use crate::flow::TlsInfo;
+use crate::flow::{ClientAuth, TlsInfo};
 
 /// Whether origins have to prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +32,20 @@ pub enum Verification {
 
 /// The client side of TLS, one for the whole proxy: its sessions are resumed across connections.
 pub struct ClientTls {
-    base: ClientConfig,
+    /// Without a certificate of ours, and then one for each of `certs`. All share the verifier. Each has sessions of its
+    /// own: an origin takes a resumed session for whom it was begun by.
+    bases: Vec<ClientConfig>,
+    certs: Vec<ClientCert>,
     verification: Verification,
-    /// One configuration for each list of protocols that was asked for. They share verifier and sessions.
-    by_alpn: Mutex<Vec<(Vec<Bytes>, Arc<ClientConfig>)>>,
+    /// One configuration for each base and list of protocols that was asked for. Those of one base share its sessions.
+    by_alpn: Mutex<Vec<Known>>,
+}
+
+struct Known {
+    /// Its place among the bases.
+    base: usize,
+    offers: Vec<Bytes>,
+    config: Arc<ClientConfig>,
 }
 
 impl ClientTls {
@@ -56,27 +67,42 @@ impl ClientTls {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous() // the one place; `CapturingVerifier` asks webpki for everything but `Verification::Off`
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
+            .with_client_cert_resolver(Arc::new(Resolver(None)));
         base.resumption = Resumption::in_memory_sessions(SESSIONS);
         if let Some(key_log) = crypto::key_log() {
             base.key_log = key_log;
         }
-        Ok(Self { base, verification, by_alpn: Mutex::default() })
+        Ok(Self { bases: vec![base], certs: Vec::new(), verification, by_alpn: Mutex::default() })
     }
 
-    /// The configuration that offers `alpn` in this order; nothing is offered if it is empty.
+    /// The same with certificates for origins that ask for one.
     #[must_use]
-    pub fn config(&self, alpn: &[Bytes]) -> Arc<ClientConfig> {
-        let mut known = self.by_alpn.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, config)) = known.iter().find(|(offers, _)| offers == alpn) {
-            return Arc::clone(config);
+    pub fn with_client_certs(mut self, certs: Vec<ClientCert>) -> Self {
+        for cert in &certs {
+            let mut config = self.bases[0].clone();
+            config.client_auth_cert_resolver = Arc::new(Resolver(Some(Arc::clone(&cert.certified))));
+            config.resumption = Resumption::in_memory_sessions(SESSIONS);
+            self.bases.push(config);
         }
-        let mut config = self.base.clone();
+        self.certs.extend(certs);
+        self
+    }
+
+    /// The configuration for the origin called `name` that offers `alpn` in this order; nothing is offered if it is
+    /// empty.
+    #[must_use]
+    pub fn config(&self, name: &str, alpn: &[Bytes]) -> Arc<ClientConfig> {
+        let base = ClientCert::choose(&self.certs, name).map_or(0, |place| place + 1);
+        let mut known = self.by_alpn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.iter().find(|known| known.base == base && known.offers == alpn) {
+            return Arc::clone(&known.config);
+        }
+        let mut config = self.bases[base].clone();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let config = Arc::new(config);
         // Clients may make us ask for anything; past some lists there is no more to gain by remembering.
-        if known.len() < ALPN_LISTS {
-            known.push((alpn.to_vec(), Arc::clone(&config)));
+        if known.len() < ALPN_LISTS * self.bases.len() {
+            known.push(Known { base, offers: alpn.to_vec(), config: Arc::clone(&config) });
         }
         config
     }
@@ -88,7 +114,7 @@ impl ClientTls {
             Ok(ServerName::DnsName(name)) => Some(name.as_ref().to_owned()),
             _ => None,
         };
-        let suites = self.base.crypto_provider().cipher_suites.iter();
+        let suites = self.bases[0].crypto_provider().cipher_suites.iter();
         TlsInfo {
             sni,
             alpn_offers: alpn.to_vec(),
@@ -115,19 +141,23 @@ impl ClientTls {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let mut info = self.offered(name, alpn);
+        let config = self.config(name, alpn);
         let name = match server_name(name) {
             Ok(name) => name,
             Err(error) => return Err(HandshakeError::new(error.to_string(), info)),
         };
-        let config = self.config(alpn);
         let handshake = TlsConnector::from(config).connect(name, io);
-        let presented = RefCell::default();
-        let (outcome, presented) = PRESENTED
-            .scope(presented, async {
+        let handshake = PRESENTED.scope(RefCell::default(), async {
+            let outcome = handshake.await;
+            (outcome, PRESENTED.with(RefCell::take))
+        });
+        let ((outcome, presented), client_auth) = CLIENT_AUTH
+            .scope(Cell::new(ClientAuth::NotAsked), async {
                 let outcome = handshake.await;
-                (outcome, PRESENTED.with(RefCell::take))
+                (outcome, CLIENT_AUTH.with(Cell::get))
             })
             .await;
+        info.client_auth = client_auth;
         match outcome {
             Ok(stream) => {
                 let info = describe_client_side(stream.get_ref().1, info, self.verification);

@@ -1,5 +1,6 @@
 //! The one cryptography provider, and the few things of it that the rest of TLS needs.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, ring};
@@ -18,6 +19,8 @@ pub(super) fn key_log() -> Option<Arc<dyn KeyLog>> {
     static KEY_LOG: LazyLock<Option<Arc<dyn KeyLog>>> = LazyLock::new(|| {
         let path = std::env::var_os("SSLKEYLOGFILE").filter(|path| !path.is_empty())?;
         tracing::warn!(path = %path.display(), "TLS session keys are written to SSLKEYLOGFILE");
+        // rustls would make it readable by all, as far as the umask lets it, and tells of its own failure to open it.
+        let _ = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
         Some(Arc::new(KeyLogFile::new()))
     });
     KEY_LOG.as_ref().map(Arc::clone)

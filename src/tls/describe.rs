@@ -1,7 +1,7 @@
 //! What a handshake settled, as facts of a record.
 
 use bytes::Bytes;
-use rustls::server::ClientHello;
+use rustls::server::{Acceptor, ClientHello};
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 use super::Verification;
@@ -15,6 +15,20 @@ pub fn describe_hello(hello: &ClientHello<'_>) -> TlsInfo {
         alpn_offers: hello.alpn().into_iter().flatten().map(Bytes::copy_from_slice).collect(),
         cipher_offers: hello.cipher_suites().iter().map(|&suite| suite.into()).collect(),
         ..TlsInfo::default()
+    }
+}
+
+/// What the client asks for whose ClientHello, whole, stands at the beginning of `bytes`; `None` if it cannot be read.
+#[must_use]
+pub fn read_hello(mut bytes: &[u8]) -> Option<TlsInfo> {
+    let mut acceptor = Acceptor::default();
+    loop {
+        if acceptor.read_tls(&mut bytes).ok()? == 0 {
+            return None;
+        }
+        if let Some(accepted) = acceptor.accept().ok()? {
+            return Some(describe_hello(&accepted.client_hello()));
+        }
     }
 }
 

@@ -85,6 +85,20 @@ pub fn explain_client(error: &io::Error) -> String {
     }
 }
 
+/// Whether a client that had our certificate ended the handshake, or its TLS right afterwards, as one does that does not
+/// accept it: with an alert that says so, or without a word.
+#[must_use]
+pub fn is_rejection(error: &io::Error) -> bool {
+    match tls_error(error) {
+        Some(Error::AlertReceived(alert)) => refuses_certificate(*alert),
+        Some(_) => false,
+        None => matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        ),
+    }
+}
+
 /// An alert in the spelling of the standards: `unknown_ca` (RFC 8446 §6).
 pub(super) fn alert_name(alert: AlertDescription) -> String {
     let name = format!("{alert:?}");

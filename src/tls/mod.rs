@@ -10,6 +10,7 @@
 mod ca;
 mod ca_files;
 mod client;
+mod client_cert;
 mod crypto;
 mod describe;
 mod explain;
@@ -25,8 +26,9 @@ mod tests;
 
 pub use ca::{Ca, CaError};
 pub use client::{ClientTls, HandshakeError, Verification};
-pub use describe::{describe_client_side, describe_hello, describe_server_side};
-pub use explain::{explain, explain_client, explain_upstream};
+pub use client_cert::{ClientCert, ClientCertError};
+pub use describe::{describe_client_side, describe_hello, describe_server_side, read_hello};
+pub use explain::{explain, explain_client, explain_upstream, is_rejection};
 pub use leaf::LeafError;
 pub use leaves::{Alpn, Leaves};
 pub use name::{NameError, server_name};

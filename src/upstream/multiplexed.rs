@@ -68,7 +68,7 @@ impl Multiplexed {
         let pings = connection.ping_pong();
         let last = Arc::clone(&facts);
         tasks.spawn(async move {
-            let error = carry(connection, pings, &settling).await;
+            let error = http2::Gather::new(carry(connection, pings, &settling)).await;
             if let Some(note) = closed {
                 let mut facts = ServerConn::clone(&last);
                 facts.revision += 1;

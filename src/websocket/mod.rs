@@ -8,6 +8,7 @@
 //! message, nor on what it inflates to.
 
 mod extensions;
+mod frame;
 mod inflate;
 mod tap;
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! One direction of a WebSocket, followed frame by frame.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::Extensions;
+use super::frame::{Frame, HeadBuffer};
 use super::inflate::Inflater;
 use crate::flow::{MessageCoding, Opcode};
 
@@ -152,7 +153,7 @@ impl Tap {
     /// Whether an end now would cut a frame or a message. Not once it has gone silent.
     #[must_use]
     pub fn is_inside(&self) -> bool {
-        !self.silent && (self.head.len > 0 || self.frame.is_some() || self.message.is_some())
+        !self.silent && (!self.head.is_empty() || self.frame.is_some() || self.message.is_some())
     }
 
     /// Whether a rule was broken.
@@ -167,7 +168,7 @@ impl Tap {
                 return Ok(Some(Event::Payload(piece)));
             }
             let Some(mut frame) = self.frame.take() else {
-                if !self.head.fill(input)? {
+                if !self.head.fill(input) {
                     return Ok(None);
                 }
                 if let Some(event) = self.begin_frame()? {
@@ -198,25 +199,13 @@ impl Tap {
 
     /// Judges a frame by its head, and makes it the one under way.
     fn begin_frame(&mut self) -> Result<Option<Event>, Violation> {
-        let head = std::mem::take(&mut self.head);
-        let [first, second, ..] = head.bytes;
-        let number = first & 0x0f;
-        let frame = Frame {
-            opcode: Opcode::from_number(number),
-            is_last: first & 0x80 != 0,
-            left: head.payload_len()?,
-            mask: head.mask(),
-            at: 0,
-        };
-        match (second & 0x80 != 0, self.masked) {
+        let frame = std::mem::take(&mut self.head).into_frame()?;
+        match (frame.is_masked(), self.masked) {
             (false, true) => return Err(Violation::NotMasked),
             (true, false) => return Err(Violation::Masked),
             _ => {}
         }
-        if number != 0 && frame.opcode.is_none() {
-            return Err(Violation::ReservedOpcode(number));
-        }
-        let reserved = first & 0x70;
+        let reserved = frame.reserved;
         if frame.is_control() {
             if reserved != 0 && !self.extensions.unknown {
                 return Err(Violation::ReservedBit);
@@ -332,51 +321,6 @@ impl Tap {
     }
 }
 
-/// The frame under way.
-#[derive(Debug)]
-struct Frame {
-    /// `None` for a continuation.
-    opcode: Option<Opcode>,
-    is_last: bool,
-    /// Payload that has not come, bytes.
-    left: u64,
-    mask: Option<[u8; 4]>,
-    /// Where in the mask its next byte of payload is.
-    at: usize,
-}
-
-impl Frame {
-    fn is_control(&self) -> bool {
-        self.opcode.is_some_and(|opcode| !opcode.is_data())
-    }
-
-    /// Takes what there is of its payload, unmasked.
-    fn take(&mut self, input: &mut Bytes) -> Bytes {
-        let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len());
-        self.left -= len as u64;
-        let data = input.split_to(len);
-        let Some(mut mask) = self.mask else { return data };
-        mask.rotate_left(self.at);
-        self.at = (self.at + len) % 4;
-        let mut plain = BytesMut::from(&data[..]);
-        unmask(&mut plain, mask);
-        plain.freeze()
-    }
-}
-
-/// RFC 6455 §5.3, eight bytes at a time.
-fn unmask(data: &mut [u8], mask: [u8; 4]) {
-    let [a, b, c, d] = mask;
-    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let (words, rest) = data.as_chunks_mut::<8>();
-    for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
-    }
-    for (byte, key) in rest.iter_mut().zip(mask.iter().cycle()) {
-        *byte ^= key;
-    }
-}
-
 /// The message under way.
 #[derive(Debug)]
 struct Message {
@@ -392,65 +336,6 @@ impl Message {
     fn new(coding: MessageCoding) -> Self {
         let facts = Ended { coding, ..Ended::default() };
         Self { facts, coded: Bytes::new(), drained: true, tail_given: false }
-    }
-}
-
-/// The head of a frame as it comes: 2 to 14 bytes (RFC 6455 §5.2).
-#[derive(Debug, Default)]
-struct HeadBuffer {
-    bytes: [u8; 14],
-    len: usize,
-}
-
-impl HeadBuffer {
-    /// Takes bytes until the head is whole; whether it is.
-    fn fill(&mut self, input: &mut Bytes) -> Result<bool, Violation> {
-        loop {
-            let wanted = self.wanted();
-            let len = (wanted - self.len).min(input.len());
-            self.bytes[self.len..self.len + len].copy_from_slice(&input.split_to(len));
-            self.len += len;
-            if self.len < wanted {
-                return Ok(false);
-            }
-            if wanted == self.wanted() {
-                return Ok(true);
-            }
-        }
-    }
-
-    /// How long the head is, as far as its beginning tells.
-    fn wanted(&self) -> usize {
-        if self.len < 2 {
-            return 2;
-        }
-        let mask = if self.bytes[1] & 0x80 == 0 { 0 } else { 4 };
-        2 + self.len_bytes() + mask
-    }
-
-    /// Bytes of its extended length.
-    fn len_bytes(&self) -> usize {
-        match self.bytes[1] & 0x7f {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        }
-    }
-
-    fn payload_len(&self) -> Result<u64, Violation> {
-        let short = u64::from(self.bytes[1] & 0x7f);
-        let long = self.bytes[2..].iter().take(self.len_bytes()).fold(0, |n, &b| n << 8 | u64::from(b));
-        match short {
-            126 if long < 126 => Err(Violation::BadLength),
-            127 if long <= 0xffff || long >> 63 != 0 => Err(Violation::BadLength),
-            126 | 127 => Ok(long),
-            short => Ok(short),
-        }
-    }
-
-    fn mask(&self) -> Option<[u8; 4]> {
-        let (_, mask) = self.bytes[..self.len].split_last_chunk::<4>()?;
-        (self.bytes[1] & 0x80 != 0).then_some(*mask)
     }
 }
 

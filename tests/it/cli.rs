@@ -43,6 +43,14 @@ fn usage_errors_end_with_2_and_say_what_was_meant() {
     home.refuses(&["--head-timeout", "10"], 2, "unit must be one of");
     home.refuses(&["--no-record", "--require-recording"], 2, "cannot be used with");
     home.refuses(&["-l", "0.0.0.0:0"], 2, "error[E102]: refusing to listen on 0.0.0.0:0");
+    let told = home.refuses(&["--ignore-host", "a(b"], 2, "--ignore-host");
+    assert!(told.contains("a(b") && told.contains("unclosed group"), "{told}");
+    home.refuses(&["--client-cert", "a*.test=c.pem"], 2, "HOST must be a host name");
+    home.refuses(
+        &["-p", "0", "--client-cert", "a.test=/nowhere/c.pem"],
+        6,
+        "error[E604]: cannot read /nowhere/c.pem",
+    );
     let json = home.refuses(&["ls", "--json", "--nosuch"], 2, "");
     assert_eq!(parse(json.as_bytes())["error"]["code"], "E001");
 }

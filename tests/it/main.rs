@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
 
+mod body_limit;
 mod cli;
 mod cli_messages;
 mod conformance;
 mod examples;
 mod failures;
+mod grpc;
 mod harness;
+mod large_bodies;
 mod limits;
 mod shutdown;
 mod store;

@@ -1,9 +1,10 @@
 //! WebSockets that go on for long: readable while they do, flat in memory, and what a killed proxy leaves of them.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use manent::flow::{Mid, Opcode, State};
+use manent::flow::{BodyEnd, Mid, Opcode, State};
 use manent::record::{Recorder, RecorderOptions};
 use manent::store::Reader;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -40,6 +41,35 @@ async fn an_open_websocket_is_readable() {
     drop((client, server));
     let ended = setup.flow().await;
     assert_eq!((ending(&ended), ended.mid), ((State::Complete, None), flow.mid));
+}
+
+/// `--body-limit` holds for each message; what passes is whole.
+#[tokio::test]
+async fn a_limit_cuts_the_record_of_messages_not_what_passes() {
+    for (limit, recorded) in [(0, ""), (3, "abc"), (5_000, "abcd")] {
+        let (mut setup, origin) =
+            (Setup::with(|config| config.body_limit = Some(limit)).await, Origin::listen().await);
+        let (mut client, mut server) = setup.websocket(&origin, "").await;
+        let large = vec![b'x'; 9_000];
+        for message in [masked(0x82, "abcd"), masked(0x89, "abcd"), masked(0x82, &large)] {
+            client.send(&message).await;
+            server.expect(&message).await;
+        }
+        drop((client, server));
+        let flow = setup.flow().await;
+        let reader = Reader::open(&setup.config.store).unwrap();
+        let rows = reader.messages(flow.mid.unwrap(), 0, 10).unwrap();
+        let content = |at: usize| {
+            let mut bytes = Vec::new();
+            reader.content(&rows[at].content).unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        assert_eq!((content(0), content(1)), (recorded.into(), recorded.into()));
+        assert_eq!(content(2), vec![b'x'; usize::try_from(limit).unwrap()]);
+        assert_eq!((rows[0].len, rows[1].len, rows[2].len), (4, 4, 9_000));
+        let whole = if limit < 4 { BodyEnd::Capped } else { BodyEnd::Whole };
+        assert_eq!((rows[0].end, rows[1].end, rows[2].end), (whole, whole, BodyEnd::Capped));
+    }
 }
 
 /// More than may wait for the disk, as fast as it goes: all passes, and all is stored, in order.

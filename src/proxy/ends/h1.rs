@@ -4,6 +4,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::io::{ReadHalf, WriteHalf};
 
 use super::{Answer, Incoming, Outgoing, Part, RequestIn, ResponseIn, ResponseOut};
@@ -62,7 +63,8 @@ impl RequestIn for RequestBody<'_> {
     }
 
     fn has_begun(&self) -> bool {
-        self.begun
+        // An empty body can be sent any number of times.
+        self.begun && self.length != BodyLength::Length(0)
     }
 }
 
@@ -305,7 +307,13 @@ impl ResponseOut for ResponseTo<'_> {
         }
     }
 
-    fn queue_head(&mut self, response: &Response, length: BodyLength, keep: bool) -> Result<bool, Error> {
+    fn queue_head(
+        &mut self,
+        response: &Response,
+        _: Option<HeaderMap>,
+        length: BodyLength,
+        keep: bool,
+    ) -> Result<bool, Error> {
         // Towards a client that knows no chunks the close tells the end.
         let sent_as = match length {
             BodyLength::Chunked if self.version == Version::Http10 => BodyLength::Close,

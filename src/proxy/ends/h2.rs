@@ -7,10 +7,11 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
+use http::HeaderMap;
 
 use super::{Answer, Incoming, Outgoing, Part, RequestIn, ResponseIn, ResponseOut};
 use crate::flow::{Framing, Headers, Interim, Request, Response, Stage};
-use crate::http1::{BodyLength, Forwarded, HeadLimits, may_trail};
+use crate::http1::{self, BodyLength, Forwarded, FramingError, HeadLimits, may_trail};
 use crate::http2::{self, BodyReader, BodyWriter, HeadError, Refused, RequestHead};
 use crate::proxy::error::{Error, Retry};
 
@@ -18,11 +19,13 @@ use crate::proxy::error::{Error, Retry};
 #[derive(Debug)]
 pub(in crate::proxy) struct RequestBody {
     reader: BodyReader,
+    fields: Option<HeaderMap>,
 }
 
 impl RequestBody {
-    pub(in crate::proxy) fn new(reader: BodyReader) -> Self {
-        Self { reader }
+    /// The body of a request with these fields.
+    pub(in crate::proxy) fn new(reader: BodyReader, fields: HeaderMap) -> Self {
+        Self { reader, fields: Some(fields) }
     }
 
     /// Gives back the stream's end.
@@ -63,6 +66,10 @@ impl RequestIn for RequestBody {
 
     fn has_begun(&self) -> bool {
         self.reader.has_begun()
+    }
+
+    fn take_fields(&mut self) -> Option<HeaderMap> {
+        self.fields.take()
     }
 }
 
@@ -125,12 +132,13 @@ pub(in crate::proxy) struct ResponseFrom {
     /// Whether the connection has carried a request before.
     reused: bool,
     body: Option<BodyReader>,
+    fields: Option<HeaderMap>,
     interims: bool,
 }
 
 impl ResponseFrom {
     pub(in crate::proxy) fn new(head: ResponseFuture, reused: bool) -> Self {
-        Self { head, reused, body: None, interims: false }
+        Self { head, reused, body: None, fields: None, interims: false }
     }
 
     /// Gives back the stream's end; `None` before the final head.
@@ -149,21 +157,34 @@ impl ResponseFrom {
         }
         let (parts, body) = ready!(std::pin::Pin::new(&mut self.head).poll(cx))?.into_parts();
         let body = self.body.insert(BodyReader::new(body));
+        let length = if body.is_absent() { BodyLength::None } else { BodyLength::Chunked };
         let response = http2::response(&parts);
-        let length = match body.is_absent() {
-            true => BodyLength::None,
-            false => announced_length(&response.headers),
-        };
+        self.fields = Some(parts.headers);
         Poll::Ready(Ok(Answer::Final(response, length)))
     }
 }
 
-/// The length of a body that END_STREAM will end. The crate holds the peer to a `Content-Length`.
-pub(in crate::proxy) fn announced_length(headers: &Headers) -> BodyLength {
-    let length = headers.get("content-length").and_then(|value| std::str::from_utf8(value).ok());
-    match length.and_then(|length| length.parse().ok()) {
-        Some(length) => BodyLength::Length(length),
-        None => BodyLength::Chunked,
+/// The length of a request's body: `absent` where END_STREAM came with the head. The crate holds the peer to a
+/// `Content-Length`, but takes one that is empty or repeated, which HTTP/1 servers behind us read in other ways.
+///
+/// # Errors
+/// If the lengths that the head tells are none, or more than one.
+pub(in crate::proxy) fn request_length(request: &Request, absent: bool) -> Result<BodyLength, FramingError> {
+    match http1::request_length(request)? {
+        BodyLength::Length(1..) if absent => Err(FramingError::InvalidLength),
+        _ if absent => Ok(BodyLength::None),
+        BodyLength::None => Ok(BodyLength::Chunked),
+        length => Ok(length),
+    }
+}
+
+/// The same of a response. What may have no body has none, whatever the origin sends.
+fn checked_length(response: &Response, method: &[u8], sent: BodyLength) -> Result<BodyLength, Error> {
+    match http1::response_length(response, method) {
+        Err(error) => Err(Error::bad_gateway(Stage::ResponseHead, error.to_string())),
+        Ok(_) if sent == BodyLength::None => Ok(BodyLength::None),
+        Ok(BodyLength::Close) => Ok(BodyLength::Chunked),
+        Ok(length) => Ok(length),
     }
 }
 
@@ -193,7 +214,7 @@ impl ResponseIn for ResponseFrom {
     async fn head(
         &mut self,
         limits: &HeadLimits,
-        _: &[u8],
+        method: &[u8],
         at_us: impl Fn() -> u64 + Send + Sync,
     ) -> Result<Answer, Error> {
         let answer = poll_fn(|cx| self.poll_head(cx, at_us())).await;
@@ -201,6 +222,10 @@ impl ResponseIn for ResponseFrom {
             Ok(Answer::Final(response, _)) if response.headers.len() > limits.max_fields => {
                 let message = format!("more than {} fields in the response's head", limits.max_fields);
                 Err(Error::bad_gateway(Stage::ResponseHead, message))
+            }
+            Ok(Answer::Final(response, sent)) => {
+                let length = checked_length(&response, method, sent)?;
+                Ok(Answer::Final(response, length))
             }
             // The change of protocol that it tells of does not exist here (RFC 9113 §8.6).
             Ok(Answer::Interim(interim)) if interim.status == 101 => {
@@ -227,6 +252,10 @@ impl ResponseIn for ResponseFrom {
 
     fn has_surplus(&self) -> bool {
         false
+    }
+
+    fn take_fields(&mut self) -> Option<HeaderMap> {
+        self.fields.take()
     }
 }
 
@@ -280,7 +309,12 @@ impl ResponseTo {
         Ok(())
     }
 
-    fn queue(&mut self, response: &Response, all: bool) -> Result<(), Error> {
+    fn queue(&mut self, response: &Response, fields: Option<HeaderMap>, all: bool) -> Result<(), Error> {
+        if let Some(fields) = fields.filter(goes_on_as_it_is) {
+            let head = http2::response_with(response.status, fields).map_err(unsendable)?;
+            self.head = Some((head, all));
+            return Ok(());
+        }
         let forwarded = Forwarded::new(&response.headers);
         let fields = response.headers.iter();
         let fields = fields.filter(|(name, _)| forwarded.keeps(name) && !is_transfer_encoding(name));
@@ -349,13 +383,19 @@ impl ResponseOut for ResponseTo {
         tracing::trace!(sent = ?sent, "interim response");
     }
 
-    fn queue_head(&mut self, response: &Response, length: BodyLength, _: bool) -> Result<bool, Error> {
-        self.queue(response, matches!(length, BodyLength::None | BodyLength::Length(0)))?;
+    fn queue_head(
+        &mut self,
+        response: &Response,
+        fields: Option<HeaderMap>,
+        length: BodyLength,
+        _: bool,
+    ) -> Result<bool, Error> {
+        self.queue(response, fields, matches!(length, BodyLength::None | BodyLength::Length(0)))?;
         Ok(true)
     }
 
     fn queue_switch(&mut self, response: &Response) -> Result<(), Error> {
-        self.queue(response, false)
+        self.queue(response, None, false)
     }
 }
 
@@ -378,6 +418,7 @@ fn sendable_trailers(trailers: &Headers) -> Headers {
 }
 
 /// A request as it goes to an origin over HTTP/2: `authority` in place of `Host`, nothing that belongs to the client's hop.
+/// `fields` are those of `request` in HTTP/2's own form, where it came in that.
 ///
 /// # Errors
 /// If it has no form in HTTP/2.
@@ -387,6 +428,7 @@ pub(in crate::proxy) fn outgoing_request(
     authority: &[u8],
     path: &[u8],
     max_forwards: Option<u64>,
+    fields: Option<HeaderMap>,
 ) -> Result<http::Request<()>, Error> {
     let head = RequestHead {
         method: &request.method,
@@ -395,6 +437,13 @@ pub(in crate::proxy) fn outgoing_request(
         path,
         protocol: request.protocol.as_deref(),
     };
+    let bad = |error: HeadError| Error::bad_request(Stage::RequestHead, error.to_string());
+    let as_it_is = |fields: &HeaderMap| {
+        max_forwards.is_none() && !fields.contains_key(http::header::HOST) && goes_on_as_it_is(fields)
+    };
+    if let Some(fields) = fields.filter(as_it_is) {
+        return http2::request_with(&head, fields).map_err(bad);
+    }
     let forwarded = Forwarded::new(&request.headers);
     let counted = max_forwards.map(|left| left.to_string());
     // A client of HTTP/2 may send `Host` besides `:authority`; what contradicts that does not go on (RFC 9113 §8.3.1).
@@ -410,8 +459,14 @@ pub(in crate::proxy) fn outgoing_request(
         Some(left) if name.eq_ignore_ascii_case(b"max-forwards") => (name, left.as_bytes()),
         _ => (name, value),
     });
-    http2::request_head(&head, fields.chain(te))
-        .map_err(|error| Error::bad_request(Stage::RequestHead, error.to_string()))
+    http2::request_head(&head, fields.chain(te)).map_err(bad)
+}
+
+/// Whether none of the fields belongs to one hop alone. `TE` says nothing but `trailers` in HTTP/2 (RFC 9113 §8.2.2), and
+/// that is what we say, too.
+fn goes_on_as_it_is(fields: &HeaderMap) -> bool {
+    let of_hop = |name: &str| name != "te" && http1::is_hop_by_hop(name.as_bytes());
+    fields.keys().all(|name| !of_hop(name.as_str()) && name != "http2-settings")
 }
 
 const CLIENT: &str = "the client";

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::error::Error;
 use crate::flow::{Framing, Headers, Interim, Response};
@@ -64,6 +65,11 @@ pub(super) trait RequestIn: Incoming {
 
     /// Whether something of the body was taken, so that the request cannot be sent again.
     fn has_begun(&self) -> bool;
+
+    /// The fields of its head in HTTP/2's own form, once: sent on as they are, they need not be built anew.
+    fn take_fields(&mut self) -> Option<HeaderMap> {
+        None
+    }
 }
 
 /// The origin's answer.
@@ -81,6 +87,11 @@ pub(super) trait ResponseIn: Incoming {
 
     /// After the answer: whether something came that nobody asked for.
     fn has_surplus(&self) -> bool;
+
+    /// As [`RequestIn::take_fields`], of the final head.
+    fn take_fields(&mut self) -> Option<HeaderMap> {
+        None
+    }
 }
 
 /// A head that came from an origin.
@@ -97,12 +108,19 @@ pub(super) trait ResponseOut: Outgoing {
     /// Queues a 1xx response, where the client can take one.
     fn queue_interim(&mut self, interim: &Interim);
 
-    /// Queues the final head. `length` is the body's as it came from the origin; `keep` says whether the connection can
-    /// be kept after it. Gives whether it can.
+    /// Queues the final head. `fields` are those of `response` in HTTP/2's own form, where it came in that; `length` is
+    /// the body's as it came from the origin; `keep` says whether the connection can be kept after it. Gives whether it
+    /// can.
     ///
     /// # Errors
     /// If the head has no form in the client's protocol.
-    fn queue_head(&mut self, response: &Response, length: BodyLength, keep: bool) -> Result<bool, Error>;
+    fn queue_head(
+        &mut self,
+        response: &Response,
+        fields: Option<HeaderMap>,
+        length: BodyLength,
+        keep: bool,
+    ) -> Result<bool, Error>;
 
     /// Queues the head of a response after which the connection or the stream carries something else.
     ///

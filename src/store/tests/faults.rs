@@ -132,7 +132,7 @@ fn a_full_disk_loses_payloads_of_messages_visibly() {
     let reader = Reader::open(&path).unwrap();
     let rows = reader.messages(Mid(1), 0, 10).unwrap();
     let mut payload = Vec::new();
-    std::io::Read::read_to_end(&mut reader.content(&rows[0].content).unwrap(), &mut payload).unwrap();
+    io::Read::read_to_end(&mut reader.content(&rows[0].content).unwrap(), &mut payload).unwrap();
     assert_eq!((payload, rows[0].end), (body_bytes(Mid(1), 5000), BodyEnd::Whole));
     assert_eq!((&rows[1].content, rows[1].end, rows[1].len), (&Content::Absent, BodyEnd::Lost, 5000));
 }

@@ -2,7 +2,9 @@
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
+use super::messages::version_1;
 use super::*;
 
 #[test]
@@ -44,9 +46,9 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
     }
     open(&dir.path().join("newer")).close().unwrap();
     let newer = rusqlite::Connection::open(dir.path().join("newer")).unwrap();
-    newer.execute_batch("PRAGMA user_version = 3; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    newer.execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(newer);
-    assert!(matches!(refused("newer"), StoreError::NewerSchema { found: 3, known: 2, .. }));
+    assert!(matches!(refused("newer"), StoreError::NewerSchema { found: 99, known: 3, .. }));
 }
 
 #[test]
@@ -162,6 +164,42 @@ fn a_list_pages_by_mid_from_either_end() {
     let row = &reader.list(&ListQuery::default()).unwrap()[0];
     assert_eq!((&*row.method, &*row.path, row.status, row.client_conn), ("GET", "/", Some(200), ConnId(1)));
     writer.close().unwrap();
+}
+
+/// New reader and new writer on old files, of either version before the one that tells of truncated bodies.
+#[test]
+fn rows_of_older_stores_have_no_truncated_bodies() {
+    for old_version in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = if old_version == 1 { version_1(dir.path()) } else { version_2(dir.path()) };
+        let truncated = |reader: &Reader| {
+            let rows = reader.list(&ListQuery { order: Order::OldestFirst, ..ListQuery::default() }).unwrap();
+            rows.iter().map(|row| (row.request_truncated, row.response_truncated)).collect::<Vec<_>>()
+        };
+        let before = Reader::open(&path).unwrap();
+        assert_eq!(truncated(&before), [(false, false); 3]);
+        let mut writer = open(&path);
+        let mut capped = flow(Mid(4), State::Complete, Content::Inline("ab".into()));
+        let body = &mut capped.response.as_mut().unwrap().body;
+        (body.len, body.end) = (3, BodyEnd::Capped);
+        commit(&mut writer, vec![capped]).unwrap();
+        assert_eq!(truncated(&before), [(false, false); 4]);
+        assert_eq!(truncated(&Reader::open(&path).unwrap())[2..], [(false, false), (false, true)]);
+        writer.close().unwrap();
+    }
+}
+
+/// A store of three flows as version 2 would have left it.
+fn version_2(dir: &Path) -> PathBuf {
+    let path = dir.join("f.db");
+    let mut writer = open(&path);
+    commit(&mut writer, (1..=3).map(|n| flow(Mid(n), State::Complete, Content::Absent)).collect()).unwrap();
+    writer.close().unwrap();
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let undo =
+        "ALTER TABLE flow DROP COLUMN truncated; PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)";
+    db.execute_batch(undo).unwrap();
+    path
 }
 
 /// A file from elsewhere: nothing in it is run, and a record that is not one is told.

@@ -5,19 +5,19 @@ use std::io::Read;
 use super::*;
 use crate::flow::{BodyEnd, Message, MessageCoding, Opcode};
 
-fn message(seq: u64, content: Content) -> Message {
+fn message(number: u32, content: Content) -> Message {
+    let (seq, at) = (u64::from(number), number as usize);
     Message {
         seq,
         from_client: seq.is_multiple_of(2),
-        opcode: [Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Pong, Opcode::Close][seq as usize % 5],
+        opcode: [Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Pong, Opcode::Close][at % 5],
         at_us: seq * 1000,
         len: seq,
         wire_len: seq + 1,
-        coding: [MessageCoding::Plain, MessageCoding::Deflate, MessageCoding::Unknown][seq as usize % 3],
+        coding: [MessageCoding::Plain, MessageCoding::Deflate, MessageCoding::Unknown][at % 3],
         fragments: u32::MAX,
         injected: seq.is_multiple_of(7),
-        end: [BodyEnd::Whole, BodyEnd::CutOff, BodyEnd::Capped, BodyEnd::Open, BodyEnd::Lost]
-            [seq as usize % 5],
+        end: [BodyEnd::Whole, BodyEnd::CutOff, BodyEnd::Capped, BodyEnd::Open, BodyEnd::Lost][at % 5],
         content,
     }
 }
@@ -34,7 +34,7 @@ fn messages_come_back_as_they_were_in_pages() {
         Content::Inline("abc".into()),
         Content::Extents(large),
     ];
-    let all: Vec<_> = (1..=40).map(|seq| message(seq, contents[seq as usize % 4].clone())).collect();
+    let all: Vec<_> = (1..=40).map(|n| message(n, contents[n as usize % 4].clone())).collect();
     let mut group = Group::default();
     for message in &all {
         group.push_message(Mid(5), message);
@@ -56,7 +56,7 @@ fn messages_come_back_as_they_were_in_pages() {
 }
 
 /// A copy of the store in tests/fixtures/store_v1: see the README there.
-fn version_1(dir: &Path) -> std::path::PathBuf {
+pub(super) fn version_1(dir: &Path) -> std::path::PathBuf {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store_v1");
     let path = dir.join("flows.db");
     let mut db = Vec::new();
@@ -100,7 +100,7 @@ fn a_store_of_version_1_is_read_as_it_is_and_upgraded_by_a_writer() {
     writer.commit(&mut group).unwrap();
     assert_eq!(early.messages(Mid(4), 0, 10).unwrap().len(), 1);
     writer.close().unwrap();
-    assert_eq!(version(), 2);
+    assert_eq!(version(), 3);
     drop(early);
     // Once is enough.
     open(&path).close().unwrap();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::flow::{Body, ClientConn, ConnId, Content, Extent, Flow, Mid, Request, Response, State};
+use crate::flow::{Body, BodyEnd, ClientConn, ConnId, Content, Extent, Flow, Mid, Request, Response, State};
 
 fn options() -> WriterOptions {
     WriterOptions {

@@ -66,6 +66,7 @@ fn meet(
     Ok((client, server))
 }
 
+/// TL-03 among them: names of other scripts.
 #[test]
 fn clients_accept_the_leaf_of_every_kind_of_name() {
     let ca = test_ca();

@@ -1,55 +1,65 @@
-//! The load: connections through the proxy that send requests as told and check every answer. One error ends it all.
+//! The load: connections that send requests as told and check every answer. One error ends it all.
+//!
+//! Closed-loop, each connection (or stream of it) sends when it has its answer; open-loop, requests are due by a
+//! schedule, whatever has become of those before, and their latency counts from when they were due.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use rustls::ClientConfig;
-use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use crate::trust;
-use crate::wire::{Expect, First, Wire};
+use crate::ask::{Ask, get_http2};
+use crate::http2::Http2;
+use crate::route::{Http1, Route};
 
-type Conn = Wire<TlsStream<TcpStream>>;
+/// What one worker sends on.
+enum Conn {
+    Http1(Box<Http1>),
+    Http2(Http2),
+}
 
 struct Load {
-    proxy: String,
-    authority: String,
-    tls: Arc<ClientConfig>,
+    route: Route,
+    http2: bool,
     /// Whether each request has a connection of its own.
     fresh: bool,
     connections: usize,
-    method: &'static str,
-    /// Size of the body: of the response for GET, of the request for POST.
+    /// Streams at a time on each connection; 1 for HTTP/1.1.
+    streams: usize,
+    ask: Ask,
     bytes: u64,
+    /// The head of every request over HTTP/2.
+    http2_head: Option<http::Request<()>>,
+    /// Requests per second where they are paced.
+    rate: Option<u32>,
 }
 
 /// Prints `{"ready":true}`; then for each number N read, sends N requests and prints what they took.
 pub(crate) async fn drive(spec: &Value) -> Result<()> {
-    let text = |key: &str| spec[key].as_str().map(str::to_owned).with_context(|| key.to_owned());
     let number = |key: &str| spec[key].as_u64().with_context(|| key.to_owned());
+    let (bytes, http2) = (number("bytes")?, spec["http2"] == true);
+    let ask = if spec["method"] == "POST" { Ask::Post(bytes) } else { Ask::Get(bytes) };
+    let route = Route::from_spec(spec)?;
     let load = Arc::new(Load {
-        proxy: format!("127.0.0.1:{}", number("proxy")?),
-        authority: format!("{}:{}", trust::NAME, number("origin")?),
-        tls: trust::client(&PathBuf::from(text("ca")?), Resumption::disabled())?,
+        http2,
         fresh: spec["fresh"] == true,
         connections: usize::try_from(number("connections")?)?,
-        method: if text("method")? == "POST" { "POST" } else { "GET" },
-        bytes: number("bytes")?,
+        streams: usize::try_from(number("streams")?)?,
+        ask,
+        bytes,
+        http2_head: if http2 { Some(ask.http2_head(&route.authority)?) } else { None },
+        rate: spec["rate"].as_u64().map(u32::try_from).transpose()?,
+        route,
     });
     let mut kept = Vec::new();
     if !load.fresh {
         for _ in 0..load.connections {
-            kept.push(load.connect().await.context("connecting")?);
+            load.open(&mut kept).await.context("connecting")?;
         }
     }
     println!("{}", json!({ "ready": true }));
@@ -58,8 +68,14 @@ pub(crate) async fn drive(spec: &Value) -> Result<()> {
     while let Some(line) = lines.next_line().await? {
         let requests = line.trim().parse()?;
         let begin = Instant::now();
-        let done = tokio::time::timeout(limit, run(&load, &mut kept, requests));
-        let mut latencies = done.await.context("the load took longer than it may")??;
+        let run = async {
+            match load.rate {
+                Some(rate) => paced(&load, &mut kept, requests, rate).await,
+                None => closed_loop(&load, &mut kept, requests).await,
+            }
+        };
+        let mut latencies =
+            tokio::time::timeout(limit, run).await.context("the load took longer than it may")??;
         let elapsed = begin.elapsed();
         ensure!(latencies.len() as u64 == requests, "{} answers to {requests} requests", latencies.len());
         latencies.sort_unstable();
@@ -71,11 +87,11 @@ pub(crate) async fn drive(spec: &Value) -> Result<()> {
     Ok(())
 }
 
-async fn run(load: &Arc<Load>, kept: &mut Vec<Conn>, requests: u64) -> Result<Vec<u32>> {
+async fn closed_loop(load: &Arc<Load>, kept: &mut Vec<Conn>, requests: u64) -> Result<Vec<u32>> {
     let left = Arc::new(AtomicU64::new(requests));
     let mut workers = JoinSet::new();
     let mut connections: Vec<Option<Conn>> = kept.drain(..).map(Some).collect();
-    connections.resize_with(load.connections, || None);
+    connections.resize_with(load.connections * load.streams, || None);
     for mut connection in connections {
         let (load, left) = (Arc::clone(load), Arc::clone(&left));
         workers.spawn(async move {
@@ -84,17 +100,60 @@ async fn run(load: &Arc<Load>, kept: &mut Vec<Conn>, requests: u64) -> Result<Ve
             while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
             {
                 let begin = Instant::now();
-                let mut wire = match connection.take() {
-                    Some(wire) => wire,
-                    None => load.connect().await.context("connecting")?,
+                let mut conn = match connection.take() {
+                    Some(conn) => conn,
+                    None => Conn::Http1(Box::new(load.route.http1().await.context("connecting")?)),
                 };
-                load.exchange(&mut wire, &mut head).await?;
-                latencies.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
-                connection = (!load.fresh).then_some(wire);
+                load.exchange(&mut conn, &mut head).await?;
+                latencies.push(micros(begin.elapsed()));
+                connection = (!load.fresh).then_some(conn);
             }
             anyhow::Ok((connection, latencies))
         });
     }
+    gather(workers, kept, requests).await
+}
+
+/// Sends `requests` requests at `rate` a second, turn by turn on the kept connections. A latency is the time from when the
+/// request was due to the response's head, so that a request that had to wait for the one before it counts its wait.
+async fn paced(load: &Arc<Load>, kept: &mut Vec<Conn>, requests: u64, rate: u32) -> Result<Vec<u32>> {
+    let mut workers = JoinSet::new();
+    let mut queues = Vec::new();
+    for mut conn in kept.drain(..) {
+        // Room for all, so that the pacer never waits.
+        let (queue, mut due) = mpsc::channel::<Instant>(usize::try_from(requests)?.max(1));
+        queues.push(queue);
+        let load = Arc::clone(load);
+        workers.spawn(async move {
+            let mut latencies = Vec::new();
+            let mut head = Vec::with_capacity(20 * 1024);
+            while let Some(due) = due.recv().await {
+                let first_byte = load.exchange(&mut conn, &mut head).await?;
+                latencies.push(micros(first_byte - due));
+            }
+            anyhow::Ok((Some(conn), latencies))
+        });
+    }
+    // A thread of its own: tokio's timers are a millisecond coarse, which is more than what is measured.
+    let pacer = tokio::task::spawn_blocking(move || {
+        let (begin, interval) = (Instant::now(), Duration::from_secs(1) / rate);
+        let turns = queues.iter().cycle().zip(0..requests);
+        for (due, (queue, _)) in std::iter::successors(Some(begin), |due| Some(*due + interval)).zip(turns) {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if queue.blocking_send(due).is_err() {
+                break; // its worker failed, which is told below
+            }
+        }
+    });
+    let latencies = gather(workers, kept, requests).await;
+    pacer.await?;
+    latencies
+}
+
+type Worked = Result<(Option<Conn>, Vec<u32>)>;
+
+/// Waits for all workers and takes their connections back.
+async fn gather(mut workers: JoinSet<Worked>, kept: &mut Vec<Conn>, requests: u64) -> Result<Vec<u32>> {
     let mut all = Vec::with_capacity(usize::try_from(requests)?);
     while let Some(worker) = workers.join_next().await {
         let (connection, latencies) = worker.context("a worker panicked")??;
@@ -105,51 +164,29 @@ async fn run(load: &Arc<Load>, kept: &mut Vec<Conn>, requests: u64) -> Result<Ve
 }
 
 impl Load {
-    async fn connect(&self) -> Result<Conn> {
-        let tcp = TcpStream::connect(&self.proxy).await?;
-        tcp.set_nodelay(true)?;
-        let mut wire = Wire::new(tcp);
-        let mut head = format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", self.authority).into_bytes();
-        wire.send(&mut head, 0).await?;
-        let head = wire.head(Expect::Response).await?.context("closed instead of answering CONNECT")?;
-        let First::Response { status } = head.first else { bail!("not a response") };
-        ensure!(status == 200, "CONNECT answered with {status}");
-        let name = ServerName::try_from(trust::NAME)?;
-        let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(name, wire.stream).await?;
-        Ok(Wire::new(tls))
-    }
-
-    async fn exchange(&self, wire: &mut Conn, head: &mut Vec<u8>) -> Result<()> {
-        let uploads = self.method == "POST";
-        self.request_head(head, uploads);
-        wire.send(head, if uploads { self.bytes } else { 0 }).await?;
-        let answer = wire.head(Expect::Response).await?.context("closed instead of answering")?;
-        let First::Response { status } = answer.first else { bail!("not a response") };
-        ensure!(status == 200, "answered with {status}");
-        let want = if uploads { self.bytes % 1000 } else { self.bytes };
-        ensure!(answer.content_length == want, "a body of {} bytes for {want}", answer.content_length);
-        wire.body(want).await
-    }
-
-    fn request_head(&self, head: &mut Vec<u8>, uploads: bool) {
-        let target =
-            if uploads { "/upload".to_owned() } else { format!("/bytes/{}?q=1&lang=en", self.bytes) };
-        let line = format!("{} {target} HTTP/1.1\r\nHost: {}\r\n", self.method, self.authority);
-        head.extend_from_slice(line.as_bytes());
-        head.extend_from_slice(
-            b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
-              Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
-              Accept-Language: en-US,en;q=0.5\r\n\
-              Accept-Encoding: gzip, deflate, br, zstd\r\n\
-              Cookie: session=6f1d2a9c8b7e4f3a; theme=dark; consent=yes\r\n\
-              Referer: https://localhost/\r\n\
-              Cache-Control: no-cache\r\n",
-        );
-        if uploads {
-            let fields =
-                format!("Content-Type: application/octet-stream\r\nContent-Length: {}\r\n", self.bytes);
-            head.extend_from_slice(fields.as_bytes());
+    /// Opens one connection and adds a handle for each of its streams.
+    async fn open(&self, kept: &mut Vec<Conn>) -> Result<()> {
+        if self.http2 {
+            let http2 = self.route.http2().await?;
+            kept.extend((0..self.streams).map(|_| Conn::Http2(http2.clone())));
+        } else {
+            kept.push(Conn::Http1(Box::new(self.route.http1().await?)));
         }
-        head.extend_from_slice(b"\r\n");
+        Ok(())
     }
+
+    /// Returns when the response's head was there.
+    async fn exchange(&self, conn: &mut Conn, head: &mut Vec<u8>) -> Result<Instant> {
+        match conn {
+            Conn::Http1(wire) => self.ask.over_http1(wire, &self.route.authority, head).await,
+            Conn::Http2(http2) => {
+                let head = self.http2_head.as_ref().context("no head for HTTP/2")?;
+                get_http2(http2, head, self.bytes).await
+            }
+        }
+    }
+}
+
+fn micros(latency: Duration) -> u32 {
+    u32::try_from(latency.as_micros()).unwrap_or(u32::MAX)
 }

@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::plan::{Plan, Proxy, Scenario, Shape};
-use crate::process::{Manent, Role, Usage, last_mid};
-use crate::{table, trust};
+use crate::process::{Manent, Role, Usage};
+use crate::{process, raw, soak, table, trust};
 
 /// What one step of one measurement gave.
 #[derive(Debug, Clone, Copy)]
@@ -46,11 +46,14 @@ pub(crate) async fn run(plan: &Plan) -> Result<()> {
 
 async fn run_all(plan: &Plan) -> Result<()> {
     for scenario in &plan.scenarios {
-        let proxies: Vec<Proxy> = match scenario.shape {
-            Shape::Memory => plan.proxies.iter().copied().filter(|proxy| *proxy == Proxy::Manent).collect(),
-            Shape::Requests | Shape::Transfer => plan.proxies.clone(),
-        };
+        let chosen = scenario.proxies.iter().copied().filter(|proxy| plan.proxies.contains(proxy));
+        let proxies: Vec<Proxy> = chosen.collect();
         if proxies.is_empty() {
+            continue;
+        }
+        if scenario.shape == Shape::Mixed {
+            let dir = scratch()?;
+            soak::print(&soak::run(scenario, dir.path(), LIMIT).await.context(scenario.name)?);
             continue;
         }
         let rounds = if scenario.shape == Shape::Memory { 1 } else { plan.rounds };
@@ -69,16 +72,19 @@ async fn run_all(plan: &Plan) -> Result<()> {
 }
 
 /// A proxy under measurement.
-enum Subject {
+pub(crate) enum Subject {
+    /// None: the client goes to the origin itself.
+    Direct,
     Role(Role, u16),
     Manent(Manent),
 }
 
 impl Subject {
-    async fn start(proxy: Proxy, dir: &Path) -> Result<Subject> {
+    async fn start(proxy: Proxy, dir: &Path, http2: bool) -> Result<Subject> {
         let recording = match proxy {
+            Proxy::Direct | Proxy::Raw => return Ok(Subject::Direct),
             Proxy::Relay | Proxy::Hudsucker => {
-                let mut role = Role::spawn(proxy.name(), &json!({ "dir": dir }))?;
+                let mut role = Role::spawn(proxy.name(), &json!({ "dir": dir, "http2": http2 }))?;
                 let port = role.port().await?;
                 return Ok(Subject::Role(role, port));
             }
@@ -96,15 +102,19 @@ impl Subject {
         Ok(Subject::Manent(Manent::spawn(&args).await?))
     }
 
-    fn port(&self) -> u16 {
+    /// `None` where there is no proxy.
+    fn port(&self) -> Option<u16> {
         match self {
-            Subject::Role(_, port) => *port,
-            Subject::Manent(manent) => manent.port,
+            Subject::Direct => None,
+            Subject::Role(_, port) => Some(*port),
+            Subject::Manent(manent) => Some(manent.port),
         }
     }
 
-    fn usage(&self) -> Result<Usage> {
+    /// What the proxy has used; nothing where there is none.
+    pub(crate) fn usage(&self) -> Result<Usage> {
         Usage::of(match self {
+            Subject::Direct => return Ok(Usage::default()),
             Subject::Role(role, _) => role.pid()?,
             Subject::Manent(manent) => manent.pid()?,
         })
@@ -112,57 +122,91 @@ impl Subject {
 
     async fn end(self) -> Result<()> {
         match self {
+            Subject::Direct => Ok(()),
             Subject::Role(role, _) => role.end().await,
             Subject::Manent(manent) => manent.end().await,
         }
     }
 }
 
+/// The processes of one measurement.
+pub(crate) struct Tree {
+    pub(crate) origin: Role,
+    pub(crate) subject: Subject,
+    pub(crate) client: Role,
+}
+
+impl Tree {
+    /// Starts all, the load in the role `load`; returns when the load is ready. `dir` takes certificates and the store.
+    pub(crate) async fn start(
+        scenario: &Scenario,
+        proxy: Proxy,
+        dir: &Path,
+        load: &'static str,
+    ) -> Result<Tree> {
+        trust::create_ca(dir)?;
+        let mut origin = Role::spawn("origin", &json!({ "dir": dir }))?;
+        let origin_port = origin.port().await?;
+        let subject = Subject::start(proxy, dir, scenario.http2).await?;
+        let ca = match &subject {
+            Subject::Direct | Subject::Role(..) => dir.join(trust::CA_CERT),
+            Subject::Manent(_) => dir.join(MANENT_CA).join("manent-ca.pem"),
+        };
+        let mut client = Role::spawn(
+            load,
+            &json!({
+                "proxy": subject.port(), "origin": origin_port, "ca": ca, "fresh": scenario.fresh,
+                "connections": scenario.connections, "streams": scenario.streams, "http2": scenario.http2,
+                "rate": scenario.rate, "method": scenario.method, "bytes": scenario.bytes,
+                "seconds": scenario.seconds, "limit_seconds": LIMIT.as_secs(),
+            }),
+        )?;
+        client.told(LIMIT).await?;
+        Ok(Tree { origin, subject, client })
+    }
+
+    pub(crate) async fn end(self) -> Result<()> {
+        self.client.end().await?;
+        self.subject.end().await?;
+        self.origin.end().await
+    }
+}
+
+/// A directory under target/, which is a disk: in /tmp, recording would often be measured against memory.
+fn scratch() -> Result<TempDir> {
+    Ok(TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR"))?)
+}
+
+/// The highest mid in the store of `dir`.
+pub(crate) async fn last_mid(dir: &Path) -> Result<u64> {
+    process::last_mid(&dir.join(STORE)).await
+}
+
 async fn measure(scenario: &Scenario, proxy: Proxy) -> Result<Vec<Sample>> {
-    // Under target/, which is a disk: in /tmp, recording would often be measured against memory.
-    let dir = TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR"))?;
-    trust::create_ca(dir.path())?;
-    let mut origin = Role::spawn("origin", &json!({ "dir": dir.path() }))?;
-    let origin_port = origin.port().await?;
-    let subject = Subject::start(proxy, dir.path()).await?;
-    let ca = match &subject {
-        Subject::Role(..) => dir.path().join(trust::CA_CERT),
-        Subject::Manent(_) => dir.path().join(MANENT_CA).join("manent-ca.pem"),
-    };
-    let mut client = Role::spawn(
-        "client",
-        &json!({
-            "proxy": subject.port(), "origin": origin_port, "ca": ca, "fresh": scenario.fresh,
-            "connections": scenario.connections, "method": scenario.method, "bytes": scenario.bytes,
-            "limit_seconds": LIMIT.as_secs(),
-        }),
-    )?;
-    client.told(LIMIT).await?;
+    if proxy == Proxy::Raw {
+        let bytes = scenario.bytes;
+        return Ok(vec![tokio::task::spawn_blocking(move || raw::append(bytes)).await??]);
+    }
+    let dir = scratch()?;
+    let mut tree = Tree::start(scenario, proxy, dir.path(), "client").await?;
     if scenario.warm_up > 0 {
-        client.ask(&scenario.warm_up.to_string(), LIMIT).await?;
+        tree.client.ask(&scenario.warm_up.to_string(), LIMIT).await?;
     }
     let mut samples = Vec::new();
     for requests in &scenario.steps {
-        samples.push(step(scenario, *requests, &subject, &mut client, &mut origin).await?);
+        samples.push(step(scenario, *requests, &mut tree).await?);
     }
-    client.end().await?;
-    subject.end().await?;
-    origin.end().await?;
+    tree.end().await?;
     if proxy == Proxy::Manent {
         let sent = scenario.warm_up + scenario.steps.iter().sum::<u64>();
-        let last = last_mid(&dir.path().join(STORE)).await?;
+        let last = last_mid(dir.path()).await?;
         ensure!(last >= sent, "{sent} requests were made, and the store ends at mid {last}");
     }
     Ok(samples)
 }
 
-async fn step(
-    scenario: &Scenario,
-    requests: u64,
-    subject: &Subject,
-    client: &mut Role,
-    origin: &mut Role,
-) -> Result<Sample> {
+async fn step(scenario: &Scenario, requests: u64, tree: &mut Tree) -> Result<Sample> {
+    let Tree { origin, subject, client } = tree;
     settle(scenario, subject).await?;
     let idle_from = subject.usage()?.cpu;
     sleep(scenario.idle).await;
@@ -177,6 +221,12 @@ async fn step(
     let usage = subject.usage()?;
     let number = |key: &str| told[key].as_f64().with_context(|| key.to_owned());
     let counted = origin.ask("count", LIMIT).await?;
+    // A proxy that speaks another protocol to the origin than to the client does other work than is compared here.
+    let [http1, http2] = ["http1", "http2"].map(|protocol| counted[protocol].as_u64());
+    let (wanted, other, strays) =
+        if scenario.http2 { ("h2", "http/1.1", http1) } else { ("http/1.1", "h2", http2) };
+    let strays = strays.context("requests by protocol")?;
+    ensure!(strays == 0, "the origin was to be spoken to in {wanted}, and got {strays} requests in {other}");
     Ok(Sample {
         requests,
         bytes: requests * scenario.bytes,
@@ -210,5 +260,6 @@ async fn settle(scenario: &Scenario, subject: &Subject) -> Result<()> {
 const STORE: &str = "flows.db";
 const MANENT_CA: &str = "manent-ca";
 
-/// No measurement may take longer: the slowest, the soak, takes about half a minute on two cores.
+/// No measurement may take longer: the slowest, the soak, takes about half a minute on two cores. Mixed traffic has its own
+/// time on top.
 const LIMIT: Duration = Duration::from_secs(300);

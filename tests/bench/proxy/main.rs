@@ -1,7 +1,8 @@
-//! `cargo bench --bench proxy`: what a request costs in the proxy process, beside two yardsticks measured in the same run.
+//! `cargo bench --bench proxy`: what a request costs in the proxy process, beside yardsticks measured in the same run.
 //!
 //! Compared are a bare TLS relay (terminates, re-originates, copies bytes: the floor of any intercepting proxy), hudsucker
-//! without a handler, manent with recording off, and manent recording to the disk under `target/`. Origin, proxy and load
+//! without a handler, manent with recording off, and manent recording to the disk under `target/`; where it is the question,
+//! also a direct connection, and plain appends to a file. Origin, proxy and load
 //! client are processes of their own, started anew for each measurement, so that CPU time and memory are read for the
 //! proxy alone. The order of the proxies changes with each round, and medians are reported: machines are noisy.
 //!
@@ -9,15 +10,22 @@
 //! It deliberately asserts no speed. Loopback only, and every run is bounded in count and time.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's product is what it prints")]
 
+mod ask;
 mod client;
 mod driver;
+mod http2;
+mod mixed;
 mod origin;
 mod peer;
 mod plan;
 mod process;
+mod raw;
 mod relay;
+mod route;
+mod soak;
 mod table;
 mod trust;
+mod websocket;
 mod wire;
 
 use std::process::ExitCode;
@@ -51,6 +59,7 @@ fn run() -> Result<()> {
                     "relay" => relay::serve(&spec).await,
                     "hudsucker" => peer::serve(&spec).await,
                     "client" => client::drive(&spec).await,
+                    "mixed" => mixed::drive(&spec).await,
                     other => bail!("no role `{other}`"),
                 }
             })

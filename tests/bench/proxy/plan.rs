@@ -7,11 +7,23 @@ use anyhow::{Context as _, Result, bail, ensure};
 pub(crate) const HELP: &str = "\
 cargo bench --bench proxy [-- OPTIONS]
 
-  --scenario NAME   keepalive, newconn, download100, upload100 or soak; repeatable (all)
-  --proxy NAME      relay, hudsucker, manent-off or manent; repeatable (all)
-  --requests N      requests of keepalive and newconn
+  --scenario NAME   repeatable (all but mixed):
+                      keepalive       GET of 1 KiB, HTTP/1.1, 64 connections
+                      newconn         a new TLS connection for each request
+                      h2              GET of 1 KiB, HTTP/2 on both legs, 16 connections x 16 streams
+                      download100, upload100
+                                      100 MiB over one connection
+                      download1g, download1g-h2
+                                      1 GiB, beside recording off and raw append + fdatasync of as many bytes
+                      firstbyte, firstbyte-h2
+                                      500 requests/s by schedule, beside a direct connection
+                      soak            memory after many flows and after ten times as many
+                      mixed           all kinds of traffic at once for --seconds, memory sampled: only when named
+  --proxy NAME      relay, hudsucker, manent-off or manent; also direct and raw, which are yardsticks; repeatable (all)
+  --requests N      requests of keepalive, newconn, h2, firstbyte and firstbyte-h2
+  --seconds N       how long mixed runs (600)
   --rounds N        how often each measurement is repeated; medians are printed (3)
-  --quick           small numbers: shows that it works, measures nothing
+  --quick           small numbers, mixed too: shows that it works, measures nothing
 ";
 
 pub(crate) struct Plan {
@@ -22,6 +34,10 @@ pub(crate) struct Plan {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proxy {
+    /// No proxy at all.
+    Direct,
+    /// No traffic at all: the bytes are appended to a file and synced.
+    Raw,
     Relay,
     Hudsucker,
     ManentOff,
@@ -29,10 +45,13 @@ pub(crate) enum Proxy {
 }
 
 impl Proxy {
-    pub(crate) const ALL: [Proxy; 4] = [Proxy::Relay, Proxy::Hudsucker, Proxy::ManentOff, Proxy::Manent];
+    const ALL: &[Proxy] =
+        &[Proxy::Direct, Proxy::Raw, Proxy::Relay, Proxy::Hudsucker, Proxy::ManentOff, Proxy::Manent];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Proxy::Direct => "direct",
+            Proxy::Raw => "raw",
             Proxy::Relay => "relay",
             Proxy::Hudsucker => "hudsucker",
             Proxy::ManentOff => "manent-off",
@@ -48,8 +67,12 @@ pub(crate) enum Shape {
     Requests,
     /// By the byte: throughput.
     Transfer,
+    /// By the request that is due at a time: latency of the first byte, and what is added to a yardstick's.
+    FirstByte,
     /// By the memory that stays.
     Memory,
+    /// By the memory over time, under all kinds of traffic.
+    Mixed,
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +83,16 @@ pub(crate) struct Scenario {
     /// Size of the body that counts: of the response for GET, of the request for POST.
     pub(crate) bytes: u64,
     pub(crate) connections: u64,
+    /// Whether both legs speak HTTP/2, which is checked at both ends; else both speak HTTP/1.1.
+    pub(crate) http2: bool,
+    /// Streams at a time on each connection; 1 for HTTP/1.1.
+    pub(crate) streams: u64,
+    /// Requests a second where they are due by a schedule; `None` sends the next when one is answered.
+    pub(crate) rate: Option<u64>,
+    /// What is compared, in the table's order.
+    pub(crate) proxies: &'static [Proxy],
+    /// What the figures are set against.
+    pub(crate) yardsticks: &'static [Proxy],
     /// Whether each request has a new connection.
     pub(crate) fresh: bool,
     pub(crate) warm_up: u64,
@@ -67,6 +100,8 @@ pub(crate) struct Scenario {
     pub(crate) steps: Vec<u64>,
     /// How long the idle proxy is watched before each step; zero where no figure is wanted.
     pub(crate) idle: Duration,
+    /// How long mixed traffic runs; 0 for all others.
+    pub(crate) seconds: u64,
 }
 
 impl Plan {
@@ -90,11 +125,21 @@ impl Plan {
                 "--requests" => {
                     sizes.keepalive = value()?.parse().context("--requests")?;
                     sizes.newconn = sizes.keepalive;
+                    sizes.h2 = sizes.keepalive;
+                    sizes.paced = sizes.keepalive;
+                }
+                "--seconds" => {
+                    sizes.seconds = value()?.parse().context("--seconds")?;
+                    ensure!(sizes.seconds > 0, "--seconds 0 measures nothing");
                 }
                 other => bail!("unknown argument {other}\n\n{HELP}"),
             }
         }
+        let quick = args.iter().any(|arg| arg == "--quick");
         let mut plan = Plan::new(sizes);
+        if scenarios.is_empty() && !quick {
+            plan.scenarios.retain(|scenario| scenario.shape != Shape::Mixed);
+        }
         plan.rounds = rounds.unwrap_or(plan.rounds);
         choose("scenario", &mut plan.scenarios, &scenarios, |scenario| scenario.name)?;
         choose("proxy", &mut plan.proxies, &proxies, |proxy| proxy.name())?;
@@ -108,10 +153,25 @@ impl Plan {
             method: "GET",
             bytes: 1024,
             connections: sizes.connections,
+            http2: false,
+            streams: 1,
+            rate: None,
+            proxies: &[Proxy::Relay, Proxy::Hudsucker, Proxy::ManentOff, Proxy::Manent],
+            yardsticks: &[Proxy::Relay, Proxy::Hudsucker],
             fresh: false,
             warm_up: sizes.keepalive / 10 + 64,
             steps: vec![sizes.keepalive],
             idle: sizes.idle,
+            seconds: 0,
+        };
+        let h2 = Scenario {
+            name: "h2",
+            connections: sizes.h2_connections,
+            http2: true,
+            streams: 16,
+            warm_up: sizes.h2 / 10 + 64,
+            steps: vec![sizes.h2],
+            ..keepalive.clone()
         };
         let newconn = Scenario {
             name: "newconn",
@@ -131,14 +191,57 @@ impl Plan {
             ..keepalive.clone()
         };
         let upload = Scenario { name: "upload100", method: "POST", ..download.clone() };
+        let download1g = Scenario {
+            name: "download1g",
+            bytes: sizes.large,
+            proxies: &[Proxy::Raw, Proxy::ManentOff, Proxy::Manent],
+            yardsticks: &[Proxy::ManentOff, Proxy::Raw],
+            warm_up: 0,
+            steps: vec![1],
+            ..download.clone()
+        };
+        let firstbyte = Scenario {
+            name: "firstbyte",
+            shape: Shape::FirstByte,
+            connections: 32,
+            rate: Some(500),
+            proxies: &[Proxy::Direct, Proxy::Hudsucker, Proxy::Manent],
+            yardsticks: &[Proxy::Direct],
+            warm_up: sizes.paced / 10 + 32,
+            steps: vec![sizes.paced],
+            ..keepalive.clone()
+        };
+        let over_http2 = |name, scenario: &Scenario| Scenario { name, http2: true, ..scenario.clone() };
+        let (download1g_h2, firstbyte_h2) =
+            (over_http2("download1g-h2", &download1g), over_http2("firstbyte-h2", &firstbyte));
+        let mixed = Scenario {
+            name: "mixed",
+            shape: Shape::Mixed,
+            proxies: &[Proxy::Manent],
+            seconds: sizes.seconds,
+            ..keepalive.clone()
+        };
         let soak = Scenario {
             name: "soak",
             shape: Shape::Memory,
+            proxies: &[Proxy::Manent],
             warm_up: 0,
             steps: vec![sizes.soak, 9 * sizes.soak],
             ..keepalive.clone()
         };
-        let scenarios = vec![keepalive, newconn, download, upload, soak];
+        let scenarios = vec![
+            keepalive,
+            newconn,
+            h2,
+            download,
+            upload,
+            download1g,
+            download1g_h2,
+            firstbyte,
+            firstbyte_h2,
+            soak,
+            mixed,
+        ];
         Plan { scenarios, proxies: Proxy::ALL.to_vec(), rounds: sizes.rounds }
     }
 }
@@ -169,8 +272,13 @@ struct Sizes {
     connections: u64,
     keepalive: u64,
     newconn: u64,
+    h2_connections: u64,
+    h2: u64,
     transfer: u64,
     transfers: u64,
+    large: u64,
+    paced: u64,
+    seconds: u64,
     soak: u64,
     rounds: usize,
     idle: Duration,
@@ -182,8 +290,13 @@ impl Sizes {
         connections: 64,
         keepalive: 100_000,
         newconn: 3_000,
+        h2_connections: 16,
+        h2: 100_000,
         transfer: 100 << 20,
         transfers: 3,
+        large: 1 << 30,
+        paced: 5_000,
+        seconds: 600,
         soak: 20_000,
         rounds: 3,
         idle: Duration::from_millis(500),
@@ -192,8 +305,13 @@ impl Sizes {
         connections: 8,
         keepalive: 200,
         newconn: 16,
+        h2_connections: 2,
+        h2: 200,
         transfer: 1 << 20,
         transfers: 1,
+        large: 4 << 20,
+        paced: 100,
+        seconds: 3,
         soak: 100,
         rounds: 1,
         idle: Duration::ZERO,

@@ -1,6 +1,6 @@
 //! The floor: accepts `CONNECT`, terminates TLS with a minted leaf, opens TLS to the origin and copies bytes.
 //!
-//! It reads no HTTP inside the tunnel and keeps no record. What it costs, every intercepting proxy pays.
+//! What it negotiates with the client, it offers to the origin. It reads no HTTP inside the tunnel and keeps no record. What it costs, every intercepting proxy pays.
 
 use std::path::PathBuf;
 
@@ -23,15 +23,18 @@ const COPY_BYTES: usize = 64 * 1024;
 pub(crate) async fn serve(spec: &Value) -> Result<()> {
     let dir = PathBuf::from(spec["dir"].as_str().context("dir")?);
     let acceptor = TlsAcceptor::from(trust::server(&dir)?);
-    let connector = TlsConnector::from(trust::client(&dir.join(trust::CA_CERT), Resumption::default())?);
+    let ca = dir.join(trust::CA_CERT);
+    let connector =
+        |alpn| anyhow::Ok(TlsConnector::from(trust::client(&ca, Resumption::default(), &[alpn])?));
+    let connectors = Connectors { http1: connector(trust::HTTP1)?, http2: connector(trust::HTTP2)? };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", json!({ "port": listener.local_addr()?.port() }));
     let tasks = TaskTracker::new();
     let accept = async {
         while let Ok((tcp, _)) = listener.accept().await {
-            let (acceptor, connector) = (acceptor.clone(), connector.clone());
+            let (acceptor, connectors) = (acceptor.clone(), connectors.clone());
             // A connection that breaks shows at the client, which counts errors for all.
-            tasks.spawn(async move { connection(tcp, acceptor, connector).await.is_ok() });
+            tasks.spawn(async move { connection(tcp, acceptor, connectors).await.is_ok() });
         }
     };
     tokio::select! {
@@ -40,7 +43,13 @@ pub(crate) async fn serve(spec: &Value) -> Result<()> {
     }
 }
 
-async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, connector: TlsConnector) -> Result<()> {
+#[derive(Clone)]
+struct Connectors {
+    http1: TlsConnector,
+    http2: TlsConnector,
+}
+
+async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, connectors: Connectors) -> Result<()> {
     tcp.set_nodelay(true)?;
     let mut wire = Wire::new(tcp);
     let head = wire.head(Expect::Request).await?.context("no request")?;
@@ -52,6 +61,8 @@ async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, connector: TlsConnect
     let tcp = TcpStream::connect(&target).await?;
     tcp.set_nodelay(true)?;
     let host = target.rsplit_once(':').context("no port")?.0.to_owned();
+    let is_http2 = client.get_ref().1.alpn_protocol() == Some(trust::HTTP2);
+    let connector = if is_http2 { connectors.http2 } else { connectors.http1 };
     let mut server = connector.connect(ServerName::try_from(host)?, tcp).await?;
     tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, COPY_BYTES, COPY_BYTES).await?;
     Ok(())

@@ -16,6 +16,15 @@ pub(crate) const NAME: &str = "localhost";
 pub(crate) const CA_CERT: &str = "bench-ca.pem";
 pub(crate) const CA_KEY: &str = "bench-ca.key";
 
+/// ALPN names.
+pub(crate) const HTTP1: &[u8] = b"http/1.1";
+pub(crate) const HTTP2: &[u8] = b"h2";
+
+/// What was negotiated, in words.
+pub(crate) fn negotiated(alpn: Option<&[u8]>) -> String {
+    alpn.map_or("nothing".to_owned(), |name| String::from_utf8_lossy(name).into_owned())
+}
+
 /// Makes the CA in `dir`: `bench-ca.pem` and `bench-ca.key`.
 pub(crate) fn create_ca(dir: &Path) -> Result<()> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
@@ -35,7 +44,7 @@ pub(crate) fn issuer(dir: &Path) -> Result<Issuer<'static, KeyPair>> {
     Ok(Issuer::from_ca_cert_pem(&std::fs::read_to_string(dir.join(CA_CERT))?, key)?)
 }
 
-/// A server that presents a fresh P-256 leaf for [`NAME`] by the CA of `dir`.
+/// A server that presents a fresh P-256 leaf for [`NAME`] by the CA of `dir` and speaks HTTP/2 with who offers it.
 pub(crate) fn server(dir: &Path) -> Result<Arc<ServerConfig>> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let leaf = CertificateParams::new([NAME.to_owned()])?.signed_by(&key, &issuer(dir)?)?;
@@ -44,19 +53,19 @@ pub(crate) fn server(dir: &Path) -> Result<Arc<ServerConfig>> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
     Ok(Arc::new(config))
 }
 
-/// A client that trusts the PEM file `ca` and nothing else.
-pub(crate) fn client(ca: &Path, resumption: Resumption) -> Result<Arc<ClientConfig>> {
+/// A client that trusts the PEM file `ca` and nothing else, and offers `alpn` in its order.
+pub(crate) fn client(ca: &Path, resumption: Resumption, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).with_context(|| ca.display().to_string())?)?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.resumption = resumption;
     Ok(Arc::new(config))
 }

@@ -16,6 +16,10 @@ pub(crate) struct Head {
     /// Method and target, or status.
     pub(crate) first: First,
     pub(crate) content_length: u64,
+    /// Whether the body is chunked, which only an event stream is.
+    pub(crate) chunked: bool,
+    /// `Sec-WebSocket-Key` of a request, `Sec-WebSocket-Accept` of a response.
+    pub(crate) websocket: Option<String>,
 }
 
 pub(crate) enum First {
@@ -72,13 +76,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 ensure!(read > 0, "closed at byte {at} of a body of {len}");
             }
             let unread = &self.buffer[self.start..];
-            let offset = usize::try_from(at % PATTERN.len() as u64)?;
-            let want = usize::try_from(len - at).unwrap_or(usize::MAX).min(PATTERN.len() - offset);
-            let take = want.min(unread.len());
-            ensure!(unread[..take] == PATTERN[offset..offset + take], "a body differs after byte {at}");
+            let take = usize::try_from(len - at).unwrap_or(usize::MAX).min(unread.len());
+            check(at, &unread[..take])?;
             self.start += take;
             at += take as u64;
         }
+        Ok(())
+    }
+
+    /// The next `len` bytes.
+    pub(crate) async fn exact(&mut self, len: usize) -> Result<&[u8]> {
+        while self.buffer.len() - self.start < len {
+            self.read_more().await?;
+        }
+        self.start += len;
+        Ok(&self.buffer[self.start - len..self.start])
+    }
+
+    /// The next `N` bytes.
+    pub(crate) async fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        Ok(self.exact(N).await?.try_into()?)
+    }
+
+    /// The next line, without its end.
+    pub(crate) async fn line(&mut self) -> Result<&[u8]> {
+        let len = loop {
+            let unread = &self.buffer[self.start..];
+            if let Some(len) = unread.iter().position(|byte| *byte == b'\n') {
+                break len;
+            }
+            ensure!(unread.len() < 1024, "a line without end");
+            self.read_more().await?;
+        };
+        let line = self.start..self.start + len;
+        self.start += len + 1;
+        Ok(self.buffer[line].trim_ascii_end())
+    }
+
+    async fn read_more(&mut self) -> Result<()> {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "closed by the other side");
         Ok(())
     }
 
@@ -118,14 +156,36 @@ fn parse(bytes: &[u8], expect: Expect) -> Result<Option<(Head, usize)>> {
         }
     };
     let httparse::Status::Complete(len) = status else { return Ok(None) };
-    let mut content_length = 0;
+    let mut head = Head { first, content_length: 0, chunked: false, websocket: None };
     for header in headers.iter().take_while(|header| !header.name.is_empty()) {
-        ensure!(!header.name.eq_ignore_ascii_case("transfer-encoding"), "a chunked body: none was asked for");
-        if header.name.eq_ignore_ascii_case("content-length") {
-            content_length = std::str::from_utf8(header.value)?.parse()?;
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("content-length") {
+            head.content_length = std::str::from_utf8(header.value)?.parse()?;
+        } else if is("transfer-encoding") {
+            head.chunked = true;
+        } else if is("sec-websocket-key") || is("sec-websocket-accept") {
+            head.websocket = Some(std::str::from_utf8(header.value)?.to_owned());
         }
     }
-    Ok(Some((Head { first, content_length }, len)))
+    Ok(Some((head, len)))
+}
+
+/// The N of a target `/bytes/N?…`; 0 for any other.
+pub(crate) fn requested(target: &str) -> u64 {
+    let number = |rest: &str| rest.split('?').next()?.parse().ok();
+    target.strip_prefix("/bytes/").and_then(number).unwrap_or(0)
+}
+
+/// Checks `bytes`, which stand at `at` of a body, against [`PATTERN`] repeated.
+pub(crate) fn check(at: u64, bytes: &[u8]) -> Result<()> {
+    let mut rest = bytes;
+    let mut offset = usize::try_from(at % PATTERN.len() as u64)?;
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at(rest.len().min(PATTERN.len() - offset));
+        ensure!(*part == PATTERN[offset..offset + part.len()], "a body differs after byte {at}");
+        (rest, offset) = (after, 0);
+    }
+    Ok(())
 }
 
 /// What every body is made of: 64 KiB that do not repeat within themselves.

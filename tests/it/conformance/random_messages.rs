@@ -19,10 +19,10 @@ use tokio::task::JoinSet;
 use crate::harness::{GET, OK, Origin, Setup, fill, soon};
 
 /// A small generator of our own: the cases are the same in each run, so that a failure can be had again.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % bound
     }
@@ -44,7 +44,7 @@ impl Random {
     }
 
     /// Cuts a piece out, writes over one, or doubles one.
-    fn mutate(&mut self, text: &mut Vec<u8>) {
+    pub(super) fn mutate(&mut self, text: &mut Vec<u8>) {
         for _ in 0..self.below(3) {
             if text.is_empty() {
                 return;

@@ -185,3 +185,41 @@ async fn section_5_2_large_messages_are_recorded_whole() {
         assert_eq!(matches!(message.content, Content::Inline(_)), len <= 2048);
     }
 }
+
+/// §5.4: a large message in fragments of a few bytes, both ways at once, is one message; what it takes to find it again does
+/// not grow with its fragments.
+#[tokio::test]
+async fn section_5_4_a_large_message_in_tiny_fragments_is_recorded_whole() {
+    const COUNT: usize = 20_000;
+    let (mut setup, origin) = (Setup::start().await, Origin::listen().await);
+    let (mut client, mut server) = setup.websocket(&origin, "").await;
+    let first = |n| {
+        if n == 0 {
+            0x02
+        } else if n + 1 == COUNT {
+            0x80
+        } else {
+            0x00
+        }
+    };
+    let part = |n: usize| n.to_be_bytes();
+    let up: Vec<u8> = (0..COUNT).flat_map(|n| masked(first(n), part(n))).collect();
+    let down: Vec<u8> = (0..COUNT).flat_map(|n| frame(first(n), part(n))).collect();
+    // As many chunks of each.
+    for (up, down) in up.chunks(up.len() / 50).zip(down.chunks(down.len() / 50)) {
+        tokio::join!(client.send(up), server.expect(up));
+        tokio::join!(server.send(down), client.expect(down));
+    }
+    close(client, server).await;
+    let flow = setup.flow().await;
+    assert_eq!(ending(&flow), (State::Complete, None));
+    let reader = Reader::open(&setup.config.store).unwrap();
+    let expected: Vec<u8> = (0..COUNT).flat_map(part).collect();
+    for message in &setup.messages(&flow)[..2] {
+        let mut payload = Vec::new();
+        std::io::Read::read_to_end(&mut reader.content(&message.content).unwrap(), &mut payload).unwrap();
+        assert!(payload == expected && message.end == BodyEnd::Whole);
+        let Content::Extents(extents) = &message.content else { panic!("{message:?}") };
+        assert!(extents.len() <= 20, "{} extents", extents.len());
+    }
+}

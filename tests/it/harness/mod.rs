@@ -5,6 +5,7 @@
 
 mod alone;
 mod cut;
+pub(crate) mod h2;
 mod peer;
 mod tls;
 mod websocket;
@@ -141,11 +142,16 @@ impl Setup {
 
     /// The next flow that has ended and is stored, in the order of the commits, with its bodies.
     pub(crate) async fn flow(&mut self) -> Flow {
+        let mid = self.ended().await;
+        self.recorder().collect(mid).await.unwrap().unwrap()
+    }
+
+    /// The mid of the next flow that has ended and is stored.
+    pub(crate) async fn ended(&mut self) -> Mid {
         while self.ended.is_empty() {
             self.next_group().await;
         }
-        let mid = self.ended.pop_front().unwrap();
-        self.recorder().collect(mid).await.unwrap().unwrap()
+        self.ended.pop_front().unwrap()
     }
 
     /// The next flow that was stored though it has not ended.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -61,6 +62,29 @@ impl TestCa {
         change(&mut params);
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         presenting(cert.der().clone(), &key, alpn)
+    }
+
+    /// Its certificate.
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()
+    }
+
+    /// A client's TLS configuration that trusts it alone, and so not the proxy.
+    pub(crate) fn client_config(&self) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der()).unwrap();
+        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth()
+    }
+
+    /// A certificate for a client, and its key.
+    pub(crate) fn client_pem(&self) -> String {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
+        key.serialize_pem() + &params.signed_by(&key, &self.issuer).unwrap().pem()
     }
 
     /// Makes a proxy trust it for origins.

@@ -70,6 +70,22 @@ async fn tls_1_2_client_is_served() {
     assert_eq!(flow.server.as_ref().unwrap().tls.as_ref().unwrap().version.as_deref(), Some("TLSv1.3"));
 }
 
+/// TL-07: a client that speaks only what is too old hears so.
+#[tokio::test]
+async fn tls_1_1_client_is_told_and_recorded() {
+    let (mut setup, origin) = start(&[NAME], &[]).await;
+    let mut tunnel = setup.tunnel(&origin.addr().to_string()).await;
+    let mut old = hello(NAME, 0);
+    // supported_versions (RFC 8446 §4.2.1) with its two: 1.1 and 1.0 in place of 1.3 and 1.2.
+    let versions = old.windows(5).position(|bytes| bytes == [0, 43, 0, 5, 4]).unwrap() + 5;
+    old[versions..versions + 4].copy_from_slice(&[3, 2, 3, 1]);
+    tunnel.send(&old).await;
+    let ((alert, _), _server) = tokio::join!(tunnel.rest(), origin.try_accept());
+    assert_eq!(alert[5..], [2, 70], "fatal, protocol_version");
+    let message = refused(&mut setup).await.error.unwrap().message;
+    assert!(message.contains("it speaks none of TLS 1.2 and 1.3"), "{message}");
+}
+
 /// TL-08, pitfall 105: the alert of a client that does not know our CA is its flow.
 #[tokio::test]
 async fn client_that_refuses_our_ca_is_recorded() {

@@ -123,7 +123,7 @@ async fn connect_inside_a_tunnel_is_refused() {
     assert_eq!((flow.kind, flow.state), (Kind::Connect, State::Refused));
 }
 
-/// Pitfalls 87 and 89: without an SNI the CONNECT's name is the identity, an address as an address.
+/// TL-02, pitfalls 87 and 89: without an SNI the CONNECT's name is the identity, an address as an address.
 #[tokio::test]
 async fn address_without_sni_gets_a_leaf_for_the_address() {
     let ca = TestCa::new();

@@ -193,7 +193,7 @@ async fn hostile_texts_in_a_certificate_stay_inside_the_message() {
     assert!(!body.trim_ascii().iter().any(u8::is_ascii_control), "{body:?}");
 }
 
-/// Squid's and others' parsers of certificates fell over: 500 changed ones, and the proxy still serves (seeded).
+/// TL-04: Squid's and others' parsers of certificates fell over: 500 changed ones, and the proxy still serves (seeded).
 #[tokio::test]
 async fn mutated_certificates_never_end_the_proxy() {
     let ca = TestCa::new();

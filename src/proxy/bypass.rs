@@ -1,0 +1,174 @@
+//! The two moments at which `passthrough` is asked: before TLS with the client, and right after it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::client::{Client, Stream};
+use super::detect::First;
+use super::forward::HTTP2;
+use super::intercept::{self, Opened, Reached};
+use super::mode::explicit;
+use super::passthrough::KEEP;
+use super::serve::Scope;
+use crate::flow::{self, Side, Stage, State, Target, TlsInfo};
+use crate::tls;
+
+/// Why the tunnel is to be passed through, if it is; nothing was taken from the stream then. What its ClientHello said is
+/// among the client's facts.
+pub(super) async fn reason(
+    client: &mut Client,
+    stream: &mut Stream,
+    opened: &Opened,
+    first: &First,
+) -> Option<&'static str> {
+    let shared = Arc::clone(&client.shared);
+    if !shared.passthrough.is_active() || matches!(first, First::Nothing) {
+        return None;
+    }
+    let hello = match first {
+        First::Tls => tls::read_hello(stream.reader.buffer()),
+        _ => None,
+    };
+    let sni = hello.as_ref().and_then(|hello| hello.sni.as_deref());
+    let port = opened.target.port;
+    let by_rule = if shared.passthrough.has_rules() {
+        let mut names = vec![opened.target.host_port()];
+        let peer = match &opened.origin {
+            Reached::Pooled(connection) => connection.facts().peer.clone(),
+            Reached::Dialed(dialed, _) => dialed.conn.peer.clone(),
+        };
+        names.extend(peer.map(|peer| peer.to_string()));
+        names.extend(sni.map(|sni| format!("{sni}:{port}")));
+        if let First::Http = first {
+            names.extend(host_field(client, stream, port).await);
+        }
+        shared.passthrough.by_rule(&names)
+    } else {
+        None
+    };
+    let by_rejection = || {
+        let host = place(&opened.target, sni);
+        let rejected = matches!(first, First::Tls)
+            && shared.passthrough.by_rejection(client.peer.ip(), &host, Instant::now());
+        rejected.then_some("the client rejected our certificate")
+    };
+    let reason = by_rule.or_else(by_rejection)?;
+    if let Some(hello) = hello {
+        client.learn(|facts| facts.tls = Some(hello));
+    }
+    Some(reason)
+}
+
+/// The host and port that the first request in clear names, once its head is there.
+async fn host_field(client: &mut Client, stream: &mut Stream, port: u16) -> Option<String> {
+    let limits = client.shared.limits;
+    let began = Instant::now();
+    loop {
+        let head = stream.reader.buffer();
+        let lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+        // Fields end with the head, and each is whole only if its line is.
+        let mut whole = lines.take(head.iter().filter(|&&byte| byte == b'\n').count());
+        let mut fields = whole.by_ref().skip(1).take_while(|line| !line.is_empty());
+        let host = fields.find_map(|line| {
+            let colon = line.iter().position(|&byte| byte == b':')?;
+            line[..colon].eq_ignore_ascii_case(b"host").then(|| line[colon + 1..].trim_ascii())
+        });
+        if let Some(host) = host {
+            let (host, port) = explicit::authority(host, Some(port)).ok()?;
+            return Some(Target { host, port, ..Target::default() }.host_port());
+        }
+        let is_over =
+            head.windows(2).any(|two| two == b"\n\n") || head.windows(4).any(|four| four == b"\r\n\r\n");
+        if is_over || head.len() >= limits.head.max_bytes {
+            return None;
+        }
+        let left = limits.head_timeout.saturating_sub(began.elapsed());
+        match client.ticker.within(left, stream.reader.fill()).await {
+            Ok(Ok(len)) if len > 0 => {}
+            // Whatever it is, it is told where it is read.
+            _ => return None,
+        }
+    }
+}
+
+/// Notes that the client rejected our certificate for the host. `sni` is the name that it asked for.
+pub(super) fn rejected(client: &Client, target: &Target, sni: Option<&str>) {
+    let host = place(target, sni);
+    if client.shared.passthrough.rejected(client.peer.ip(), &host, Instant::now()) {
+        tracing::warn!(
+            client = %client.peer.ip(),
+            host = %host,
+            "the client rejected our certificate twice: its connections to this host now pass through unread \
+             for {} minutes (--no-auto-passthrough switches that off)",
+            KEEP.as_secs() / 60
+        );
+    }
+}
+
+/// Waits a moment for the first byte inside TLS. `true`: the client left without one, because it does not trust our
+/// certificate, as it seems; that is recorded. Some clients look at certificates only after the handshake (GnuTLS,
+/// Node), and some close without an alert.
+pub(super) async fn distrusts(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> bool {
+    let Scope::Tunnel(tunneled) = scope else { return false };
+    if tunneled.is_broken() {
+        // That is what will be recorded. Also, the client may know of it in other ways.
+        return false;
+    }
+    let Some((request, started)) = tunneled.opened_by.take() else { return false };
+    // Who resumes a session has accepted the certificate before. Clients of HTTP/2 look at it in the handshake, and
+    // send their preface with its end.
+    let is_new = |tls: &TlsInfo| !tls.resumed && tls.alpn.as_deref() != Some(HTTP2);
+    if client.facts.tls.as_ref().is_some_and(is_new) {
+        let stop = client.entry.token();
+        let arrived = tokio::select! {
+            biased;
+            arrived = client.ticker.within(FIRST_BYTE_TIME, stream.reader.wait_for_message()) => arrived,
+            () = stop.cancelled() => return false,
+        };
+        let message = match arrived {
+            Ok(Ok(true)) => None,
+            // Connections that are opened for later use are as silent.
+            Err(_) => return false,
+            Ok(Ok(false)) => Some(LEFT.to_owned()),
+            Ok(Err(error)) if tls::is_rejection(&error) => Some(match error.kind() {
+                io::ErrorKind::InvalidData => tls::explain_client(&error),
+                _ => LEFT.to_owned(),
+            }),
+            Ok(Err(_)) => return false,
+        };
+        if let Some(message) = message {
+            let target = tunneled.target();
+            rejected(client, target, tls_name(client).as_deref());
+            client.learn(|facts| {
+                if let Some(tls) = &mut facts.tls {
+                    tls.error = Some(message.clone());
+                }
+            });
+            let live = intercept::begin(client, started, flow::Kind::Tls, request, target.clone()).await;
+            live.fail(State::Failed, Side::Client, Stage::Tls, message);
+            return true;
+        }
+    }
+    client
+        .shared
+        .passthrough
+        .accepted(client.peer.ip(), &place(tunneled.target(), tls_name(client).as_deref()));
+    false
+}
+
+fn tls_name(client: &Client) -> Option<String> {
+    client.facts.tls.as_ref().and_then(|tls| tls.sni.clone())
+}
+
+/// What a rejection is remembered for: the name that the leaf was for, and the port.
+fn place(target: &Target, sni: Option<&str>) -> String {
+    let host = sni.unwrap_or(&target.host).to_owned();
+    Target { host, ..target.clone() }.host_port()
+}
+
+const LEFT: &str = "client closed the connection right after the handshake, without a request; perhaps it does not trust our CA";
+
+/// Longer than a client that has seen our certificate thinks about it, shorter than one waits that opens connections for
+/// later use.
+const FIRST_BYTE_TIME: Duration = Duration::from_secs(1);
