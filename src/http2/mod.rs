@@ -18,7 +18,7 @@ mod watch;
 pub use body::{BodyReader, BodyWriter, Part, Refused};
 pub use duplex::Duplex;
 pub use error::{code, explain, is_unprocessed};
-pub use gather::Gather;
+pub use gather::{Active, Entered, Gather};
 pub use head::{
     HeadError, RequestHead, fields, interim, request, request_head, request_with, response, response_head,
     response_with,

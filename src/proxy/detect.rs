@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Stream};
+use super::intercept::Reached;
 use crate::http2::PREFACE;
 use crate::tls::hello::{Scan, scan};
 
@@ -28,9 +29,12 @@ pub(super) enum First {
 
 /// Reads until it is clear. What was read stays in the reader's buffer, except a stray CRLF between the `CONNECT` and TLS
 /// or HTTP: some clients send one, and it belongs to neither.
-pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream) -> First {
+///
+/// A client that is silent for a moment may be one that waits for its server, or one that is slow: whoever speaks first
+/// on the connection to the origin (`reached`), which is there anyway, tells.
+pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream, reached: &Reached) -> First {
     let limits = client.shared.limits;
-    let began = Instant::now();
+    let mut began = Instant::now();
     loop {
         // One limit for all that it takes to tell: a client that trickles gets no more time with each byte.
         let (limit, in_hello) = match judge(stream.reader.buffer()) {
@@ -57,10 +61,31 @@ pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream) -> Fir
             Ok(Ok(0)) => return First::Opaque("closed before its protocol was clear"),
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return First::Nothing,
-            Err(_) if stream.reader.buffer().is_empty() => return First::Opaque("silent client"),
+            Err(_) if stream.reader.buffer().is_empty() => {
+                let speaks = tokio::select! {
+                    biased;
+                    filled = client.ticker.within(limits.idle_timeout, stream.reader.fill()) => filled,
+                    () = origin_speaks(reached) => return First::Opaque("silent client"),
+                };
+                match speaks {
+                    // Its time begins now.
+                    Ok(Ok(1..)) => began = Instant::now(),
+                    Ok(Ok(0) | Err(_)) => return First::Nothing,
+                    Err(_) => return First::Opaque("silent client"),
+                }
+            }
             Err(_) if in_hello => return First::BrokenTls("no whole ClientHello in time"),
             Err(_) => return First::Opaque("protocol not clear in time"),
         }
+    }
+}
+
+/// Waits until the origin says something, or closes. One that was left by another client speaks TLS, and waits for us.
+async fn origin_speaks(reached: &Reached) {
+    match reached {
+        // What it says stays in the socket. An error shows again to whoever reads there.
+        Reached::Dialed(dialed, _) => drop(dialed.tcp.peek(&mut [0]).await),
+        Reached::Pooled(_) => std::future::pending().await,
     }
 }
 

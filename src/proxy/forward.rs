@@ -176,6 +176,7 @@ fn over_http2<'a, I: RequestIn, O: ResponseOut>(
             retry: if http2::is_unprocessed(&error) || error.is_io() { Retry::Always } else { Retry::Never },
             ..Error::bad_gateway(Stage::RequestHead, http2::explain(&error, "the origin"))
         };
+        let _entered = shared.enter();
         let mut sender = shared.sender();
         poll_fn(|task| sender.poll_ready(task)).await.map_err(refused)?;
         let (response, stream) = sender.send_request(head, ends).map_err(refused)?;

@@ -28,6 +28,7 @@ pub struct Multiplexed {
     pub facts: Arc<ServerConn>,
     send: SendRequest<Bytes>,
     used: Arc<AtomicU32>,
+    active: http2::Active,
     settled: watch::Receiver<bool>,
 }
 
@@ -67,8 +68,10 @@ impl Multiplexed {
         let facts = Arc::new(facts);
         let pings = connection.ping_pong();
         let last = Arc::clone(&facts);
+        let active = http2::Active::default();
+        let carried = active.clone();
         tasks.spawn(async move {
-            let error = http2::Gather::new(carry(connection, pings, &settling)).await;
+            let error = http2::Gather::new(carry(connection, pings, &settling), carried).await;
             if let Some(note) = closed {
                 let mut facts = ServerConn::clone(&last);
                 facts.revision += 1;
@@ -77,7 +80,7 @@ impl Multiplexed {
                 note(Arc::new(facts));
             }
         });
-        Ok(Self { key, facts, send, used: Arc::default(), settled })
+        Ok(Self { key, facts, send, used: Arc::default(), active, settled })
     }
 
     /// Whether a request can be begun: the connection is there, and the origin has not said GOAWAY.
@@ -86,6 +89,12 @@ impl Multiplexed {
         let mut cx = Context::from_waker(Waker::noop());
         // A fresh clone waits for no stream of its own, so it is ready or never will be.
         matches!(self.send.clone().poll_ready(&mut cx), Poll::Ready(Ok(())))
+    }
+
+    /// Counts an exchange as under way, for as long as what it gives is kept.
+    #[must_use]
+    pub fn enter(&self) -> http2::Entered {
+        self.active.enter()
     }
 
     /// For one request. Where the origin allows no more streams at the time, the request waits in the connection.

@@ -33,6 +33,26 @@ async fn server_that_speaks_first_is_heard() {
     assert_eq!(flow.request.unwrap().method, "CONNECT");
 }
 
+/// A client that thinks for longer than one that waits for its server is given, on a slow path or a busy machine, is
+/// still a client of HTTP: it was relayed unread, and unrecorded, when the limit alone decided.
+#[tokio::test]
+async fn slow_client_is_still_intercepted() {
+    let mut setup =
+        Setup::with(|config| config.timeouts.silent_client = std::time::Duration::from_millis(1)).await;
+    let origin = Origin::listen().await;
+    let mut client = setup.tunnel(&origin.addr().to_string()).await;
+    // That takes many times the limit: a flow is stored.
+    setup.expect_alive().await;
+    client.send("GET /slow HTTP/1.1\r\nHost: any.test\r\n\r\n").await;
+    let mut server = origin.accept().await;
+    server.expect("GET /slow HTTP/1.1\r\n").await;
+    server.head().await;
+    server.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    client.head().await;
+    let flow = setup.flow().await;
+    assert_eq!((flow.kind, flow.state), (Kind::Http, State::Complete));
+}
+
 /// `tls.connect-unknown`: bytes of all kinds, both ways.
 #[tokio::test]
 async fn unknown_protocol_is_relayed_and_recorded() {
