@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::chromium;
-use crate::harness::{OverHttp2, Pair, ServerStage, succeed, text};
+use crate::harness::{OverHttp2, Pair, Record, ServerStage, succeed, text};
 
 #[tokio::test]
 async fn streams_of_a_page_pass_as_they_come_and_are_recorded() {
@@ -21,7 +21,7 @@ async fn a_websocket_over_http2_passes_where_the_origin_offers_it() {
     assert_eq!((socket.record.state(), socket.record.status()), ("complete", Some(200)));
 }
 
-/// Opens the page, which tells the origin what it saw, and checks its report and the records of all but the WebSocket.
+/// Opens the page, which tells the origin what it saw, and checks its report and the records.
 async fn open_page(websockets: OverHttp2) -> Vec<Pair> {
     let mut stage = ServerStage::http2(websockets).await;
     let mut chromium = chromium::command(stage.dir.path(), &stage.proxy);
@@ -33,7 +33,7 @@ async fn open_page(websockets: OverHttp2) -> Vec<Pair> {
     assert_eq!(report, expected());
     for pair in &pairs {
         match pair.seen.target.as_str() {
-            "/ws" => {}
+            "/ws" => assert_socket(&pair.record),
             "/events?name=left" => {
                 assert_eq!(
                     (pair.record.state(), pair.seen.reset),
@@ -46,6 +46,24 @@ async fn open_page(websockets: OverHttp2) -> Vec<Pair> {
         }
     }
     pairs
+}
+
+/// Three messages each way, then the client's close and its echo.
+fn assert_socket(record: &Record) {
+    let messages = record.messages();
+    for from_client in [true, false] {
+        let passed = messages.iter().filter(|message| message.from_client == from_client);
+        let passed: Vec<_> = passed.map(|message| (message.opcode.as_str(), &message.payload[..])).collect();
+        let long = "x".repeat(100_000);
+        let expected: [(&str, &[u8]); 4] = [
+            ("text", "héllo".as_bytes()),
+            ("binary", &[0, 1, 254, 255]),
+            ("text", long.as_bytes()),
+            ("close", b"\x0f\xa1enough"),
+        ];
+        assert!(passed == expected, "{record:?}");
+    }
+    assert_eq!(record.close(), (Some(4001), "enough", Some(true)));
 }
 
 fn expected() -> Value {

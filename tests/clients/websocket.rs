@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Record, ServerStage, clean, pairs, python, script, succeed, text};
+use crate::harness::{Message, Record, ServerStage, clean, decoded, pairs, python, script, succeed, text};
 
 #[tokio::test]
 async fn every_kind_of_message_passes_over_tls() {
@@ -42,4 +42,61 @@ fn assert_exact(record: &Record, seen: &Value) {
     assert!(path == "/cut" || record.state() == "complete", "{record:?}");
     assert_eq!(record.request_headers(), pairs(&seen["fields"]), "{path} request");
     assert_eq!(record.response_headers(), pairs(&seen["response_fields"]), "{path} response");
+
+    let messages = record.messages();
+    for (word, from_client) in [("received", true), ("sent", false)] {
+        let log = seen["log"].as_array().expect("a list").iter().filter(|entry| entry[0] == word);
+        let passed: Vec<_> = log.map(|entry| payload(&entry[1])).collect();
+        let data = messages.iter().filter(|message| message.from_client == from_client && message.is_data());
+        let recorded: Vec<_> = data.map(|message| (message.opcode.as_str(), &message.payload[..])).collect();
+        assert!(
+            recorded.iter().copied().eq(passed.iter().map(|(opcode, bytes)| (*opcode, &bytes[..]))),
+            "{path}: {word}"
+        );
+    }
+    let (code, reason, by_client) = record.close();
+    assert_eq!(
+        (code, reason),
+        (seen["close"][0].as_u64(), seen["close"][1].as_str().expect("a reason")),
+        "{path}"
+    );
+    let closer = if path == "/cut" { None } else { Some(!path.starts_with("/close")) };
+    assert_eq!(by_client, closer, "{path}");
+    assert_frames(path, &messages);
+}
+
+/// What the server does not tell of: control frames, fragments and compression.
+fn assert_frames(path: &str, messages: &[Message]) {
+    let of = |from_client: bool, opcode: &str| -> Vec<&[u8]> {
+        let such = messages.iter().filter(|one| one.from_client == from_client && one.opcode == opcode);
+        such.map(|one| &one.payload[..]).collect()
+    };
+    match path {
+        "/pings" => {
+            assert_eq!(of(false, "ping"), [&b""[..], b"payload", &[0; 125]]);
+            assert_eq!(of(true, "pong"), [&b""[..], b"payload", &[0; 125], b"unasked"]);
+            assert_eq!(of(true, "ping"), [&b""[..], b"mine", &[0xff; 125]]);
+            assert_eq!(of(false, "pong"), of(true, "ping"));
+        }
+        "/fragments" => {
+            let fragments: Vec<u64> =
+                messages.iter().filter(|one| one.is_data()).map(|one| one.fragments).collect();
+            assert_eq!(fragments, [3, 4, 5, 6, 4, 5], "each side ends with an empty one");
+        }
+        "/echo?takeover" | "/echo?none" | "/echo?client" | "/echo?windows" | "/fragments?deflate" => {
+            let mut data = messages.iter().filter(|message| message.is_data());
+            assert!(data.all(|message| message.coding == "deflate"), "{path}");
+        }
+        _ => assert!(messages.iter().all(|message| message.coding == "plain"), "{path}"),
+    }
+    let closes = if path == "/cut" { 0 } else { 1 };
+    assert_eq!([of(true, "close").len(), of(false, "close").len()], [closes; 2], "{path}");
+}
+
+/// Opcode and bytes of a message in the server's log.
+fn payload(message: &Value) -> (&'static str, Vec<u8>) {
+    match message.as_str() {
+        Some(text) => ("text", text.as_bytes().to_vec()),
+        None => ("binary", decoded(&message["base64"])),
+    }
 }

@@ -12,7 +12,7 @@ pub(crate) use command::{Program, clean, finish, python, succeed, text};
 pub(crate) use http2::{Pair, pairs};
 pub(crate) use origin::{GZIP_TEXT, Origin, Seen, binary, numbered};
 pub(crate) use proxy::{Proxy, Store, manent};
-pub(crate) use record::{Record, assert_body, assert_exact, decoded};
+pub(crate) use record::{Message, Record, assert_body, assert_exact, decoded};
 pub(crate) use server::{OverHttp2, Server, ServerStage, script};
 pub(crate) use trust::{Trust, spki_sha256_base64};
 

@@ -94,6 +94,20 @@ impl Record {
         trailers(&self.shown["response"])
     }
 
+    /// What passed on a WebSocket, control frames among it.
+    pub(crate) fn messages(&self) -> Vec<Message> {
+        let messages = self.shown["messages"].as_array().expect("messages");
+        assert_eq!(self.shown["messages_left"], 0);
+        messages.iter().map(Message::from_json).collect()
+    }
+
+    /// Code and reason of a WebSocket's end, and whether it was the client that began it.
+    pub(crate) fn close(&self) -> (Option<u64>, &str, Option<bool>) {
+        let websocket = &self.shown["websocket"];
+        let reason = websocket["close_reason"].as_str().unwrap_or_default();
+        (websocket["close_code"].as_u64(), reason, websocket["closed_by_client"].as_bool())
+    }
+
     /// The statuses of the 1xx responses.
     pub(crate) fn interim_statuses(&self) -> Vec<u64> {
         let interim = self.shown["interim"].as_array().expect("interim");
@@ -103,6 +117,41 @@ impl Record {
     /// The host name of the client's ClientHello.
     pub(crate) fn client_sni(&self) -> Option<&str> {
         self.shown["client"]["tls"]["sni"].as_str()
+    }
+}
+
+/// A message of a WebSocket, or a control frame.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) from_client: bool,
+    /// `text`, `binary`, `close`, `ping` or `pong`.
+    pub(crate) opcode: String,
+    /// Inflated where it was compressed.
+    pub(crate) payload: Vec<u8>,
+    pub(crate) fragments: u64,
+    /// `plain` or `deflate`.
+    pub(crate) coding: String,
+}
+
+impl Message {
+    fn from_json(message: &Value) -> Message {
+        let payload = match message["text"].as_str() {
+            Some(text) => text.as_bytes().to_vec(),
+            None => decoded(&message["base64"]),
+        };
+        assert_eq!(message["len"].as_u64(), u64::try_from(payload.len()).ok(), "{message}");
+        assert_eq!(message["end"], "whole");
+        Message {
+            from_client: message["from_client"].as_bool().expect("from_client"),
+            opcode: message["opcode"].as_str().expect("opcode").to_owned(),
+            payload,
+            fragments: message["fragments"].as_u64().expect("fragments"),
+            coding: message["coding"].as_str().expect("coding").to_owned(),
+        }
+    }
+
+    pub(crate) fn is_data(&self) -> bool {
+        matches!(self.opcode.as_str(), "text" | "binary")
     }
 }
 
