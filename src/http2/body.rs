@@ -103,7 +103,7 @@ impl BodyReader {
 pub struct Refused {
     /// The code of the peer's RST_STREAM, if that was it.
     pub code: Option<u32>,
-    /// In words; `peer` as for [`super::explain`].
+    /// What the crate says of it, where it says more than that the stream is closed.
     pub error: Option<h2::Error>,
 }
 

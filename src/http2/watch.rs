@@ -102,11 +102,6 @@ impl<T> Watch<T> {
     pub fn new(io: T, verdicts: Verdicts) -> Self {
         Self { io, scan: Scan::default(), verdicts }
     }
-
-    /// The stream below.
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.io
-    }
 }
 
 /// Where in the frames the bytes stand.
