@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Durability};
 use crate::http1::HeadLimits;
 use crate::proxy::{Limits, Server, ServerError, ServerOptions};
-use crate::record::{self, Recorder, RecorderOptions, Stats};
+use crate::record::{self, RecorderOptions, Rotating, Stats};
 use crate::store::StoreError;
 use crate::tls::{
     Ca, CaError, ClientCert, ClientCertError, ClientTls, LeafError, Leaves, Roots, RootsError, Verification,
@@ -22,7 +22,7 @@ use crate::upstream::{DialOptions, Dialer};
 #[derive(Debug)]
 pub struct Proxy {
     server: Server,
-    recorder: Option<Recorder>,
+    recorder: Option<Rotating>,
     ca: Arc<Ca>,
 }
 
@@ -106,7 +106,7 @@ impl Proxy {
         let leaves = Leaves::new(Arc::clone(&ca))?;
         let sockets = Server::bind(&config.listen).map_err(bind_error)?;
         let recorder = match config.record {
-            true => Some(Recorder::open(&config.store, recorder_options(&config)).await?),
+            true => Some(Rotating::open(&config.store, recorder_options(&config)).await?),
             false => None,
         };
         let server = Server::start(
@@ -138,7 +138,7 @@ impl Proxy {
 
     /// Where flows go; `None` where nothing is recorded.
     #[must_use]
-    pub fn recorder(&self) -> Option<&Recorder> {
+    pub fn recorder(&self) -> Option<&Rotating> {
         self.recorder.as_ref()
     }
 

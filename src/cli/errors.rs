@@ -221,7 +221,7 @@ fn of_bind(addr: SocketAddr, error: &io::Error) -> Report {
 
 fn of_store(error: &StoreError) -> Report {
     match error {
-        StoreError::Locked { path, pid } => {
+        StoreError::Locked { path, pid, since_unix_ns } => {
             let who = match pid {
                 Some(pid) => match busy::name_of(*pid) {
                     Some(name) => format!(" ({name}, pid {pid})"),
@@ -230,8 +230,15 @@ fn of_store(error: &StoreError) -> Report {
                 None => String::new(),
             };
             Report::new("E401", STORE, format!("the store is in use by another recorder{who}"))
-                .fact(text::path(path))
+                .fact(match since_unix_ns {
+                    Some(at) => format!("{}, since {}", text::path(path), text::local(*at)),
+                    None => text::path(path),
+                })
                 .hint("reading works at the same time: manent ls     second recording: manent -s other.db")
+        }
+        StoreError::BadName { path, why } => {
+            let message = format!("{} cannot be the name of a store: {why}", text::path(path));
+            Report::new("E409", USAGE, message).hint("manent -s 'flows-%Y%m%d.db'   a new file each day")
         }
         StoreError::NotWritable { path, source } => {
             Report::new("E402", STORE, format!("cannot write to {}: {}", text::path(path), plain_io(source)))
@@ -410,7 +417,11 @@ mod tests {
 
     #[test]
     fn start_errors_tell_of_their_cause() {
-        let locked = StoreError::Locked { path: "/x/flows.db".into(), pid: Some(u32::MAX) };
+        let locked = StoreError::Locked {
+            path: "/x/flows.db".into(),
+            pid: Some(u32::MAX),
+            since_unix_ns: None,
+        };
         let report = diagnose(&StartError::Store(locked).into());
         assert_eq!((report.code, report.exit), ("E401", 4));
         assert_eq!(report.message, "the store is in use by another recorder (pid 4294967295)");
