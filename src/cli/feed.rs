@@ -92,6 +92,11 @@ impl Tally {
         Self { flows, ..Self::default() }
     }
 
+    /// Without the range of mids.
+    pub(super) fn without_mids(self) -> Self {
+        Self { mids: None, ..self }
+    }
+
     /// For the end of a run: what was recorded, and where to look.
     pub(super) fn told(&self) -> String {
         if self.flows == 0 { self.to_string() } else { format!("{self} → manent ls") }

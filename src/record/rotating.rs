@@ -228,7 +228,9 @@ impl Rotating {
         };
         let next = match returning {
             Some(place) => Ok(place),
-            None if self.retired().open.len() >= MAX_RETIRED => Err("too many stores have flows that do not end".into()),
+            None if self.retired().open.len() >= MAX_RETIRED => {
+                Err("too many stores have flows that do not end".into())
+            }
             None => match current.recorder.open_next(&path).await {
                 Ok(recorder) => Ok(Arc::new(Place { path: path.clone(), recorder })),
                 Err(error) => Err(error.to_string()),
@@ -263,9 +265,11 @@ impl Rotating {
                 // Who is being admitted holds the place; who was, takes one of its recorder's.
                 place.as_ref().is_ok_and(|place| place.recorder.stats().queued == 0)
             });
-            retired.open = open.into_iter().map(|place| place.map_or_else(|shared| shared, Arc::new)).collect();
+            retired.open =
+                open.into_iter().map(|place| place.map_or_else(|shared| shared, Arc::new)).collect();
             let idle: Vec<Place> = idle.into_iter().flatten().collect();
-            retired.closed = idle.iter().map(|place| place.recorder.stats()).fold(retired.closed, Stats::plus);
+            retired.closed =
+                idle.iter().map(|place| place.recorder.stats()).fold(retired.closed, Stats::plus);
             idle
         };
         for place in idle {

@@ -10,6 +10,8 @@
 mod body;
 mod draft;
 mod error;
+mod follow;
+mod gaps;
 mod group;
 mod lock;
 mod message;
@@ -27,6 +29,7 @@ mod writer;
 pub use body::BodyReader;
 pub use draft::Draft;
 pub use error::StoreError;
+pub use follow::Follower;
 pub use group::{Group, Outcome};
 pub use name::NameFormat;
 pub use reader::Reader;

@@ -2,6 +2,7 @@
 
 mod faults;
 mod files;
+mod follow;
 mod messages;
 mod power_cut;
 
