@@ -79,7 +79,12 @@ impl Follower {
     /// # Errors
     /// If the store cannot be opened or read. Nothing is missed by that: a later call may find that it can.
     pub fn next(&mut self) -> Result<Vec<Row>, StoreError> {
-        let result = self.next_rows();
+        self.next_at(Instant::now())
+    }
+
+    /// As [`Follower::next`], at this time.
+    pub(super) fn next_at(&mut self, now: Instant) -> Result<Vec<Row>, StoreError> {
+        let result = self.next_rows(now);
         if result.is_err() {
             // Whatever was left to be read is due again.
             (self.reader, self.version) = (None, None);
@@ -99,7 +104,7 @@ impl Follower {
         self.seen.is_news(row, self.changes, Instant::now());
     }
 
-    fn next_rows(&mut self) -> Result<Vec<Row>, StoreError> {
+    fn next_rows(&mut self, now: Instant) -> Result<Vec<Row>, StoreError> {
         loop {
             if self.due.is_empty() {
                 let replaced = self.is_replaced();
@@ -114,7 +119,7 @@ impl Follower {
                     self.version = Some(version);
                     self.changes += 1;
                 } else if replaced {
-                    self.due.extend(self.seen.gaps.due(self.changes, Instant::now() + LATER));
+                    self.due.extend(self.seen.gaps.due(self.changes, now + LATER));
                     if !self.due.is_empty() {
                         continue;
                     }
@@ -123,12 +128,12 @@ impl Follower {
                     *self = Self { changes: self.changes, ..Self::from_first(&path) };
                     continue;
                 }
-                self.begin_look()?;
+                self.begin_look(now)?;
                 if self.due.is_empty() {
                     return Ok(Vec::new());
                 }
             }
-            let rows = self.read_due()?;
+            let rows = self.read_due(now)?;
             if !rows.is_empty() {
                 return Ok(rows);
             }
@@ -156,9 +161,9 @@ impl Follower {
     }
 
     /// Finds what is to be read now.
-    fn begin_look(&mut self) -> Result<(), StoreError> {
+    fn begin_look(&mut self, now: Instant) -> Result<(), StoreError> {
         let Some(reader) = &self.reader else { return Ok(()) };
-        self.due.extend(self.seen.gaps.due(self.changes, Instant::now()));
+        self.due.extend(self.seen.gaps.due(self.changes, now));
         if self.looked == self.changes {
             return Ok(());
         }
@@ -173,7 +178,7 @@ impl Follower {
     }
 
     /// Reads some of what is due.
-    fn read_due(&mut self) -> Result<Vec<Row>, StoreError> {
+    fn read_due(&mut self, now: Instant) -> Result<Vec<Row>, StoreError> {
         let Some(reader) = &self.reader else { return Ok(Vec::new()) };
         let mut news = Vec::new();
         while news.len() < PAGE
@@ -193,7 +198,7 @@ impl Follower {
                 // A flow that was open and is wanted no more.
                 self.seen.open.remove(mids.start());
             }
-            let (seen, change, now) = (&mut self.seen, self.changes, Instant::now());
+            let (seen, change) = (&mut self.seen, self.changes);
             news.extend(rows.into_iter().filter(|row| seen.is_news(row, change, now)));
         }
         Ok(news)

@@ -63,7 +63,11 @@ impl NameFormat {
         for part in parts(&self.format) {
             match part {
                 Part::Literal(text) => pattern += &escape(text),
-                Part::Directive(letter) => pattern += made_by(letter).unwrap_or("*"),
+                Part::Directive(letter) => match made_by(letter).unwrap_or("*") {
+                    // Two of them in a row mean something else.
+                    "*" if pattern.ends_with('*') => {}
+                    made => pattern += made,
+                },
             }
         }
         let folder = self.folder.to_str().map(escape).unwrap_or_default();
