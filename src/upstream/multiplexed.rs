@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::carrier::{Adopted, Carrier};
 use super::{BoxIo, Key, OnClose};
 use crate::flow::ServerConn;
-use crate::http2;
+use crate::http2::{self, Cork, Corked};
 
 /// A handle on an open connection. Clones are of one connection; when the last is dropped and its streams have ended,
 /// the connection says GOAWAY and closes.
@@ -58,6 +58,7 @@ impl Multiplexed {
         max_head_bytes: usize,
         tasks: &TaskTracker,
     ) -> Result<Self, h2::Error> {
+        let (io, cork) = Corked::new(io);
         let (send, mut connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(http2::STREAM_WINDOW)
@@ -66,12 +67,13 @@ impl Multiplexed {
             .max_send_buffer_size(http2::SEND_BUFFER)
             .handshake::<_, Bytes>(io)
             .await?;
+        cork.cork();
         let (settling, settled) = watch::channel(false);
         let facts = Arc::new(facts);
         let pings = connection.ping_pong();
         let last = Arc::clone(&facts);
         let carrier = Carrier::new(async move {
-            let error = carry(connection, pings, &settling).await;
+            let error = carry(connection, cork, pings, &settling).await;
             if let Some(note) = closed {
                 let mut facts = ServerConn::clone(&last);
                 facts.revision += 1;
@@ -143,7 +145,8 @@ impl std::fmt::Debug for Multiplexed {
 /// Drives the connection to its end, and gives what ended it, if that was no ordinary close. The first PING tells by its
 /// answer that the origin's SETTINGS are in force; the later ones find an origin that is gone without a word.
 async fn carry(
-    connection: Connection<BoxIo, Bytes>,
+    connection: Connection<Corked<BoxIo>, Bytes>,
+    cork: Cork<BoxIo>,
     pings: Option<PingPong>,
     settling: &watch::Sender<bool>,
 ) -> Option<String> {
@@ -162,7 +165,10 @@ async fn carry(
         }
     });
     poll_fn(|cx| {
-        if let Poll::Ready(end) = connection.as_mut().poll(cx) {
+        let polled = connection.as_mut().poll(cx);
+        // It is polled again for as long as it cannot be flushed whole.
+        let _ = cork.poll_flush(cx);
+        if let Poll::Ready(end) = polled {
             return Poll::Ready(match end {
                 Ok(()) => None,
                 Err(error) => Some(http2::explain(&error, "the origin")),
