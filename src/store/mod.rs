@@ -1,8 +1,9 @@
 //! The store: flows by mid in one SQLite file, large bodies in segment files beside it.
 //!
-//! `flow` holds what lists and filters ask for, `record` the protobuf of each flow, `conn` the facts of a connection
-//! once, `message` the messages of WebSockets, written as they pass. Bodies above the inline limit are appended, as they pass, to `<db>-bodies/000001.seg` and following; a record
-//! names their extents. There is one writer (held apart by a lock file), and any number of readers (SQLite's WAL).
+//! `flow` holds what lists and filters ask for, `conn` the facts of a connection once, `message` the messages of WebSockets,
+//! written as they pass. Bodies above the inline limit are appended, as they pass, to `<db>-bodies/000001.seg` and
+//! following, and so are, a group at a time, the records, the protobuf of each flow: a row says where its record lies, a
+//! record names the extents of its bodies. There is one writer (held apart by a lock file), and any number of readers (SQLite's WAL).
 //!
 //! Invariant: a group's segments are synced to disk **before** its transaction commits, never the other way round, so
 //! that a row that survives a power cut finds its bodies.
@@ -15,6 +16,7 @@ mod lock;
 mod message;
 mod paths;
 mod reader;
+mod record;
 mod recover;
 mod row;
 mod schema;

@@ -1,5 +1,6 @@
 //! Reading a store: any number at a time, beside a writer, none of them in its way.
 
+use std::cell::Cell;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::body::BodyReader;
 use super::message;
 use super::paths::Paths;
+use super::record::{Found, RecordFiles};
 use super::row::{self, sqlite_int};
 use super::schema::{self, Contents};
 use super::{ListQuery, Order, Row, StoreError};
@@ -22,8 +24,9 @@ use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 pub struct Reader {
     conn: Connection,
     paths: Paths,
-    /// The version of its tables: an older one lacks columns.
-    version: u32,
+    records: RecordFiles,
+    /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
+    version: Cell<u32>,
 }
 
 impl Reader {
@@ -42,7 +45,7 @@ impl Reader {
         let conn = schema::open_reader(&paths.db)?;
         let version = schema::version(&conn)
             .map_err(|e| StoreError::sqlite(&paths.db, "reading the version of the tables", e))?;
-        Ok(Self { conn, paths, version })
+        Ok(Self { conn, records: RecordFiles::new(paths.clone()), paths, version: Cell::new(version) })
     }
 
     /// The flow with this mid, with its connections; `None` if there is none. Bodies in segments are left there: see
@@ -51,13 +54,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Damaged`] if its record cannot be decoded; else what SQLite said.
     pub fn flow(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
-        let fail = |e| StoreError::sqlite(&self.paths.db, "reading a flow", e);
-        let mut statement = self.conn.prepare_cached(FLOW).map_err(fail)?;
-        let found = statement
-            .query_row([sqlite_int(mid.0)], |row| Ok((integer(row, 0)?, blob(row, 1)?)))
-            .optional()
-            .map_err(fail)?;
-        let Some((state, record)) = found else { return Ok(None) };
+        let Some((state, record)) = self.record(mid)? else { return Ok(None) };
         let mut flow = codec::decode_flow(&record).map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
         flow.mid = Some(mid);
         flow.state = row::state(state);
@@ -107,7 +104,7 @@ impl Reader {
             Order::NewestFirst => "DESC",
             Order::OldestFirst => "ASC",
         };
-        let columns = row::columns(self.version);
+        let columns = row::columns(self.version()?);
         let sql = format!(
             "SELECT {columns} FROM flow LEFT JOIN host ON host.id = flow.host
              WHERE flow.mid > ?1 AND flow.mid < ?2 ORDER BY flow.mid {direction} LIMIT ?3"
@@ -205,6 +202,39 @@ impl Reader {
         statement.exists([]).map_err(fail)
     }
 
+    /// The version of the tables, now.
+    fn version(&self) -> Result<u32, StoreError> {
+        if self.version.get() < schema::VERSION {
+            let fail = |e| StoreError::sqlite(&self.paths.db, "reading the version of the tables", e);
+            self.version.set(schema::version(&self.conn).map_err(fail)?);
+        }
+        Ok(self.version.get())
+    }
+
+    /// State and record of a flow.
+    fn record(&self, mid: Mid) -> Result<Option<(Option<i64>, Bytes)>, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "reading a flow", e);
+        let sql = if self.version()? < 4 { FLOW_3 } else { FLOW };
+        let mut statement = self.conn.prepare_cached(sql).map_err(fail)?;
+        let mut find = || {
+            let read = |row: &rusqlite::Row<'_>| Ok((integer(row, 0)?, Found::read(row, 1)?));
+            statement.query_row([sqlite_int(mid.0)], read).optional().map_err(fail)
+        };
+        let mut before = None;
+        while let Some((state, found)) = find()? {
+            let error = match self.records.get(mid, &found) {
+                Ok(record) => return Ok(Some((state, record))),
+                Err(error) => error,
+            };
+            // It may have been moved between the two reads: then its row tells another place now.
+            if before.as_ref() == Some(&found) {
+                return Err(self.damaged(format!("the record of flow {mid}, {found}: {error}")));
+            }
+            before = Some(found);
+        }
+        Ok(None)
+    }
+
     fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
         let Some(record) = self.conn_record(id, 1)? else { return Ok(None) };
         let conn = codec::decode_client_conn(&record);
@@ -239,5 +269,9 @@ pub(super) fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes
     })
 }
 
-const FLOW: &str = "SELECT flow.state, record.pbuf FROM record JOIN flow USING (mid) WHERE mid = ?1";
+const FLOW: &str = "SELECT state, pbuf, record_segment, record_offset, record_len FROM flow \
+     LEFT JOIN record USING (mid) WHERE mid = ?1";
+/// The same before version 4.
+const FLOW_3: &str =
+    "SELECT state, pbuf, NULL, NULL, NULL FROM flow LEFT JOIN record USING (mid) WHERE mid = ?1";
 const CONN: &str = "SELECT pbuf FROM conn WHERE id = ?1 AND side = ?2";

@@ -6,6 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, params};
 
 use super::draft::{Draft, Parts};
+use super::record::RecordAt;
 use crate::flow::{Body, ConnId, Flow, FlowError, Headers, Kind, Mid, Scheme, State};
 
 /// A flow as a list shows it, read without its record.
@@ -129,14 +130,16 @@ const COLUMNS: &str = "flow.mid, flow.started_unix_ns, duration_us, kind, state,
 
 pub(super) const INSERT: &str = "INSERT INTO flow (mid, session, started_unix_ns, duration_us, kind, state, method, \
      scheme, host, port, path, status, request_type, response_type, request_len, response_len, error, client_conn, \
-     server_conn, replay_of, truncated) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+     server_conn, replay_of, truncated, record_segment, record_offset, record_len) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
+     ?24)";
 
 /// As [`INSERT`], for a flow that was written while it was open.
 pub(super) const REPLACE: &str = "INSERT OR REPLACE INTO flow (mid, session, started_unix_ns, duration_us, kind, \
      state, method, scheme, host, port, path, status, request_type, response_type, request_len, response_len, error, \
-     client_conn, server_conn, replay_of, truncated) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+     client_conn, server_conn, replay_of, truncated, record_segment, record_offset, record_len) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
+     ?24)";
 
 /// The values of a row that are numbers.
 #[derive(Debug, Clone, Copy)]
@@ -249,6 +252,7 @@ pub(super) fn insert(
     host: i64,
     numbers: &Numbers,
     texts: &Texts<'_>,
+    record: Option<RecordAt>,
 ) -> rusqlite::Result<()> {
     statement.execute(params![
         sqlite_int(mid.0),
@@ -272,6 +276,9 @@ pub(super) fn insert(
         numbers.server_conn,
         numbers.replay_of,
         numbers.truncated,
+        record.map(|at| at.segment),
+        record.map(|at| sqlite_int(at.offset)),
+        record.map(|at| sqlite_int(at.stored_len)),
     ])?;
     Ok(())
 }

@@ -148,7 +148,7 @@ impl Keeper {
             .book
             .commit(conn, &self.segments, group)
             .map_err(|e| StoreError::sqlite(&self.paths.db, "storing flows", e))?;
-        self.wal_bytes += outcome.record_bytes + rows * ROW_BYTES + GROUP_BYTES;
+        self.wal_bytes += outcome.row_bytes + rows * ROW_BYTES + GROUP_BYTES;
         if self.wal_bytes > WAL_BYTES {
             self.checkpoint(conn);
         }
@@ -225,7 +225,7 @@ fn unix_ns() -> i64 {
     sqlite_int(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-const PAGE_BYTES: u64 = 16_384;
+const PAGE_BYTES: u64 = 8192;
 
 /// A checkpoint when so much has come: each copies every page that changed once, so rare is cheap; the WAL and the
 /// kernel's cache of it stay small all the same.
@@ -234,6 +234,6 @@ pub(super) const WAL_BYTES: u64 = 16 << 20;
 /// Beyond this, a checkpoint waits for readers, so that the WAL can start anew.
 const LONG_WAL_BYTES: u64 = 128 << 20;
 
-/// What a narrow row, and what a commit's partly filled pages, add to the WAL.
-const ROW_BYTES: u64 = 250;
+/// What a row adds to the WAL beside its texts, and a commit by its partly filled pages.
+const ROW_BYTES: u64 = 100;
 const GROUP_BYTES: u64 = 4 * PAGE_BYTES;
