@@ -9,6 +9,7 @@
 //! that a row that survives a power cut finds its bodies.
 
 mod body;
+mod db_file;
 mod draft;
 mod error;
 mod group;

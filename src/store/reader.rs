@@ -10,6 +10,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::body::BodyReader;
+use super::db_file::DbFile;
 use super::message;
 use super::paths::Paths;
 use super::record::{Found, RecordFiles};
@@ -27,25 +28,30 @@ pub struct Reader {
     records: RecordFiles,
     /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
     version: Cell<u32>,
+    /// Behind the connection, which it outlives.
+    _file: DbFile,
 }
 
 impl Reader {
     /// Opens the store at `path`, which may have a writer, also in another process.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::NotAStore`] and [`StoreError::NewerSchema`] as they say; else what the
-    /// system or SQLite said.
+    /// [`StoreError::NotFound`], [`StoreError::NotAStore`], [`StoreError::NewerSchema`] and [`StoreError::UnreadableLog`] as
+    /// they say; else what the system or SQLite said.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let paths = Paths::of(path);
-        match schema::inspect(&paths.db)? {
+        let Some(file) = DbFile::find(&paths.db)? else {
+            return Err(StoreError::NotFound { path: paths.db });
+        };
+        match file.inspect(&paths.db)? {
             Contents::Store => {}
-            Contents::Missing => return Err(StoreError::NotFound { path: paths.db }),
             Contents::Empty => return Err(StoreError::NotAStore { path: paths.db }),
         }
         let conn = schema::open_reader(&paths.db)?;
         let version = schema::version(&conn)
             .map_err(|e| StoreError::sqlite(&paths.db, "reading the version of the tables", e))?;
-        Ok(Self { conn, records: RecordFiles::new(paths.clone()), paths, version: Cell::new(version) })
+        let records = RecordFiles::new(paths.clone());
+        Ok(Self { conn, records, paths, version: Cell::new(version), _file: file })
     }
 
     /// The flow with this mid, with its connections; `None` if there is none. Bodies in segments are left there: see
