@@ -53,7 +53,7 @@ impl Default for RecorderOptions {
             queue_bytes: 16 << 20,
             inline_limit: 2048,
             body_limit: None,
-            linger: Duration::from_millis(50),
+            linger: Duration::from_millis(30),
             durability: Durability::Full,
             label: String::new(),
             listen: String::new(),

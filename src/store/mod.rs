@@ -9,6 +9,7 @@
 //! that a row that survives a power cut finds its bodies.
 
 mod body;
+mod checkpoint;
 mod db_file;
 mod draft;
 mod error;

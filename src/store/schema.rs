@@ -146,6 +146,16 @@ pub(super) fn open_writer(paths: &Paths, durability: Durability) -> Result<Conne
     Ok(conn)
 }
 
+/// Opens a connection that takes the WAL into the database, beside the writing one.
+pub(super) fn open_checkpointer(db: &Path) -> Result<Connection, StoreError> {
+    let fail = |e| StoreError::sqlite(db, "opening the database", e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(db, flags).map_err(fail)?;
+    harden(&conn).map_err(fail)?;
+    conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;").map_err(fail)?;
+    Ok(conn)
+}
+
 /// In a rollback transaction, before WAL is switched on: so the header that [`inspect`] reads is in the database
 /// itself, never only in the WAL.
 fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
@@ -260,4 +270,4 @@ fn harden(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// How long a connection waits for another's lock. Only a checkpoint or an opening ever holds one.
-const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const BUSY: std::time::Duration = std::time::Duration::from_secs(5);

@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
+use super::checkpoint::{By, Checkpoints};
 use super::db_file::DbFile;
 use super::group::{Book, Group, Outcome};
 use super::lock::Lock;
@@ -52,8 +53,7 @@ pub(crate) struct Keeper {
     segments: Segments,
     next_mid: u64,
     next_conn: u64,
-    /// Bytes that went into the WAL since it was last checkpointed whole, by estimate.
-    pub(super) wal_bytes: u64,
+    pub(super) checkpoints: Checkpoints,
     file: DbFile,
     _lock: Lock,
 }
@@ -101,7 +101,16 @@ impl Writer {
         let segments = Segments::start(files(paths.clone()), start, options.queue_bytes)
             .map_err(|e| StoreError::io(&paths.bodies, "starting the segment thread", e))?;
         let book = Book::new(session, options.durability);
-        let keeper = Keeper { paths, book, segments, next_mid, next_conn, wal_bytes: 0, file, _lock: lock };
+        let keeper = Keeper {
+            paths,
+            book,
+            segments,
+            next_mid,
+            next_conn,
+            checkpoints: Checkpoints::default(),
+            file,
+            _lock: lock,
+        };
         Ok(Self { conn, keeper })
     }
 
@@ -161,10 +170,14 @@ impl Keeper {
             .book
             .commit(conn, &self.segments, group)
             .map_err(|e| StoreError::sqlite(&self.paths.db, "storing flows", e))?;
-        self.wal_bytes += outcome.row_bytes + rows * ROW_BYTES + GROUP_BYTES;
-        if self.wal_bytes > WAL_BYTES {
-            self.checkpoint(conn);
-        }
+        let bytes = outcome.row_bytes + rows * ROW_BYTES + GROUP_BYTES;
+        let by = match self.book.durability {
+            Durability::Full => By::Thread,
+            // Their segments are synced no more often than the database is.
+            Durability::Normal => By::Writer,
+        };
+        let sync = || drop(self.segments.sync());
+        self.checkpoints.after_commit(conn, &self.paths, bytes, by, sync);
         Ok(outcome)
     }
 
@@ -176,35 +189,10 @@ impl Keeper {
         }
     }
 
-    /// Takes the WAL into the database as far as readers let it. Failing is no loss: the WAL holds everything, and
-    /// the next commit tries again.
-    fn checkpoint(&mut self, conn: &Connection) {
-        if self.book.durability == Durability::Normal {
-            self.segments.sync();
-        }
-        let pragma = match self.wal_bytes > LONG_WAL_BYTES {
-            // Readers have kept it from starting anew for long: wait for them a moment.
-            true => "PRAGMA wal_checkpoint(RESTART)",
-            false => "PRAGMA wal_checkpoint(PASSIVE)",
-        };
-        let result = conn.query_row(pragma, [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-        });
-        match result {
-            Ok((0, log, done)) if done >= log => self.wal_bytes = 0,
-            // Not all of it: again when as much has come.
-            Ok((_, log, _)) => {
-                tracing::debug!(log, "a reader keeps the WAL from being checkpointed");
-                let long = u64::try_from(log).unwrap_or(0) * PAGE_BYTES;
-                self.wal_bytes = if long > LONG_WAL_BYTES { LONG_WAL_BYTES } else { 0 };
-            }
-            Err(error) => tracing::warn!(%error, "checkpoint failed"),
-        }
-    }
-
     pub(crate) fn close(&mut self, conn: &mut Connection) -> Result<(), StoreError> {
         self.segments.close();
         self.segments.sync();
+        self.checkpoints.join();
         self.still_there()?;
         let fail = |e| StoreError::sqlite(&self.paths.db, "closing the store", e);
         conn.execute(
@@ -218,8 +206,9 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // Ends the segment thread, also where an error or a panic led here.
+        // Ends the threads, also where an error or a panic led here.
         self.segments.close();
+        self.checkpoints.join();
     }
 }
 
@@ -247,14 +236,8 @@ fn unix_ns() -> i64 {
     sqlite_int(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// Of the database (`schema`), in bytes.
 const PAGE_BYTES: u64 = 8192;
-
-/// A checkpoint when so much has come: each copies every page that changed once, so rare is cheap; the WAL and the
-/// kernel's cache of it stay small all the same.
-pub(super) const WAL_BYTES: u64 = 16 << 20;
-
-/// Beyond this, a checkpoint waits for readers, so that the WAL can start anew.
-const LONG_WAL_BYTES: u64 = 128 << 20;
 
 /// What a row adds to the WAL beside its texts, and a commit by its partly filled pages.
 const ROW_BYTES: u64 = 100;

@@ -1,5 +1,6 @@
 //! The store from below: files, faults, recovery, and cuts of power.
 
+mod checkpoint;
 mod faults;
 mod files;
 mod messages;
