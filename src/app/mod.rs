@@ -177,6 +177,8 @@ fn limits(config: &Config) -> Limits {
         idle_timeout: config.timeouts.idle,
         relay_timeout: config.timeouts.relay_idle,
         silent_client: config.timeouts.silent_client,
+        ping_every: config.timeouts.ping_every,
+        ping_answer: config.timeouts.ping_answer,
         max_connections: config.limits.max_connections,
     }
 }

@@ -205,6 +205,7 @@ impl LimitFlags {
             relay_idle: self.relay_timeout.unwrap_or(default.relay_idle),
             silent_client: self.silent_client.unwrap_or(default.silent_client),
             grace: self.grace.unwrap_or(default.grace),
+            ..default
         }
     }
 

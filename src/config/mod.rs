@@ -92,6 +92,10 @@ pub struct Timeouts {
     pub relay_idle: Duration,
     /// For the first byte in a tunnel, before it counts as one whose server speaks first.
     pub silent_client: Duration,
+    /// Between two PINGs on a connection to an origin that speaks HTTP/2.
+    pub ping_every: Duration,
+    /// For the answer to one.
+    pub ping_answer: Duration,
     /// For open exchanges when the proxy is told to stop.
     pub grace: Duration,
 }
@@ -170,6 +174,10 @@ impl Default for Timeouts {
             relay_idle: Duration::from_mins(10),
             // A client that speaks first does so within a round trip; a mail client in a tunnel never does.
             silent_client: Duration::from_millis(300),
+            // Below the minute after which middleboxes begin to forget.
+            ping_every: Duration::from_secs(50),
+            // An origin that is busy answers late, one that is gone never.
+            ping_answer: Duration::from_mins(1),
             grace: Duration::from_secs(5),
         }
     }

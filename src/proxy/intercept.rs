@@ -20,7 +20,8 @@ use crate::flow::{self, ConnectHead, Scheme, ServerConn, Side, Stage, State, Tar
 use crate::http2;
 use crate::tls::{self, Alpn};
 use crate::upstream::{
-    BoxIo, Connection, DialError, Dialed, Key, Multiplexed, OnClose, Origin, ReadAhead, Spoken,
+    BoxIo, Connection, DialError, Dialed, Key, Multiplexed, MultiplexedOptions, OnClose, Origin, ReadAhead,
+    Spoken,
 };
 
 /// A tunnel that was promised to the client.
@@ -177,9 +178,13 @@ async fn speak(
         }
         Spoken::Http2 => {
             let facts = Box::new(conn.clone());
-            let max_head = shared.limits.head.max_bytes;
+            let options = MultiplexedOptions {
+                max_head_bytes: shared.limits.head.max_bytes,
+                ping_every: shared.limits.ping_every,
+                ping_answer: shared.limits.ping_answer,
+            };
             let begun =
-                Multiplexed::start(key.clone(), conn, io, since, note, max_head, &shared.carriers).await;
+                Multiplexed::start(key.clone(), conn, io, since, note, options, &shared.carriers).await;
             begun.map(Connection::Http2).map_err(|error| Error {
                 server: Some(facts),
                 ..Error::bad_gateway(Stage::Connect, http2::explain(&error, "the origin"))

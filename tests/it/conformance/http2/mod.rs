@@ -12,6 +12,7 @@ mod mapping;
 mod messages;
 mod origin_errors;
 mod patience;
+mod ping;
 mod proxying;
 mod random_frames;
 mod streams;
