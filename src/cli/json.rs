@@ -203,6 +203,7 @@ fn client(conn: &ClientConn) -> Value {
         "local": conn.local.as_ref().map(Addr::to_string),
         "mode": conn.mode,
         "started_unix_ns": conn.started_unix_ns,
+        "proxy_tls": conn.proxy_tls.as_ref().map(tls),
         "connect": connect,
         "tls": conn.tls.as_ref().map(tls),
         "tls_start_us": conn.tls_start_us,

@@ -187,6 +187,7 @@ fn client_conn(m: pb::ClientConn) -> ClientConn {
         mode: m.mode,
         started_unix_ns: m.started_unix_ns,
         connect: m.connect.map(|c| ConnectHead { authority: c.authority, headers: fields(c.headers) }),
+        proxy_tls: m.proxy_tls.map(tls_info),
         tls: m.tls.map(tls_info),
         tls_start_us: m.tls_start_us,
         tls_end_us: m.tls_end_us,

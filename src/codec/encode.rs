@@ -248,6 +248,9 @@ fn client_conn(out: &mut Out, conn: &ClientConn) {
     out.number(12, conn.bytes_in);
     out.number(13, conn.bytes_out);
     out.optional_bytes(14, conn.error.as_ref());
+    if let Some(tls) = &conn.proxy_tls {
+        out.message(15, MEDIUM, |out| tls_info(out, tls));
+    }
 }
 
 fn connect_head(out: &mut Out, head: &ConnectHead) {

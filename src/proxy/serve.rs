@@ -89,6 +89,8 @@ pub(super) enum End {
     Connect(Box<Connect>),
     /// The client began with HTTP/2's preface, which is still unread.
     Http2,
+    /// The client began with TLS on the proxy's own port, which is still unread.
+    Tls,
 }
 
 /// What becomes of the client's connection.
@@ -139,6 +141,9 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &Scope, first: bo
         // Gone between requests: nothing was asked, nothing is recorded.
         Ok(Ok(false) | Err(_)) => return Next::End(End::Close),
         Err(_) => return farewell(client, stream).await,
+    }
+    if first && matches!(scope, Scope::Explicit) && detect::is_tls(client, stream) {
+        return Next::End(End::Tls);
     }
     if first && detect::is_http2(client, stream).await {
         return Next::End(End::Http2);
@@ -249,7 +254,7 @@ async fn forwarded(
         switch: if upgrade.is_some() { Switch::Upgrade } else { Switch::Never },
     };
     // A TLS client that closes its direction is gone; on TCP it may only have nothing more to say.
-    let eof_is_gone = client.facts.tls.is_some();
+    let eof_is_gone = client.facts.is_encrypted();
     let mut from = h1::RequestBody::new(&mut stream.reader, plan.length, eof_is_gone);
     let mut to = h1::ResponseTo::new(&mut stream.writer, request.version);
     let forwarded =

@@ -6,4 +6,5 @@ mod hello;
 mod identity;
 mod key_log;
 mod passthrough;
+mod proxy_tls;
 mod upstream;
