@@ -14,7 +14,7 @@ use crate::proxy::{Limits, Server, ServerError, ServerOptions};
 use crate::record::{self, Recorder, RecorderOptions, Stats};
 use crate::store::StoreError;
 use crate::tls::{
-    Ca, CaError, ClientCert, ClientCertError, ClientTls, LeafError, Leaves, Roots, RootsError, Verification,
+    Ca, CaError, ClientTls, HostCert, HostCertError, LeafError, Leaves, Roots, RootsError, Verification,
 };
 use crate::upstream::{DialOptions, Dialer};
 
@@ -52,7 +52,7 @@ pub enum StartError {
     Roots(#[from] RootsError),
     /// A client certificate cannot be loaded.
     #[error(transparent)]
-    ClientCert(#[from] ClientCertError),
+    ClientCert(#[from] HostCertError),
     /// TLS towards origins cannot be set up with these roots.
     #[error("cannot set up TLS towards origins")]
     Tls(#[source] rustls::Error),
@@ -94,7 +94,7 @@ impl Proxy {
             tracing::warn!("{warning}");
         }
         let verification = if config.insecure { Verification::Off } else { Verification::On };
-        let certs = config.client_certs.iter().map(|cert| ClientCert::load(cert.host.as_deref(), &cert.pem));
+        let certs = config.client_certs.iter().map(|cert| HostCert::load(cert.host.as_deref(), &cert.pem));
         let certs = certs.collect::<Result<_, _>>()?;
         let client_tls =
             ClientTls::new(&roots, verification).map_err(StartError::Tls)?.with_client_certs(certs);
