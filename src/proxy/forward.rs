@@ -124,7 +124,7 @@ fn over_http1<'a, I: RequestIn, O: ResponseOut>(
         let Origin { reader, writer, .. } = &mut *origin;
         let ends = Ends {
             request_in: from,
-            request_out: &mut h1::RequestOut::new(writer, plan.length),
+            request_out: &mut h1::MessageOut::request(writer, plan.length),
             response_in: &mut h1::ResponseFrom::new(reader, reused),
             response_out: to,
         };

@@ -256,7 +256,7 @@ async fn forwarded(
     // A TLS client that closes its direction is gone; on TCP it may only have nothing more to say.
     let eof_is_gone = client.facts.is_encrypted();
     let mut from = h1::RequestBody::new(&mut stream.reader, plan.length, eof_is_gone);
-    let mut to = h1::ResponseTo::new(&mut stream.writer, request.version);
+    let mut to = h1::MessageOut::response(&mut stream.writer, request.version);
     let forwarded =
         forward::forward(&mut client.context(), scope, live, &message, plan, &mut from, &mut to).await;
     let result = match forwarded {
