@@ -8,7 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Durability};
+use crate::config::{self, Config, Durability};
 use crate::http1::HeadLimits;
 use crate::proxy::{Limits, Server, ServerError, ServerOptions};
 use crate::record::{self, Recorder, RecorderOptions, Stats};
@@ -50,9 +50,12 @@ pub enum StartError {
     /// The roots for origins cannot be loaded.
     #[error(transparent)]
     Roots(#[from] RootsError),
-    /// A client certificate cannot be loaded.
+    /// A certificate for clients to be shown cannot be loaded.
     #[error(transparent)]
-    ClientCert(#[from] HostCertError),
+    Cert(HostCertError),
+    /// A certificate for origins that ask for one cannot be loaded.
+    #[error(transparent)]
+    ClientCert(HostCertError),
     /// TLS towards origins cannot be set up with these roots.
     #[error("cannot set up TLS towards origins")]
     Tls(#[source] rustls::Error),
@@ -94,16 +97,16 @@ impl Proxy {
             tracing::warn!("{warning}");
         }
         let verification = if config.insecure { Verification::Off } else { Verification::On };
-        let certs = config.client_certs.iter().map(|cert| HostCert::load(cert.host.as_deref(), &cert.pem));
-        let certs = certs.collect::<Result<_, _>>()?;
+        let client_certs = load_certs(&config.client_certs).map_err(StartError::ClientCert)?;
         let client_tls =
-            ClientTls::new(&roots, verification).map_err(StartError::Tls)?.with_client_certs(certs);
+            ClientTls::new(&roots, verification).map_err(StartError::Tls)?.with_client_certs(client_certs);
         let timeouts = &config.timeouts;
         let dialer = Dialer::new(
             DialOptions { connect_timeout: timeouts.connect, tls_timeout: timeouts.tls },
             Arc::new(client_tls),
         );
-        let leaves = Leaves::new(Arc::clone(&ca))?;
+        let certs = load_certs(&config.certs).map_err(StartError::Cert)?;
+        let leaves = Leaves::new(Arc::clone(&ca))?.with_certs(certs);
         let sockets = Server::bind(&config.listen).map_err(bind_error)?;
         let recorder = match config.record {
             true => Some(Recorder::open(&config.store, recorder_options(&config)).await?),
@@ -162,6 +165,17 @@ impl Proxy {
         };
         Summary { stored: stats.stored, lost: stats.lost, lost_messages: stats.lost_messages }
     }
+}
+
+fn load_certs(certs: &[config::HostCert]) -> Result<Vec<HostCert>, HostCertError> {
+    let load = |cert: &config::HostCert| {
+        let loaded = HostCert::load(cert.host.as_deref(), &cert.pem)?;
+        if let Some(warning) = loaded.warning() {
+            tracing::warn!("{warning}");
+        }
+        Ok(loaded)
+    };
+    certs.iter().map(load).collect()
 }
 
 fn bind_error(error: ServerError) -> StartError {

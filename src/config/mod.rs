@@ -41,8 +41,10 @@ pub struct Config {
     pub insecure: bool,
     /// Which tunnels are left unread.
     pub passthrough: PassthroughOptions,
+    /// Certificates that clients are shown in place of ones that we make.
+    pub certs: Vec<HostCert>,
     /// Certificates of ours for origins that ask for one.
-    pub client_certs: Vec<ClientCert>,
+    pub client_certs: Vec<HostCert>,
     /// How long peers are waited for.
     pub timeouts: Timeouts,
     /// How much peers may ask for.
@@ -58,10 +60,10 @@ pub struct CaFiles {
     pub key: Option<PathBuf>,
 }
 
-/// A certificate of ours for origins that ask for one.
+/// A certificate in a file of the user's, and the hosts that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCert {
-    /// Which origins are shown it: a host name, `*.example.com`, an IP literal; `None` is all.
+pub struct HostCert {
+    /// Which: a host name, `*.example.com`, an IP literal; `None` is all.
     pub host: Option<String>,
     /// PEM with the certificate, what leads on from it to a root, and the key.
     pub pem: PathBuf,
@@ -145,6 +147,7 @@ impl Config {
             upstream_ca: Vec::new(),
             insecure: false,
             passthrough: PassthroughOptions::default(),
+            certs: Vec::new(),
             client_certs: Vec::new(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::crypto;
 use super::pem::{self, PemFileError};
 
 /// A certificate with its key, and the hosts that it is for.
@@ -81,6 +82,23 @@ impl HostCert {
             certified: Arc::new(CertifiedKey::new(chain, Arc::clone(key))),
             path: path(),
         })
+    }
+
+    /// What is wrong with it that a peer would refuse and somebody may want nevertheless: its time is over, or has not come.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let (_, cert) = X509Certificate::from_der(&self.certified.cert[0]).ok()?;
+        let (now, validity) = (crypto::now_unix(), cert.validity());
+        let path = self.path.display();
+        match (validity.not_before.timestamp(), validity.not_after.timestamp()) {
+            (_, end) if end <= now => {
+                Some(format!("the certificate in {path} expired on {}", crypto::date(end)))
+            }
+            (start, _) if start > now => {
+                Some(format!("the certificate in {path} is not valid before {}", crypto::date(start)))
+            }
+            _ => None,
+        }
     }
 
     /// The one of `all` for the host called `name`: one for this name, else one for the nearest domain above it, else
