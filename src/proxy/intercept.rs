@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::bypass;
+use super::bypass::{self, Left};
 use super::client::{Client, Stream};
 use super::ends::h1;
 use super::error::{Error, Kind};
@@ -317,7 +317,7 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             if tls::is_rejection(&error) {
-                bypass::rejected(client, &target, offered.sni.as_deref());
+                bypass::rejected(client, &target, offered.sni.as_deref(), Left::by(&error));
             }
             let message = tls::explain_client(&error);
             failed_handshake(client, started, request, target, message, offered).await;

@@ -15,7 +15,7 @@ use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD};
 use super::mode::explicit;
 use super::redact::recorded;
 use super::relay::{Message, Switch};
-use super::{answer, detect, intercept, tunnel};
+use super::{answer, bypass, detect, intercept, tunnel};
 use crate::exchange::Live;
 use crate::flow::{self, Request, Side, Stage, Target, Version};
 use crate::http1::{
@@ -141,6 +141,10 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &Scope, first: bo
         // Gone between requests: nothing was asked, nothing is recorded.
         Ok(Ok(false) | Err(_)) => return Next::End(End::Close),
         Err(_) => return farewell(client, stream).await,
+    }
+    if first && let Scope::Tunnel(tunneled) = scope {
+        // Also of a connection that was opened ahead, on which nothing came in the moment that is waited for it.
+        bypass::accepted(client, tunneled);
     }
     if first && matches!(scope, Scope::Explicit) && detect::is_tls(client, stream) {
         return Next::End(End::Tls);
