@@ -40,6 +40,7 @@ pub(super) fn flow(flow: &Flow, mid: Mid, store: &Reader, max_body: u64) -> anyh
             "closed_by_client": ws.closed_by_client, "close_code": ws.close_code, "close_reason": ws.close_reason,
             "messages_from_client": ws.messages_from_client, "messages_from_server": ws.messages_from_server,
             "len_from_client": ws.len_from_client, "len_from_server": ws.len_from_server,
+            "bad_text_from_client": ws.bad_text_from_client, "bad_text_from_server": ws.bad_text_from_server,
         })
     });
     Ok(json!({

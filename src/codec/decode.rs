@@ -157,6 +157,8 @@ fn websocket(m: pb::WebSocket) -> WebSocket {
         messages_from_server: m.messages_from_server,
         len_from_client: m.len_from_client,
         len_from_server: m.len_from_server,
+        bad_text_from_client: m.bad_text_from_client,
+        bad_text_from_server: m.bad_text_from_server,
     }
 }
 

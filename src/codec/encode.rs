@@ -203,6 +203,8 @@ fn websocket(out: &mut Out, websocket: &WebSocket) {
     out.number(5, websocket.messages_from_server);
     out.number(6, websocket.len_from_client);
     out.number(7, websocket.len_from_server);
+    out.number(8, websocket.bad_text_from_client);
+    out.number(9, websocket.bad_text_from_server);
 }
 
 fn timing(out: &mut Out, timing: &Timing) {

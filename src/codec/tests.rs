@@ -237,7 +237,7 @@ fn plain_flow() -> impl Strategy<Value = Flow> {
         from_client,
         from_server,
     });
-    let websocket = (any::<Option<bool>>(), any::<Option<u16>>(), of(text()), any::<[u64; 4]>()).prop_map(
+    let websocket = (any::<Option<bool>>(), any::<Option<u16>>(), of(text()), any::<[u64; 6]>()).prop_map(
         |(closed_by_client, close_code, close_reason, counts)| WebSocket {
             closed_by_client,
             close_code,
@@ -246,6 +246,8 @@ fn plain_flow() -> impl Strategy<Value = Flow> {
             messages_from_server: counts[1],
             len_from_client: counts[2],
             len_from_server: counts[3],
+            bad_text_from_client: counts[4],
+            bad_text_from_server: counts[5],
         },
     );
     (

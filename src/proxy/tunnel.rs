@@ -181,9 +181,10 @@ where
     let last_us = AtomicU64::new(live.now_us());
     let messages = matches!(what, What::WebSocket(_)).then(|| live.messages());
     let (up_tap, down_tap) = match (&messages, what) {
-        (Some(messages), What::WebSocket(extensions)) => {
-            (Tap::Messages(messages.of_client(extensions)), Tap::Messages(messages.of_server(extensions)))
-        }
+        (Some(messages), What::WebSocket(extensions)) => (
+            Tap::Messages(Box::new(messages.of_client(extensions))),
+            Tap::Messages(Box::new(messages.of_server(extensions))),
+        ),
         _ => (
             Tap::Bytes(live.tee(BodySide::TunnelClient, Framing::Close)),
             Tap::Bytes(live.tee(BodySide::TunnelServer, Framing::Close)),
@@ -251,7 +252,7 @@ impl Broken {
 /// What looks on as one direction passes.
 enum Tap<'a> {
     Bytes(Tee<'a>),
-    Messages(MessageTee<'a>),
+    Messages(Box<MessageTee<'a>>),
 }
 
 impl Tap<'_> {
