@@ -8,6 +8,7 @@
 //! and stage; `answer` is the one table that makes of it a status for the client.
 
 mod answer;
+mod bridge;
 mod bypass;
 mod client;
 mod context;

@@ -15,12 +15,13 @@ use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD};
 use super::mode::explicit;
 use super::redact::recorded;
 use super::relay::{Message, Switch};
-use super::{answer, bypass, detect, intercept, tunnel};
+use super::{answer, bridge, bypass, detect, intercept, tunnel};
 use crate::exchange::Live;
 use crate::flow::{self, Request, Side, Stage, Target, Version};
 use crate::http1::{
     BodyLength, HeadError, ReadError, keeps_alive, request_length, upgrade_tokens, write_response_head,
 };
+use crate::http2::Duplex;
 use crate::upstream::Dialed;
 
 /// Which requests may come, and where they go.
@@ -259,8 +260,9 @@ async fn forwarded(
     };
     // A TLS client that closes its direction is gone; on TCP it may only have nothing more to say.
     let eof_is_gone = client.facts.is_encrypted();
+    let websocket_key = upgrade.and_then(|_| bridge::key(request)).map(Bytes::copy_from_slice);
     let mut from = h1::RequestBody::new(&mut stream.reader, plan.length, eof_is_gone);
-    let mut to = h1::MessageOut::response(&mut stream.writer, request.version);
+    let mut to = h1::MessageOut::response(&mut stream.writer, request.version, websocket_key);
     let forwarded =
         forward::forward(&mut client.context(), scope, live, &message, plan, &mut from, &mut to).await;
     let result = match forwarded {
@@ -279,8 +281,10 @@ async fn forwarded(
             let upgrade = upgrade.unwrap_or_default();
             Box::pin(tunnel::upgraded(client, stream, *origin, live, upgrade)).await
         }
-        // Only an extended CONNECT leads there.
-        Ok(Forwarded::SwitchedHttp2(..)) => Ok(After::Close),
+        Ok(Forwarded::SwitchedHttp2(reader, writer)) => {
+            let origin = Duplex::new(reader, writer, "the origin");
+            Box::pin(tunnel::bridged(client, stream, origin, live)).await
+        }
         Err(error) => Err(error),
     };
     client.set_unfinished(false);

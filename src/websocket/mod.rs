@@ -16,6 +16,8 @@ mod tap;
 mod tests;
 mod utf8;
 
+use base64::Engine as _;
+
 pub use extensions::{Deflate, Extensions};
 pub use tap::{Ended, Event, Tap, Violation};
 
@@ -26,6 +28,15 @@ pub fn close_status(payload: &[u8]) -> (u16, &[u8]) {
         Some((code, reason)) => (u16::from_be_bytes(*code), reason),
         None => (NO_STATUS, &[]),
     }
+}
+
+/// The proof that a handshake with this key was understood (RFC 6455 §4.2.2).
+#[must_use]
+pub fn accept(key: &[u8]) -> String {
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
+    hash.update(key);
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    base64::engine::general_purpose::STANDARD.encode(hash.finish())
 }
 
 /// What is wrong with the code in a close frame; `None` where it may be sent (RFC 6455 §7.4 and its registry at IANA).

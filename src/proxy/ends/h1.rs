@@ -13,6 +13,7 @@ use crate::http1::{
     BodyError, BodyLength, Decoded, Decoder, HeadLimits, ReadError, Reader, Writer, received_head,
     response_length, write_interim, write_response_head,
 };
+use crate::proxy::bridge;
 use crate::proxy::error::{Error, Retry};
 use crate::proxy::limits::{MAX_BAD_HEAD, MAX_READ_AHEAD};
 use crate::upstream::BoxIo;
@@ -118,6 +119,8 @@ pub(in crate::proxy) struct MessageOut<'a> {
     chunked: bool,
     /// To whom.
     to: To,
+    /// Of the WebSocket handshake that a response answers.
+    websocket_key: Option<Bytes>,
 }
 
 /// Whom a message goes to.
@@ -142,12 +145,16 @@ impl To {
 impl<'a> MessageOut<'a> {
     /// A request with a body of this length, its head queued.
     pub(in crate::proxy) fn request(writer: &'a mut Write, length: BodyLength) -> Self {
-        Self { writer, chunked: length == BodyLength::Chunked, to: To::Origin }
+        Self { writer, chunked: length == BodyLength::Chunked, to: To::Origin, websocket_key: None }
     }
 
-    /// A response to a client that speaks `version`.
-    pub(in crate::proxy) fn response(writer: &'a mut Write, version: Version) -> Self {
-        Self { writer, chunked: false, to: To::Client(version) }
+    /// A response to a client that speaks `version`; to a WebSocket's handshake, if there is a key of one.
+    pub(in crate::proxy) fn response(
+        writer: &'a mut Write,
+        version: Version,
+        websocket_key: Option<Bytes>,
+    ) -> Self {
+        Self { writer, chunked: false, to: To::Client(version), websocket_key }
     }
 }
 
@@ -209,6 +216,9 @@ impl ResponseOut for MessageOut<'_> {
     }
 
     fn queue_switch(&mut self, response: &Response) -> Result<(), Error> {
+        let bridged = self.websocket_key.as_ref().filter(|_| response.status != 101);
+        let bridged = bridged.map(|key| bridge::switching(response, key));
+        let response = bridged.as_ref().unwrap_or(response);
         write_response_head(self.writer.out(), response, self.to.version(), BodyLength::None, false);
         Ok(())
     }
