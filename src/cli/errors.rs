@@ -196,6 +196,8 @@ fn of_start(error: &StartError) -> Report {
         StartError::Store(error) => of_store(error),
         StartError::Ca(error) => of_ca(error),
         StartError::Roots(error) => of_roots(error),
+        StartError::Cert(error) => Report::new("E605", TLS, causes(error))
+            .hint("--cert [HOST=]PEM   takes a file with certificate and key, for clients to be shown"),
         StartError::ClientCert(error) => Report::new("E604", TLS, causes(error))
             .hint("--client-cert [HOST=]PEM   takes a file with certificate and key, for origins that ask"),
         StartError::Leaf(_) | StartError::Tls(_) => Report::new("E603", TLS, causes(error)),

@@ -41,8 +41,10 @@ pub struct Config {
     pub insecure: bool,
     /// Which tunnels are left unread.
     pub passthrough: PassthroughOptions,
+    /// Certificates that clients are shown in place of ones that we make.
+    pub certs: Vec<HostCert>,
     /// Certificates of ours for origins that ask for one.
-    pub client_certs: Vec<ClientCert>,
+    pub client_certs: Vec<HostCert>,
     /// How long peers are waited for.
     pub timeouts: Timeouts,
     /// How much peers may ask for.
@@ -58,10 +60,10 @@ pub struct CaFiles {
     pub key: Option<PathBuf>,
 }
 
-/// A certificate of ours for origins that ask for one.
+/// A certificate in a file of the user's, and the hosts that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCert {
-    /// Which origins are shown it: a host name, `*.example.com`, an IP literal; `None` is all.
+pub struct HostCert {
+    /// Which: a host name, `*.example.com`, an IP literal; `None` is all.
     pub host: Option<String>,
     /// PEM with the certificate, what leads on from it to a root, and the key.
     pub pem: PathBuf,
@@ -92,6 +94,10 @@ pub struct Timeouts {
     pub relay_idle: Duration,
     /// For the first byte in a tunnel, before it counts as one whose server speaks first.
     pub silent_client: Duration,
+    /// Between two PINGs on a connection to an origin that speaks HTTP/2.
+    pub ping_every: Duration,
+    /// For the answer to one.
+    pub ping_answer: Duration,
     /// For open exchanges when the proxy is told to stop.
     pub grace: Duration,
 }
@@ -141,6 +147,7 @@ impl Config {
             upstream_ca: Vec::new(),
             insecure: false,
             passthrough: PassthroughOptions::default(),
+            certs: Vec::new(),
             client_certs: Vec::new(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -170,6 +177,10 @@ impl Default for Timeouts {
             relay_idle: Duration::from_mins(10),
             // A client that speaks first does so within a round trip; a mail client in a tunnel never does.
             silent_client: Duration::from_millis(300),
+            // Below the minute after which middleboxes begin to forget.
+            ping_every: Duration::from_secs(50),
+            // An origin that is busy answers late, one that is gone never.
+            ping_answer: Duration::from_mins(1),
             grace: Duration::from_secs(5),
         }
     }

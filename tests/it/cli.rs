@@ -51,6 +51,11 @@ fn usage_errors_end_with_2_and_say_what_was_meant() {
         6,
         "error[E604]: cannot read /nowhere/c.pem",
     );
+    home.refuses(
+        &["-p", "0", "--cert", "a.test=/nowhere/c.pem"],
+        6,
+        "error[E605]: cannot read /nowhere/c.pem",
+    );
     let json = home.refuses(&["ls", "--json", "--nosuch"], 2, "");
     assert_eq!(parse(json.as_bytes())["error"]["code"], "E001");
 }
