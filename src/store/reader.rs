@@ -20,10 +20,10 @@ use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 /// A read-only connection to a store, with the segment files beside it.
 #[derive(Debug)]
 pub struct Reader {
-    conn: Connection,
-    paths: Paths,
+    pub(super) conn: Connection,
+    pub(super) paths: Paths,
     /// The version of its tables: an older one lacks columns.
-    version: u32,
+    pub(super) version: u32,
 }
 
 impl Reader {
@@ -205,13 +205,13 @@ impl Reader {
         statement.exists([]).map_err(fail)
     }
 
-    fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
+    pub(super) fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
         let Some(record) = self.conn_record(id, 1)? else { return Ok(None) };
         let conn = codec::decode_client_conn(&record);
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
     }
 
-    fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
+    pub(super) fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
         let Some(record) = self.conn_record(id, 2)? else { return Ok(None) };
         let conn = codec::decode_server_conn(&record);
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))

@@ -4,6 +4,7 @@ mod faults;
 mod files;
 mod messages;
 mod power_cut;
+mod search;
 
 use std::path::Path;
 use std::sync::Arc;
