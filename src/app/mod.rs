@@ -76,6 +76,8 @@ pub struct Summary {
     pub lost: u64,
     /// Messages of WebSockets that could not be stored.
     pub lost_messages: u64,
+    /// Flows that passed and were not wanted by the filter of what is recorded.
+    pub left_out: u64,
 }
 
 impl Proxy {
@@ -160,7 +162,12 @@ impl Proxy {
                 recorder.stats()
             }
         };
-        Summary { stored: stats.stored, lost: stats.lost, lost_messages: stats.lost_messages }
+        Summary {
+            stored: stats.stored,
+            lost: stats.lost,
+            lost_messages: stats.lost_messages,
+            left_out: stats.left_out,
+        }
     }
 }
 
@@ -186,5 +193,6 @@ fn recorder_options(config: &Config) -> RecorderOptions {
         Durability::Full => record::Durability::Full,
         Durability::Normal => record::Durability::Normal,
     };
-    RecorderOptions { durability, body_limit: config.body_limit, ..RecorderOptions::default() }
+    let (body_limit, filter) = (config.body_limit, config.record_filter.clone());
+    RecorderOptions { durability, body_limit, filter, ..RecorderOptions::default() }
 }

@@ -122,24 +122,29 @@ pub(super) fn is_of(test: &Test) -> &'static str {
 #[must_use]
 pub fn help() -> String {
     let mut out = String::from(GRAMMAR);
-    let sections: [(&str, fn(&Atom) -> bool); 4] = [
+    let sections = [
         (
-            "\nText: RE is a regular expression, TEXT is looked for as it stands, * in it stands for anything.\n",
-            |a| a.meaning.arg() == Arg::Text && !matches!(a.meaning, Meaning::Refused(_)),
+            Arg::Text,
+            "Text: RE is a regular expression, TEXT is looked for as it stands, * in it stands for anything.",
         ),
         (
-            "\nNumbers: = != < <= > >=, or : with a list such as 200,400..499; sizes are 10k, 1.5M or 1GiB.\n",
-            |a| a.meaning.arg() == Arg::Number,
+            Arg::Number,
+            "Numbers: = != < <= > >=, or : with a list such as 200,400..499; sizes are 10k, 1.5M or 1GiB.",
         ),
         (
-            "\nTimes: 10m and 2h are before now; today, 2026-11-22, 2026-11-22T10:00 are local; …T10:00Z is UTC.\n",
-            |a| a.meaning.arg() == Arg::Time,
+            Arg::Time,
+            "Times: 10m and 2h are before now; today, 2026-11-22, 2026-11-22T10:00 are local; …T10:00Z is UTC.",
         ),
-        ("\nProperties:\n", |a| a.meaning.arg() == Arg::Nothing),
+        (Arg::Nothing, "Properties:"),
     ];
-    for (title, belongs) in sections {
+    for (arg, title) in sections {
+        out += "\n";
         out += title;
-        for atom in ATOMS.iter().filter(|atom| belongs(atom)) {
+        out += "\n";
+        for atom in ATOMS {
+            if atom.meaning.arg() != arg || matches!(atom.meaning, Meaning::Refused(_)) {
+                continue;
+            }
             let tilde = match (atom.tilde, atom.meaning.arg()) {
                 ("", _) => String::new(),
                 (name, Arg::Text) => format!("~{name} RE"),

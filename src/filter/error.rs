@@ -109,7 +109,7 @@ impl FilterError {
     pub fn caret(&self) -> [String; 2] {
         let place = |at: usize| self.text.get(..at).map_or(0, |before| before.chars().count());
         let (start, end) = (place(self.span.start), place(self.span.end));
-        let first = if start > SHOWN / 2 { start - SHOWN / 2 } else { 0 };
+        let first = start.saturating_sub(SHOWN / 2);
         let shown = |c: char| if c.is_control() { ' ' } else { c };
         let mut line: String = self.text.chars().skip(first).take(SHOWN).map(shown).collect();
         let total = self.text.chars().count();

@@ -171,6 +171,51 @@ impl FlowSubject<'_> {
     }
 }
 
+/// A flow that is still going on: it answers what will not change any more, and neither bodies nor notes.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenSubject<'a> {
+    /// The flow as it is now.
+    pub flow: &'a Flow,
+    /// Its mid, as SQLite has it.
+    pub mid: i64,
+}
+
+impl Subject for OpenSubject<'_> {
+    type Error = Infallible;
+
+    fn test(&mut self, test: &Test) -> Result<Option<bool>, Infallible> {
+        let (asked, answered) = (self.flow.request.is_some(), self.flow.response.is_some());
+        let is_settled = match test {
+            Test::Everything | Test::Nothing(_) => true,
+            Test::Flag(flag) => match flag {
+                Flag::Replay => true,
+                Flag::Asset => answered,
+                _ => false,
+            },
+            Test::Number(number, _) => match number {
+                Number::Mid | Number::Started => true,
+                Number::Port => asked,
+                Number::Status => answered,
+                Number::Size(_) | Number::Duration => false,
+            },
+            Test::Text(text, _) => match text {
+                Text::Host | Text::Path | Text::Method | Text::Scheme => asked,
+                Text::Client => true,
+                Text::Type(Part::Request) | Text::Header(Part::Request) => asked,
+                Text::Type(Part::Response) | Text::Header(Part::Response) => answered,
+                Text::Type(Part::Either) | Text::Header(Part::Either) => asked && answered,
+                // A `CONNECT` has another URL when it has become a tunnel.
+                Text::Url => asked && self.flow.kind == Kind::Http,
+                Text::Server | Text::Body(_) | Text::Marker | Text::Comment | Text::Tag => false,
+            },
+        };
+        if !is_settled {
+            return Ok(None);
+        }
+        FlowSubject { flow: self.flow, mid: self.mid, notes: None }.test(test)
+    }
+}
+
 fn has_flag(flow: &Flow, flag: Flag) -> bool {
     let http = matches!(flow.kind, Kind::Http | Kind::Connect);
     match flag {

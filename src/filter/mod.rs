@@ -24,7 +24,7 @@ pub use ast::{Expr, Flag, NoSuch, Number, Part, Ranges, Test, Text};
 pub use atoms::help;
 pub use error::{FilterError, Problem};
 pub(crate) use eval::is_asset;
-pub use eval::{FlowSubject, Needs, Notes, Subject, url};
+pub use eval::{FlowSubject, Needs, Notes, OpenSubject, Subject, url};
 pub use pattern::{How, Pattern};
 pub use units::Clock;
 
@@ -63,6 +63,21 @@ impl Filter {
     #[must_use]
     pub fn needs(&self) -> Needs {
         self.expr.needs()
+    }
+
+    /// The first test that cannot be answered about a flow at its end, before it is stored, and why.
+    #[must_use]
+    pub fn unanswerable_at_end(&self) -> Option<(String, &'static str)> {
+        let mut found = None;
+        self.expr.each_test(&mut |test| {
+            let why = match test {
+                _ if test.needs() == Needs::Bodies => "bodies are on their way to the disk by then",
+                _ if test.is_note() => "nothing is noted about a flow before it is stored",
+                _ => return,
+            };
+            found.get_or_insert((test.to_string(), why));
+        });
+        found
     }
 
     /// Whether `subject` matches; `None` if it does not know enough to tell.

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::draft::Draft;
 use super::message::{self, Queued};
+use super::remove::remove;
 use super::row::{self, Texts, sqlite_int};
 use super::{Durability, Segments};
 use crate::codec;
@@ -17,6 +18,8 @@ use crate::flow::{BodyEnd, ClientConn, Content, Flow, Message, Mid, ServerConn};
 pub struct Group {
     drafts: Vec<Draft>,
     messages: Vec<Queued>,
+    /// Flows that were stored while they were open, and are not wanted after all.
+    removed: Vec<Mid>,
     /// Of drafts and of messages.
     bytes: Vec<u8>,
     /// Newer revisions of connections. Written if the connection is that of a flow, in this group or before.
@@ -46,10 +49,15 @@ impl Group {
         weight
     }
 
+    /// Takes a flow, which may be in this group or was in one before, out of the store again, with its messages.
+    pub fn remove(&mut self, mid: Mid) {
+        self.removed.push(mid);
+    }
+
     /// How many flows and messages it has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.drafts.len() + self.messages.len()
+        self.drafts.len() + self.messages.len() + self.removed.len()
     }
 
     /// How many messages of WebSockets it has.
@@ -58,21 +66,23 @@ impl Group {
         self.messages.len()
     }
 
-    /// Whether it has neither flow nor message.
+    /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.drafts.is_empty() && self.messages.is_empty()
+        self.len() == 0
     }
 
     /// Empties it, and keeps its memory for the next, unless that is much.
     pub fn clear(&mut self) {
         self.drafts.clear();
         self.messages.clear();
+        self.removed.clear();
         self.bytes.clear();
         self.clients.clear();
         self.servers.clear();
         self.drafts.shrink_to(KEPT_DRAFTS);
         self.messages.shrink_to(KEPT_DRAFTS);
+        self.removed.shrink_to(KEPT_DRAFTS);
         self.bytes.shrink_to(KEPT_BYTES);
     }
 }
@@ -194,6 +204,7 @@ impl Book {
             outcome.record_bytes += pbuf.len() as u64;
         }
         outcome.record_bytes += message::insert(tx, &group.messages, &group.bytes)?;
+        remove(tx, &group.removed)?;
         let changed: Vec<_> =
             self.unclaimed.values().filter(|c| self.written.contains_key(&c.id())).cloned().collect();
         for change in changed {

@@ -16,6 +16,7 @@ mod message;
 mod paths;
 mod reader;
 mod recover;
+mod remove;
 mod row;
 mod schema;
 mod search;

@@ -61,7 +61,7 @@ fn body(writer: &Writer, mid: Mid, die: usize) -> (Body, Option<Vec<u8>>, bool) 
     let len = bytes.len() as u64;
     let content = match die % 4 {
         0 if len > 0 => Content::Extents(append(writer.segments(), mid, &bytes)),
-        1 if die % 3 == 0 => Content::Absent,
+        1 if die.is_multiple_of(3) => Content::Absent,
         _ => Content::Inline(bytes.into()),
     };
     let found = (content != Content::Absent || len == 0).then_some(plain);
@@ -84,6 +84,51 @@ fn headers(die: usize, coded: bool) -> Headers {
         headers.push("content-encoding", "gzip");
     }
     headers
+}
+
+/// Connections are shared between flows, so what they are is told by their ids.
+fn conns(client: usize, server: usize) -> (ClientConn, Option<Arc<ServerConn>>) {
+    let peer = |die: usize| {
+        let host = pick(&["127.0.0.1", "::1", "10.0.0.9"], die).to_owned();
+        (!die.is_multiple_of(4)).then(|| Addr { host, port: pick(&[80, 50_000], die), ..Addr::default() })
+    };
+    let (client_id, server_id) = (client % 4, server % 4);
+    let id = |id: usize| ConnId(id as u64);
+    let client = ClientConn {
+        id: id(client_id),
+        peer: if client_id == 0 { None } else { peer(client_id + 1) },
+        ..ClientConn::default()
+    };
+    let server = (!server.is_multiple_of(5) && server_id != 0).then(|| {
+        let address =
+            Addr { host: pick(&["a.test", "B.test"], server_id).to_owned(), port: 443, ..Addr::default() };
+        Arc::new(ServerConn {
+            id: id(10 + server_id),
+            address,
+            peer: peer(server_id),
+            ..ServerConn::default()
+        })
+    });
+    (client, server)
+}
+
+/// Two messages of a WebSocket; how long they are is known of one that was seen to end.
+fn messages(dice: [usize; 2], is_settled: bool, texts: &mut [Vec<Vec<u8>>; 2]) -> (WebSocket, Vec<Message>) {
+    let (mut websocket, mut messages) = (WebSocket::default(), Vec::new());
+    for (seq, die) in (1..).zip(dice) {
+        let text = pick(&["x", "", "ok message", "ping a"], die).as_bytes();
+        let opcode = pick(&[Opcode::Text, Opcode::Binary, Opcode::Ping], die / 4);
+        let from_client = die.is_multiple_of(2);
+        if opcode.is_data() {
+            texts[usize::from(!from_client)].push(text.to_vec());
+        }
+        let len = text.len() as u64;
+        let sum = if from_client { &mut websocket.len_from_client } else { &mut websocket.len_from_server };
+        *sum += if is_settled { len } else { 0 };
+        let content = Content::Inline(text.into());
+        messages.push(Message { seq, from_client, opcode, len, content, ..Message::default() });
+    }
+    (websocket, messages)
 }
 
 fn known(writer: &Writer, mid: Mid, dice: &Dice) -> Known {
@@ -118,53 +163,19 @@ fn known(writer: &Writer, mid: Mid, dice: &Dice) -> Known {
     });
     let upgraded = response.as_ref().is_some_and(|r| r.status == 101)
         || request.as_ref().is_some_and(|r| r.method == "CONNECT");
-    let mut messages = Vec::new();
-    let websocket = (kind == Kind::Http && upgraded && d(13) % 3 != 0).then(|| {
-        let mut websocket = WebSocket::default();
-        for (seq, die) in (1..).zip([d(14), d(15)]) {
-            let text = pick(&["x", "", "ok message", "ping a"], die).as_bytes();
-            let opcode = pick(&[Opcode::Text, Opcode::Binary, Opcode::Ping], die / 4);
-            let from_client = die % 2 == 0;
-            if opcode.is_data() {
-                texts[usize::from(!from_client)].push(text.to_vec());
-            }
-            let len = text.len() as u64;
-            let content = Content::Inline(text.into());
-            messages.push(Message { seq, from_client, opcode, len, content, ..Message::default() });
-            if state != State::Open && state != State::Interrupted {
-                let sum =
-                    if from_client { &mut websocket.len_from_client } else { &mut websocket.len_from_server };
-                *sum += len;
-            }
+    let is_settled = state != State::Open && state != State::Interrupted;
+    let (websocket, messages) = match kind == Kind::Http && upgraded && d(13) % 3 != 0 {
+        true => {
+            let (websocket, messages) = messages([d(14), d(15)], is_settled, &mut texts);
+            (Some(websocket), messages)
         }
-        websocket
-    });
+        false => (None, Vec::new()),
+    };
     let stage = pick(&[Stage::Tls, Stage::Connect], d(16));
     let side = pick(&[Side::Client, Side::Server, Side::Proxy], d(16) / 2);
     let error =
         (d(16) % 3 == 0).then(|| FlowError { side, stage, message: "TLS handshake: a".into(), at_us: 1 });
-    let peer = |die: usize| {
-        let host = pick(&["127.0.0.1", "::1", "10.0.0.9"], die).to_owned();
-        (die % 4 != 0).then(|| Addr { host, port: pick(&[80, 50_000], die), ..Addr::default() })
-    };
-    // Connections are shared between flows, so what they are is told by their ids.
-    let (client_id, server_id) = (d(17) % 4, d(18) % 4);
-    let id = |id: usize| ConnId(id as u64);
-    let client = ClientConn {
-        id: id(client_id),
-        peer: if client_id == 0 { None } else { peer(client_id + 1) },
-        ..ClientConn::default()
-    };
-    let server = (d(18) % 5 != 0 && server_id != 0).then(|| {
-        let address =
-            Addr { host: pick(&["a.test", "B.test"], server_id).to_owned(), port: 443, ..Addr::default() };
-        Arc::new(ServerConn {
-            id: id(10 + server_id),
-            address,
-            peer: peer(server_id),
-            ..ServerConn::default()
-        })
-    });
+    let (client, server) = conns(d(17), d(18));
     let host = pick(&["a.test", "B.TEST", "one.example", "", "::1", "127.0.0.1", "é.test"], d(19)).to_owned();
     let flow = Flow {
         mid: Some(mid),
