@@ -180,10 +180,10 @@ Case is ignored. TEXT fields also take = and != for the whole text, and ~RE: hos
 
 const NOTES: &str = "
 Regular expressions are of linear time: no look-around, no back-references.
-Bodies are searched with their content-coding undone, the first 16 MiB of each.
+Bodies are searched with their content-coding undone, and as text of their charset; the first 16 MiB of each.
 
 Examples:
-  status>=400 host:example.com               errors of one site
+  'status>=400 host:example.com'             errors of one site; quoted, since a shell takes > for itself
   '~m POST & ~bq password'                   what was posted with a password
   '(~c 4xx | ~c 5xx) last:1h !~a'            failures of the last hour, assets left out
   'time>2s resp.size>1M'                     slow and large

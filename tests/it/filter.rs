@@ -40,7 +40,7 @@ fn ls_lists_what_matches_oldest_first() {
         (&["~c 404 | ~bq password"], &[2, 3]),
         (&["page=2"], &[2]),
         (&["~bs", "WELCOME.back"], &[3]),
-        (&["~hs", "^content-type: text/html$"], &[3]),
+        (&["~hs \"^content-type: text/html$\""], &[3]),
         (&["host:origin.test", "mid:2.."], &[2, 3]),
         (&["-n", "2", "~all"], &[2, 3]),
         (&["-n", "1", "size<100"], &[3]),

@@ -1,4 +1,4 @@
-//! Looking into bodies: content-codings undone, the beginning of each, one at a time.
+//! Looking into bodies: content-codings undone, as bytes and as text of their charset, the beginning of each, one at a time.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use super::super::{Reader, StoreError};
 use crate::filter::{Part, Pattern};
 use crate::flow::{Body, BodyEnd, Content, Flow, Headers, Mid};
+use crate::format::charset::Charset;
 use crate::format::coding::{Caps, codings, undo};
 
 /// Searches bodies of a store.
@@ -16,11 +17,13 @@ pub(super) struct Bodies<'a> {
     max: u64,
     /// Where a body is while it is searched.
     buffer: Vec<u8>,
+    /// Its text, where its charset is not UTF-8.
+    text: String,
 }
 
 impl<'a> Bodies<'a> {
     pub(super) fn new(reader: &'a Reader, max: u64) -> Self {
-        Self { reader, max, buffer: Vec::new() }
+        Self { reader, max, buffer: Vec::new(), text: String::new() }
     }
 
     /// Whether a body of the flow, or the payload of a message of its WebSocket, matches. What was not recorded does not.
@@ -87,7 +90,7 @@ impl<'a> Bodies<'a> {
             && codings.is_empty()
         {
             let len = usize::try_from(self.max).unwrap_or(usize::MAX).min(bytes.len());
-            return Ok(pattern.is_match(&bytes[..len]));
+            return Ok(self.matches_decoded(&bytes[..len], headers, pattern));
         }
         let stored = Watched { inner: self.reader.content(content)?, failed: damaged };
         self.buffer.clear();
@@ -96,11 +99,28 @@ impl<'a> Bodies<'a> {
         // A body that is cut off, or not what its coding says, is searched as far as it could be decoded.
         let _ = body.read_to_end(&mut self.buffer);
         drop(body);
-        let answer = pattern.is_match(&self.buffer);
-        if self.buffer.capacity() > KEPT_BYTES {
-            self.buffer = Vec::new();
+        let buffer = std::mem::take(&mut self.buffer);
+        let answer = self.matches_decoded(&buffer, headers, pattern);
+        if buffer.capacity() <= KEPT_BYTES {
+            self.buffer = buffer;
         }
         Ok(answer)
+    }
+
+    /// Searches a body as bytes, and where those would not show what is meant, as text.
+    fn matches_decoded(&mut self, bytes: &[u8], headers: Option<&Headers>, pattern: &Pattern) -> bool {
+        if pattern.is_match(bytes) {
+            return true;
+        }
+        let charset = headers.and_then(Charset::of);
+        // A pattern of ASCII finds in Latin-1, Shift JIS and their like what it finds in UTF-8.
+        let charset = charset.filter(|charset| !charset.is_ascii_compatible() || !pattern.text().is_ascii());
+        let Some(charset) = charset else { return false };
+        charset.decode(bytes, usize::try_from(self.max).unwrap_or(usize::MAX), &mut self.text);
+        let answer = pattern.is_match(self.text.as_bytes());
+        self.text.clear();
+        self.text.shrink_to(KEPT_BYTES);
+        answer
     }
 }
 

@@ -87,7 +87,12 @@ impl Columns {
     /// For a SELECT.
     pub(super) fn list(&self) -> String {
         let names = NAMES.iter().zip(&self.places).filter(|(_, place)| place.is_some());
-        let names = names.map(|(&name, _)| if name == "truncated" && self.version < 3 { "0" } else { name });
+        let names = names.map(|(&name, _)| match name {
+            "truncated" if self.version < 3 => "0",
+            // SQLite copies a text to put a zero behind it before it gives it out, and not a blob.
+            "path" => "CAST(path AS BLOB)",
+            name => name,
+        });
         names.collect::<Vec<_>>().join(", ")
     }
 }
@@ -323,7 +328,7 @@ pub(super) struct Lookups<'a> {
     reader: &'a Reader,
     has_notes: bool,
     has_tags: bool,
-    hosts: HashMap<i64, String>,
+    hosts: HashMap<i64, Box<str>>,
     conns: HashMap<(i64, bool), Option<Vec<String>>>,
     notes: (Option<i64>, Notes),
     /// Where URLs are put together.
@@ -352,9 +357,9 @@ impl<'a> Lookups<'a> {
             if self.hosts.len() >= REMEMBERED {
                 self.hosts.clear();
             }
-            self.hosts.insert(id, name.unwrap_or_default());
+            self.hosts.insert(id, name.unwrap_or_default().into());
         }
-        Ok(self.hosts.get(&id).map_or("", String::as_str))
+        Ok(self.hosts.get(&id).map_or("", |name| name))
     }
 
     /// The addresses of a connection's other end; `None` if there is no row of it, so that the record has to tell.

@@ -417,6 +417,31 @@ fn a_poisoned_record_is_counted_and_the_search_goes_on() {
     assert_eq!((mids.len(), progress.unreadable), (30 - ruined, ruined as u64));
 }
 
+/// A body in Latin-1 and one in UTF-16 are searched as the text that they are.
+#[test]
+fn bodies_are_searched_in_their_charset() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("flows.db");
+    let mut writer = open(&path);
+    let texts: [(&str, &[u8]); 3] = [
+        ("text/plain; charset=iso-8859-1", b"caf\xe9"),
+        ("text/plain; charset=utf-16be", b"\0t\0e\0a"),
+        ("text/plain", "café tea".as_bytes()),
+    ];
+    let flows = (1..).zip(texts).map(|(mid, (media_type, bytes))| {
+        let mut flow = flow(Mid(mid), State::Complete, Content::Inline(Bytes::copy_from_slice(bytes)));
+        let response = flow.response.as_mut().unwrap();
+        response.headers = [("Content-Type", media_type)].into_iter().collect();
+        response.body.len = bytes.len() as u64;
+        flow
+    });
+    commit(&mut writer, flows.collect()).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    for (text, mids) in [("~b CAFÉ", &[3, 1][..]), ("~b tea", &[3, 2]), ("~b caf", &[3, 1])] {
+        assert_eq!(found(&reader, &Search::new(&parsed(text))).0, mids, "{text}");
+    }
+}
+
 #[test]
 fn explaining_tells_which_part_is_answered_how() {
     let filter = parsed("status>=400 host:example ~u '/a.b' ~h x-key ~b secret method:post !~e");
