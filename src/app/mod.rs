@@ -81,6 +81,8 @@ pub struct Summary {
     pub lost_messages: u64,
     /// Whether the database was taken away or overwritten meanwhile, so that nothing of `stored` is sure to be in a file.
     pub gone: bool,
+    /// Flows that passed and were not wanted by the filter of what is recorded.
+    pub left_out: u64,
 }
 
 impl Proxy {
@@ -163,8 +165,8 @@ impl Proxy {
             tracing::error!(%error, "the store did not close cleanly");
         }
         let gone = matches!(&closed, Err(RecordError::Close(e)) if matches!(**e, StoreError::Gone { .. }));
-        let Stats { stored, lost, lost_messages, .. } = closed.unwrap_or_else(|_| recorder.stats());
-        Summary { stored, lost, lost_messages, gone }
+        let Stats { stored, lost, lost_messages, left_out, .. } = closed.unwrap_or_else(|_| recorder.stats());
+        Summary { stored, lost, lost_messages, gone, left_out }
     }
 }
 
@@ -203,5 +205,6 @@ fn recorder_options(config: &Config) -> RecorderOptions {
         Durability::Full => record::Durability::Full,
         Durability::Normal => record::Durability::Normal,
     };
-    RecorderOptions { durability, body_limit: config.body_limit, ..RecorderOptions::default() }
+    let (body_limit, filter) = (config.body_limit, config.record_filter.clone());
+    RecorderOptions { durability, body_limit, filter, ..RecorderOptions::default() }
 }

@@ -12,6 +12,7 @@ use super::output::{Output, StdoutFailed};
 use super::{busy, escape, text};
 use crate::app::StartError;
 use crate::config::ConfigError;
+use crate::filter::FilterError;
 use crate::flow::Mid;
 use crate::format::coding::{CapReached, CodingError};
 use crate::store::StoreError;
@@ -69,6 +70,9 @@ pub(super) enum CliError {
     /// The database went away under the recorder.
     #[error("the store was taken away or overwritten while it was in use")]
     StoreGone,
+    /// A filter could not be read.
+    #[error("{0}")]
+    Filter(#[source] FilterError),
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
@@ -176,6 +180,15 @@ fn of_cli(error: &CliError) -> Report {
             .fact("They were passed on all the same. The log says why.")
             .hint("manent --require-recording   refuses what it cannot record"),
         CliError::StoreGone => gone(error.to_string()),
+        CliError::Filter(error) => {
+            let report = Report::new("E003", USAGE, format!("in the filter, {error}"));
+            let report =
+                error.caret().into_iter().fold(report, |report, line| report.fact(format!("  {line}")));
+            match &error.hint {
+                Some(hint) => report.hint(hint.clone()),
+                None => report.hint("manent filter   tells the language"),
+            }
+        }
         CliError::Environment { .. } => Report::new("E002", USAGE, error.to_string()),
     }
 }
@@ -183,6 +196,7 @@ fn of_cli(error: &CliError) -> Report {
 fn of_config(error: &ConfigError) -> Report {
     let report = Report::new("E102", USAGE, error.to_string());
     match error {
+        ConfigError::RecordFilter { .. } => report.hint("record more, and ask `manent ls FILTER` later"),
         ConfigError::NoHome { .. } => report.hint("manent --store FILE --ca-dir DIR"),
         ConfigError::RemoteListen { addr } => {
             report.hint(format!("manent -p {}     or, on a trusted network: --allow-remote", addr.port()))

@@ -13,6 +13,7 @@ use crate::config::units::{
     UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
 };
 use crate::config::{CaFiles, Config, DEFAULT_LISTEN, Durability, HostCert, Limits, Timeouts};
+use crate::filter::Filter;
 use crate::proxy::{HostPattern, PassthroughOptions};
 
 /// Flags that `capture` and `run` share.
@@ -48,6 +49,10 @@ struct RecordFlags {
     /// Pass everything on and record nothing
     #[arg(long, env = "MANENT_NO_RECORD", value_parser = FalseyValueParser::new())]
     no_record: bool,
+    /// Record only flows that match; all pass. Asked when a flow ends, so it cannot depend on bodies or on what is noted
+    /// later. `manent filter` tells the language
+    #[arg(long, value_name = "FILTER", env = "MANENT_RECORD", conflicts_with = "no_record")]
+    record: Option<String>,
     /// Answer 503 to what cannot be recorded, rather than pass it on
     #[arg(long, env = "MANENT_REQUIRE_RECORDING", value_parser = FalseyValueParser::new())]
     #[arg(conflicts_with = "no_record")]
@@ -171,10 +176,15 @@ impl ProxyFlags {
             (None, []) => default_listen,
             (None, given) => given.to_vec(),
         };
+        let record_filter = match self.record.record.as_deref() {
+            Some(text) if !text.trim().is_empty() => Some(Filter::parse(text).map_err(CliError::Filter)?),
+            _ => None,
+        };
         let config = Config {
             listen,
             allow_remote: self.listen.allow_remote,
             record: !self.record.no_record,
+            record_filter,
             require_recording: self.record.require_recording,
             durability: match self.record.durability {
                 DurabilityChoice::Full => Durability::Full,

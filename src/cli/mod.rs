@@ -23,6 +23,7 @@ mod output;
 mod process;
 mod row;
 mod run;
+mod search;
 mod show;
 mod signals;
 mod store;
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => ls::run(&args, &cli.global, &output),
         Command::Show(args) => show::run(&args, &cli.global, &output),
         Command::Cat(args) => cat::run(&args, &cli.global, &output),
+        Command::Filter(args) => search::run(&args, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

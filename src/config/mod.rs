@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use paths::{default_ca_dir, default_store};
 
+use crate::filter::Filter;
 use crate::proxy::PassthroughOptions;
 
 /// All settings of a capturing proxy.
@@ -25,6 +26,8 @@ pub struct Config {
     pub store: PathBuf,
     /// Whether flows are recorded at all; `false` for measurements and for debugging the proxy itself.
     pub record: bool,
+    /// Which flows are recorded of those that pass; `None` for all.
+    pub record_filter: Option<Filter>,
     /// How much of a power failure an announced mid outlives.
     pub durability: Durability,
     /// Bytes of each body that are recorded; `None` for all. What passes is not limited.
@@ -128,6 +131,14 @@ pub enum ConfigError {
         /// The address.
         addr: SocketAddr,
     },
+    /// The filter of what is recorded asks for what is not known when a flow ends.
+    #[error("what is recorded cannot depend on `{test}`: {why}")]
+    RecordFilter {
+        /// The part of the filter.
+        test: String,
+        /// Why it is not known.
+        why: &'static str,
+    },
 }
 
 impl Config {
@@ -139,6 +150,7 @@ impl Config {
             allow_remote: false,
             store,
             record: true,
+            record_filter: None,
             durability: Durability::default(),
             body_limit: None,
             require_recording: false,
@@ -157,8 +169,12 @@ impl Config {
     /// Checks what no single setting shows.
     ///
     /// # Errors
-    /// If an address in `listen` is not a loopback one and `allow_remote` is off.
+    /// If an address in `listen` is not a loopback one and `allow_remote` is off; if `record_filter` asks for bodies or for
+    /// what people note later.
     pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some((test, why)) = self.record_filter.as_ref().and_then(Filter::unanswerable_at_end) {
+            return Err(ConfigError::RecordFilter { test, why });
+        }
         match self.listen.iter().find(|addr| !addr.ip().to_canonical().is_loopback()) {
             Some(&addr) if !self.allow_remote => Err(ConfigError::RemoteListen { addr }),
             _ => Ok(()),

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::draft::Draft;
 use super::message::{self, Queued};
 use super::record::{self, RecordAt};
+use super::remove::remove;
 use super::row::{self, Texts, sqlite_int};
 use super::{Durability, Segments};
 use crate::codec;
@@ -19,6 +20,8 @@ use crate::flow::{BodyEnd, ClientConn, Content, Extent, Flow, Message, Mid, Serv
 pub struct Group {
     drafts: Vec<Draft>,
     messages: Vec<Queued>,
+    /// Flows that were stored while they were open, and are not wanted after all.
+    removed: Vec<Mid>,
     /// The records of the drafts, as pieces of a segment, one behind the other.
     records: BytesMut,
     /// Those of them that are being committed.
@@ -54,10 +57,15 @@ impl Group {
         weight
     }
 
+    /// Takes a flow, which may be in this group or was in one before, out of the store again, with its messages.
+    pub fn remove(&mut self, mid: Mid) {
+        self.removed.push(mid);
+    }
+
     /// How many flows and messages it has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.drafts.len() + self.messages.len()
+        self.drafts.len() + self.messages.len() + self.removed.len()
     }
 
     /// How many messages of WebSockets it has.
@@ -66,10 +74,10 @@ impl Group {
         self.messages.len()
     }
 
-    /// Whether it has neither flow nor message.
+    /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.drafts.is_empty() && self.messages.is_empty()
+        self.len() == 0
     }
 
     /// Empties it, and keeps its memory for the next, unless that is much.
@@ -78,11 +86,13 @@ impl Group {
         self.messages.clear();
         self.records.clear();
         self.committing = Bytes::new();
+        self.removed.clear();
         self.bytes.clear();
         self.clients.clear();
         self.servers.clear();
         self.drafts.shrink_to(KEPT_DRAFTS);
         self.messages.shrink_to(KEPT_DRAFTS);
+        self.removed.shrink_to(KEPT_DRAFTS);
         self.bytes.shrink_to(KEPT_BYTES);
         if self.records.capacity() > KEPT_BYTES {
             self.records = BytesMut::new();
@@ -230,6 +240,7 @@ impl Book {
             }
         }
         outcome.record_bytes += message::insert(tx, &group.messages, &group.bytes)?;
+        remove(tx, &group.removed)?;
         let changed: Vec<_> =
             self.unclaimed.values().filter(|c| self.written.contains_key(&c.id())).cloned().collect();
         for change in changed {

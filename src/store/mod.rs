@@ -20,8 +20,10 @@ mod paths;
 mod reader;
 mod record;
 mod recover;
+mod remove;
 mod row;
 mod schema;
+mod search;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ pub use error::StoreError;
 pub use group::{Group, Outcome};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};
+pub use search::{Explanation, MAX_BODY, Progress, Search, explain};
 pub use segment::{BodySide, Segments};
 pub(crate) use writer::Keeper;
 pub use writer::{Durability, Writer, WriterOptions};

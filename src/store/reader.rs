@@ -23,8 +23,8 @@ use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 /// A read-only connection to a store, with the segment files beside it.
 #[derive(Debug)]
 pub struct Reader {
-    conn: Connection,
-    paths: Paths,
+    pub(super) conn: Connection,
+    pub(super) paths: Paths,
     records: RecordFiles,
     /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
     version: Cell<u32>,
@@ -209,7 +209,7 @@ impl Reader {
     }
 
     /// The version of the tables, now.
-    fn version(&self) -> Result<u32, StoreError> {
+    pub(super) fn version(&self) -> Result<u32, StoreError> {
         if self.version.get() < schema::VERSION {
             let fail = |e| StoreError::sqlite(&self.paths.db, "reading the version of the tables", e);
             self.version.set(schema::version(&self.conn).map_err(fail)?);
@@ -241,13 +241,13 @@ impl Reader {
         Ok(None)
     }
 
-    fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
+    pub(super) fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
         let Some(record) = self.conn_record(id, 1)? else { return Ok(None) };
         let conn = codec::decode_client_conn(&record);
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
     }
 
-    fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
+    pub(super) fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
         let Some(record) = self.conn_record(id, 2)? else { return Ok(None) };
         let conn = codec::decode_server_conn(&record);
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))

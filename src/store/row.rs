@@ -293,10 +293,10 @@ fn cap(text: &[u8], len: usize) -> &[u8] {
 }
 
 /// What of a path is worth having in each row; almost every server refuses longer ones.
-const PATH_BYTES: usize = 8 << 10;
+pub(super) const PATH_BYTES: usize = 8 << 10;
 
 /// Longer methods and types are somebody's joke.
-const TYPE_BYTES: usize = 256;
+pub(super) const TYPE_BYTES: usize = 256;
 
 /// SQLite's integers are signed; nothing that we count comes near 2^63.
 pub(super) fn sqlite_int(number: u64) -> i64 {
@@ -343,7 +343,7 @@ fn kind_number(kind: Kind) -> i64 {
     }
 }
 
-fn kind(number: Option<i64>) -> Kind {
+pub(super) fn kind(number: Option<i64>) -> Kind {
     match number {
         Some(1) => Kind::Connect,
         Some(2) => Kind::Tunnel,
@@ -360,7 +360,7 @@ fn scheme_number(scheme: Scheme) -> i64 {
     }
 }
 
-fn scheme(number: Option<i64>) -> Scheme {
+pub(super) fn scheme(number: Option<i64>) -> Scheme {
     match number {
         Some(0) => Scheme::Http,
         Some(1) => Scheme::Https,

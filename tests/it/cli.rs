@@ -28,7 +28,7 @@ fn help_and_version_go_to_standard_output() {
         assert!(text(&output.stdout).contains(word), "{args:?}: {}", text(&output.stdout));
         assert!(output.stderr.is_empty());
     }
-    for command in ["capture", "run", "ls", "show", "cat", "ca"] {
+    for command in ["capture", "run", "ls", "show", "cat", "filter", "ca"] {
         let help = home.run(&[command, "--help"]);
         assert!(text(&help.stdout).contains("Examples:"), "{command}");
     }

@@ -5,6 +5,7 @@ mod faults;
 mod files;
 mod messages;
 mod power_cut;
+mod search;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
