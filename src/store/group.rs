@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::draft::Draft;
 use super::message::{self, Queued};
 use super::row::{self, Texts, sqlite_int};
+use super::zone::Zones;
 use super::{Durability, Segments};
 use crate::codec;
 use crate::flow::{BodyEnd, ClientConn, Content, Flow, Message, Mid, ServerConn};
@@ -99,6 +100,7 @@ pub(super) struct Book {
     /// Newer revisions whose connection has no flow yet.
     unclaimed: HashMap<u64, Conn>,
     next: (u64, u64),
+    pub(super) zones: Zones,
 }
 
 /// A connection of either side.
@@ -109,7 +111,7 @@ enum Conn {
 }
 
 impl Book {
-    pub(super) fn new(session: i64, durability: Durability) -> Self {
+    pub(super) fn new(session: i64, durability: Durability, next_mid: u64) -> Self {
         Self {
             session,
             durability,
@@ -117,6 +119,7 @@ impl Book {
             written: HashMap::new(),
             unclaimed: HashMap::new(),
             next: (0, 0),
+            zones: Zones::new(next_mid),
         }
     }
 
@@ -140,6 +143,7 @@ impl Book {
         self.take_changes(group);
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let fresh = self.write(&tx, group, &mut outcome)?;
+        self.zones.update(&tx, group.drafts.iter().map(|draft| draft.mid), group.next_mid)?;
         save_segments(&tx, &grown)?;
         if self.next != (group.next_mid, group.next_conn) {
             save_counters(&tx, group)?;

@@ -22,6 +22,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 mod writer;
+mod zone;
 
 pub use body::BodyReader;
 pub use draft::Draft;
@@ -32,3 +33,4 @@ pub use row::{ListQuery, Order, Row};
 pub use segment::{BodySide, Segments};
 pub(crate) use writer::Keeper;
 pub use writer::{Durability, Writer, WriterOptions};
+pub use zone::{Block, Blocks, Hits, HostSet, Measure, Property, UrlPattern, Urls, Zone};

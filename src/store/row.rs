@@ -297,8 +297,8 @@ pub(super) fn sqlite_int(number: u64) -> i64 {
 }
 
 /// Bits of the column `truncated`.
-const REQUEST_TRUNCATED: i64 = 1;
-const RESPONSE_TRUNCATED: i64 = 2;
+pub(super) const REQUEST_TRUNCATED: i64 = 1;
+pub(super) const RESPONSE_TRUNCATED: i64 = 2;
 
 /// State of a row whose flow the proxy did not see end.
 pub(super) const INTERRUPTED: i64 = 6;
@@ -336,7 +336,7 @@ fn kind_number(kind: Kind) -> i64 {
     }
 }
 
-fn kind(number: Option<i64>) -> Kind {
+pub(super) fn kind(number: Option<i64>) -> Kind {
     match number {
         Some(1) => Kind::Connect,
         Some(2) => Kind::Tunnel,
@@ -353,7 +353,7 @@ fn scheme_number(scheme: Scheme) -> i64 {
     }
 }
 
-fn scheme(number: Option<i64>) -> Scheme {
+pub(super) fn scheme(number: Option<i64>) -> Scheme {
     match number {
         Some(0) => Scheme::Http,
         Some(1) => Scheme::Https,

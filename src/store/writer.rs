@@ -1,6 +1,7 @@
 //! The one writer of a store: opens it, commits groups, keeps the WAL short, closes it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -47,7 +48,7 @@ pub struct Writer {
 #[derive(Debug)]
 pub(crate) struct Keeper {
     paths: Paths,
-    book: Book,
+    pub(super) book: Book,
     segments: Segments,
     next_mid: u64,
     next_conn: u64,
@@ -90,7 +91,7 @@ impl Writer {
         let (session, next_mid, next_conn) = begin_session(&conn, options).map_err(fail)?;
         let segments = Segments::start(files(paths.clone()), start, options.queue_bytes)
             .map_err(|e| StoreError::io(&paths.bodies, "starting the segment thread", e))?;
-        let book = Book::new(session, options.durability);
+        let book = Book::new(session, options.durability, next_mid);
         let keeper = Keeper { paths, book, segments, next_mid, next_conn, wal_bytes: 0, _lock: lock };
         Ok(Self { conn, keeper })
     }
@@ -119,6 +120,15 @@ impl Writer {
     /// If the transaction failed: then nothing of the group is stored, and it may be tried again.
     pub fn commit(&mut self, group: &mut Group) -> Result<Outcome, StoreError> {
         self.keeper.commit(&mut self.conn, group)
+    }
+
+    /// Makes zones that are missing, such as those of a store of an older version, until all are there or `patience` is
+    /// over; gives whether all are there, but for the last block. Without it they come as flows are stored.
+    ///
+    /// # Errors
+    /// What SQLite said. Nothing but zones is missing then, and filters are slow without them.
+    pub fn make_zones(&mut self, patience: Duration) -> Result<bool, StoreError> {
+        self.keeper.make_zones(&mut self.conn, patience)
     }
 
     /// Writes what is queued, takes the WAL into the database and closes it.
@@ -181,9 +191,17 @@ impl Keeper {
         }
     }
 
+    fn make_zones(&mut self, conn: &mut Connection, patience: Duration) -> Result<bool, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "noting what blocks hold", e);
+        self.book.zones.finish(conn, patience).map_err(fail)
+    }
+
     pub(crate) fn close(&mut self, conn: &mut Connection) -> Result<(), StoreError> {
         self.segments.close();
         self.segments.sync();
+        if let Err(error) = self.make_zones(conn, ZONES_AT_CLOSE) {
+            tracing::warn!(%error, "what the last blocks hold is not noted");
+        }
         let fail = |e| StoreError::sqlite(&self.paths.db, "closing the store", e);
         conn.execute(
             "UPDATE session SET ended_unix_ns = ?1 WHERE id = ?2",
@@ -224,6 +242,9 @@ fn unix_ns() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     sqlite_int(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
+
+/// How long closing a store may take to make the zones that still wait: those of 800,000 flows.
+const ZONES_AT_CLOSE: Duration = Duration::from_millis(500);
 
 const PAGE_BYTES: u64 = 16_384;
 

@@ -100,7 +100,7 @@ fn a_store_of_version_1_is_read_as_it_is_and_upgraded_by_a_writer() {
     writer.commit(&mut group).unwrap();
     assert_eq!(early.messages(Mid(4), 0, 10).unwrap().len(), 1);
     writer.close().unwrap();
-    assert_eq!(version(), 3);
+    assert_eq!(version(), schema::VERSION);
     drop(early);
     // Once is enough.
     open(&path).close().unwrap();

@@ -1,9 +1,10 @@
-//! The store from below: files, faults, recovery, and cuts of power.
+//! The store from below: files, faults, recovery, cuts of power, and zones.
 
 mod faults;
 mod files;
 mod messages;
 mod power_cut;
+mod zones;
 
 use std::path::Path;
 use std::sync::Arc;
