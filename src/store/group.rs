@@ -83,6 +83,8 @@ impl Group {
 pub struct Outcome {
     /// Bytes of records.
     pub record_bytes: u64,
+    /// Bytes of zones, which came to be made with it.
+    pub zone_bytes: u64,
     /// Bodies, payloads of messages among them, that had to be marked as lost.
     pub lost_bodies: u64,
     /// The flows that had such bodies.
@@ -143,7 +145,7 @@ impl Book {
         self.take_changes(group);
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let fresh = self.write(&tx, group, &mut outcome)?;
-        self.zones.update(&tx, group.drafts.iter().map(|draft| draft.mid), group.next_mid)?;
+        outcome.zone_bytes = self.zones.update(&tx, group.next_mid)?;
         save_segments(&tx, &grown)?;
         if self.next != (group.next_mid, group.next_conn) {
             save_counters(&tx, group)?;
@@ -192,6 +194,7 @@ impl Book {
             let host = self.host(tx, &mut fresh, texts.host)?;
             let statement = if draft.rewrite { &mut replace } else { &mut insert };
             row::insert(statement, draft.mid, self.session, host, &draft.numbers, &texts)?;
+            self.zones.note(draft.mid, host, &draft.numbers, &texts);
             let pbuf = draft.record(&group.bytes);
             let record = if draft.rewrite { &mut replace_record } else { &mut record };
             record.execute(params![sqlite_int(draft.mid.0), pbuf])?;

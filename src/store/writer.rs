@@ -1,9 +1,9 @@
 //! The one writer of a store: opens it, commits groups, keeps the WAL short, closes it.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::StoreError;
 use super::group::{Book, Group, Outcome};
@@ -123,7 +123,7 @@ impl Writer {
     }
 
     /// Makes zones that are missing, such as those of a store of an older version, until all are there or `patience` is
-    /// over; gives whether all are there, but for the last block. Without it they come as flows are stored.
+    /// over; gives whether that is all that can be done. Without it they come as flows are stored.
     ///
     /// # Errors
     /// What SQLite said. Nothing but zones is missing then, and filters are slow without them.
@@ -158,7 +158,7 @@ impl Keeper {
             .book
             .commit(conn, &self.segments, group)
             .map_err(|e| StoreError::sqlite(&self.paths.db, "storing flows", e))?;
-        self.wal_bytes += outcome.record_bytes + rows * ROW_BYTES + GROUP_BYTES;
+        self.wal_bytes += outcome.record_bytes + outcome.zone_bytes + rows * ROW_BYTES + GROUP_BYTES;
         if self.wal_bytes > WAL_BYTES {
             self.checkpoint(conn);
         }
@@ -192,8 +192,23 @@ impl Keeper {
     }
 
     fn make_zones(&mut self, conn: &mut Connection, patience: Duration) -> Result<bool, StoreError> {
-        let fail = |e| StoreError::sqlite(&self.paths.db, "noting what blocks hold", e);
-        self.book.zones.finish(conn, patience).map_err(fail)
+        let end = Instant::now() + patience;
+        while !self.book.zones.is_complete() {
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate);
+            let made = tx.and_then(|tx| {
+                let bytes = self.book.zones.make_early(&tx)?;
+                tx.commit().map(|()| bytes)
+            });
+            self.wal_bytes +=
+                made.map_err(|e| StoreError::sqlite(&self.paths.db, "noting what blocks hold", e))?;
+            if self.wal_bytes > WAL_BYTES {
+                self.checkpoint(conn);
+            }
+        }
+        Ok(true)
     }
 
     pub(crate) fn close(&mut self, conn: &mut Connection) -> Result<(), StoreError> {
@@ -243,7 +258,7 @@ fn unix_ns() -> i64 {
     sqlite_int(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// How long closing a store may take to make the zones that still wait: those of 800,000 flows.
+/// How long closing a store may take to make the zones that still wait: those of 500,000 flows.
 const ZONES_AT_CLOSE: Duration = Duration::from_millis(500);
 
 const PAGE_BYTES: u64 = 16_384;

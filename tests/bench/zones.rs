@@ -89,8 +89,8 @@ fn ask(path: &Path, flows: u64) {
     let from_middle =
         move |zone: &Zone| zone.measure(Measure::Started, &[(middle, middle + 3_600_000_000_000)]);
     let questions = [
-        host("frequent host", "api1.example1.com"),
-        host("middle host", "track700.example34.com"),
+        host("frequent host", "api0.example0.com"),
+        host("middle host", "token700.example34.com"),
         host("rare host, 12 flows", &rare),
         host("host that does not occur", "none.example"),
         simple("status 500", "status = 500", Box::new(|zone, _| zone.status(|s| s == 500))),

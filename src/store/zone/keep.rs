@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
 use super::BLOCK_BITS;
 use super::build::Builder;
+use super::gather::Values;
 use crate::flow::Mid;
-use crate::store::row::sqlite_int;
+use crate::store::row::{Numbers, Texts, sqlite_int};
 
-/// What the writer knows of the zones of its store. All of it but the settings can be lost: then zones are missing.
+/// What the writer knows of the zones of its store. All of it can be lost: then zones are missing, until the store is opened
+/// again and for a while after.
 #[derive(Debug)]
 pub(in crate::store) struct Zones {
-    /// Blocks from here on are not full, and have no zone.
+    /// Mids of the blocks from here on were not all given out.
     frontier: u64,
-    /// Blocks without a zone, and when each gets one unless its rows change before.
+    /// Blocks that have no zone, and when each gets one unless its rows change before.
     waiting: BTreeMap<u64, Instant>,
     /// Blocks below this were not looked at since the store was opened, or could not wait longer. Those that have no zone
     /// get one, the newest first.
@@ -23,7 +25,7 @@ pub(in crate::store) struct Zones {
     /// How long the rows of a block must have been left alone.
     pub(in crate::store) quiet: Duration,
     builder: Builder,
-    /// The blocks of a group's rows, in memory that is kept.
+    /// The blocks of a group's rows.
     touched: Vec<u64>,
     /// A zone could not be written. That is no reason to lose flows, and not to be tried with each group.
     given_up: bool,
@@ -38,23 +40,27 @@ impl Zones {
             waiting: BTreeMap::new(),
             backlog: frontier,
             quiet: QUIET,
-            builder: Builder::default(),
+            builder: Builder::new(next_mid),
             touched: Vec::new(),
             given_up: false,
         }
     }
 
-    /// In the transaction that inserted or rewrote the rows of `mids`, after that: removes the zones that they were in, and
-    /// makes a few of those that are due.
+    /// Notes a row that a group inserts or rewrites. [`Zones::update`] must follow in the same transaction.
+    pub(in crate::store) fn note(&mut self, mid: Mid, host: i64, numbers: &Numbers, texts: &Texts<'_>) {
+        let block = mid.0 >> BLOCK_BITS;
+        if self.touched.last() != Some(&block) {
+            self.touched.push(block);
+        }
+        self.builder.note(&Values::of(mid.0, host, numbers, texts), texts.host);
+    }
+
+    /// In the transaction of a group, after its rows: removes the zones that they were in, and makes a few of those that are
+    /// due. Gives the bytes that these take.
     ///
     /// # Errors
     /// If a zone could not be removed, or the transaction is lost: it must not be committed then.
-    pub(in crate::store) fn update(
-        &mut self,
-        tx: &Connection,
-        mids: impl Iterator<Item = Mid>,
-        next_mid: u64,
-    ) -> rusqlite::Result<()> {
+    pub(in crate::store) fn update(&mut self, tx: &Connection, next_mid: u64) -> rusqlite::Result<u64> {
         let now = Instant::now();
         let due = now + self.quiet;
         let frontier = self.frontier.max(next_mid >> BLOCK_BITS);
@@ -63,53 +69,69 @@ impl Zones {
             self.backlog = self.backlog.max(passed);
         }
         self.waiting.extend((passed..frontier).map(|block| (block, due)));
-        self.touched.clear();
-        self.touched.extend(mids.map(|mid| mid.0 >> BLOCK_BITS));
-        self.touched.sort_unstable();
-        self.touched.dedup();
-        for &block in &self.touched {
+        self.frontier = frontier;
+        for block in self.touched.drain(..) {
             tx.prepare_cached(REMOVE)?.execute([sqlite_int(block)])?;
             tx.prepare_cached(REMOVE_URLS)?.execute([sqlite_int(block)])?;
             if block < frontier {
                 self.waiting.insert(block, due);
             }
         }
-        self.frontier = frontier;
         while self.waiting.len() > MAX_WAITING {
             if let Some((block, _)) = self.waiting.pop_first() {
                 self.backlog = self.backlog.max(block + 1);
             }
         }
-        self.build(tx, now, AT_ONCE)
+        self.make(tx, now, AT_ONCE)
     }
 
-    /// Makes up to `at_most` zones that are due at `now`, or missing since before the store was opened.
-    fn build(&mut self, tx: &Connection, now: Instant, at_most: usize) -> rusqlite::Result<()> {
+    /// Whether every full block has a zone, as far as is known, or will not get one.
+    pub(in crate::store) fn is_complete(&self) -> bool {
+        self.given_up || (self.waiting.is_empty() && self.backlog == 0)
+    }
+
+    /// Makes a number of the zones that wait, also those that are not due. For when nothing is to be stored; in a transaction
+    /// of its own.
+    ///
+    /// # Errors
+    /// As [`Zones::update`].
+    pub(in crate::store) fn make_early(&mut self, tx: &Connection) -> rusqlite::Result<u64> {
+        let now = Instant::now();
+        self.waiting.values_mut().for_each(|due| *due = now);
+        self.make(tx, now, EARLY_AT_ONCE)
+    }
+
+    fn make(&mut self, tx: &Connection, now: Instant, at_most: usize) -> rusqlite::Result<u64> {
         if self.given_up {
-            return Ok(());
+            return Ok(0);
         }
-        match self.build_or_fail(tx, now, at_most) {
+        match self.make_or_fail(tx, now, at_most) {
             Err(error) if !tx.is_autocommit() => {
                 tracing::warn!(%error, "filters will be slow: what blocks hold cannot be noted");
                 self.given_up = true;
-                Ok(())
+                Ok(0)
             }
             result => result,
         }
     }
 
-    fn build_or_fail(&mut self, tx: &Connection, now: Instant, at_most: usize) -> rusqlite::Result<()> {
+    fn make_or_fail(&mut self, tx: &Connection, now: Instant, at_most: usize) -> rusqlite::Result<u64> {
+        let mut bytes = 0;
+        while let Some((block, gathered)) = self.builder.take_complete() {
+            bytes += self.builder.write(tx, block, gathered)?;
+            self.waiting.remove(&block);
+        }
         let due = self.waiting.iter().filter(|&(_, due)| *due <= now).map(|(&block, _)| block);
         let due: Vec<u64> = due.take(at_most).collect();
         for &block in &due {
-            self.builder.build(tx, block)?;
+            bytes += self.builder.build(tx, block)?;
             self.waiting.remove(&block);
         }
         for _ in due.len()..at_most {
             let Some(block) = self.next_missing(tx)? else { break };
-            self.builder.build(tx, block)?;
+            bytes += self.builder.build(tx, block)?;
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// The next block of the backlog that has rows and no zone; `None` if there is none, or for now.
@@ -133,43 +155,20 @@ impl Zones {
         }
         Ok(None)
     }
-
-    /// Makes zones that are missing, in transactions of their own, until all are there or `patience` is over. For when
-    /// nothing is to be stored. Gives whether all full blocks have one.
-    ///
-    /// # Errors
-    /// What SQLite said.
-    pub(in crate::store) fn finish(
-        &mut self,
-        conn: &mut Connection,
-        patience: Duration,
-    ) -> rusqlite::Result<bool> {
-        let end = Instant::now() + patience;
-        self.waiting.values_mut().for_each(|due| *due = Instant::now());
-        while !self.given_up && !(self.waiting.is_empty() && self.backlog == 0) {
-            if Instant::now() >= end {
-                return Ok(false);
-            }
-            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            self.build(&tx, Instant::now(), FINISH_AT_ONCE)?;
-            tx.commit()?;
-        }
-        Ok(!self.given_up)
-    }
 }
 
-/// Blocks that wait for a zone; the lowest of more go to the backlog. At 50,000 flows a second 500 wait.
+/// Blocks that wait for a zone; the lowest of more go to the backlog.
 const MAX_WAITING: usize = 4096;
 
 /// How long a block must have been left alone: most flows end within it, and each that ends later costs its block a new
 /// zone. Until then a block is scanned, in 0.2 ms.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Zones that are made with one group, in 0.6 ms each: more than rows come in, and little beside a disk's sync.
+/// Zones that are made with one group of rows that have to be read back, in 1 ms each: little beside a disk's sync.
 const AT_ONCE: usize = 4;
 
 /// The same, when nothing else is to be done.
-const FINISH_AT_ONCE: usize = 32;
+const EARLY_AT_ONCE: usize = 32;
 
 /// Blocks of the backlog that are looked at for each zone that is made, in 3 us each.
 const LOOKED_AT: usize = 32;

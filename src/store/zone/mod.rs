@@ -11,6 +11,7 @@
 
 mod blocks;
 mod build;
+mod gather;
 mod hosts;
 mod keep;
 mod set;
@@ -31,6 +32,9 @@ const BLOCK_BITS: u32 = 10;
 
 /// How many mids a block has.
 const BLOCK: u64 = 1 << BLOCK_BITS;
+
+/// The same, for arrays.
+const PLACES: usize = 1 << BLOCK_BITS;
 
 /// Whether a store has zones: one of an older version has not, until a writer opens it.
 const EXISTS: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'zone_url'";

@@ -10,7 +10,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::set::Numbers;
-use super::{BLOCK, BLOCK_BITS};
+use super::{BLOCK, BLOCK_BITS, PLACES};
 use crate::flow::{Kind, Mid, Scheme, Target};
 use crate::store::row::sqlite_int;
 
@@ -197,8 +197,6 @@ fn set(places: &mut Places, place: usize) {
 fn word_and_bit(place: usize) -> (usize, u64) {
     (place / 64, 1 << (place % 64))
 }
-
-const PLACES: usize = 1 << BLOCK_BITS;
 
 /// Bytes that are searched at a time, to the next end of a line.
 const CHUNK: usize = 16 << 10;
