@@ -11,6 +11,7 @@ use super::message::{self, Queued};
 use super::record::{self, RecordAt};
 use super::remove::remove;
 use super::row::{self, Texts, sqlite_int};
+use super::zone::Zones;
 use super::{Durability, Segments};
 use crate::codec;
 use crate::flow::{BodyEnd, ClientConn, Content, Extent, Flow, Message, Mid, ServerConn};
@@ -113,7 +114,7 @@ impl Group {
 pub struct Outcome {
     /// Bytes of records, and of messages in their rows.
     pub record_bytes: u64,
-    /// Bytes of texts and blobs that went into rows.
+    /// Bytes of texts and blobs that went into rows, zones among them.
     pub row_bytes: u64,
     /// Bodies, payloads of messages among them, that had to be marked as lost.
     pub lost_bodies: u64,
@@ -132,6 +133,7 @@ pub(super) struct Book {
     /// Newer revisions whose connection has no flow yet.
     unclaimed: HashMap<u64, Conn>,
     next: (u64, u64),
+    pub(super) zones: Zones,
 }
 
 /// A connection of either side.
@@ -142,7 +144,7 @@ enum Conn {
 }
 
 impl Book {
-    pub(super) fn new(session: i64, durability: Durability) -> Self {
+    pub(super) fn new(session: i64, durability: Durability, next_mid: u64) -> Self {
         Self {
             session,
             durability,
@@ -150,6 +152,7 @@ impl Book {
             written: HashMap::new(),
             unclaimed: HashMap::new(),
             next: (0, 0),
+            zones: Zones::new(next_mid),
         }
     }
 
@@ -177,6 +180,7 @@ impl Book {
         self.take_changes(group);
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let fresh = self.write(&tx, group, records_at, &mut outcome)?;
+        outcome.row_bytes += self.zones.update(&tx, group.next_mid)?;
         save_segments(&tx, &grown)?;
         if self.next != (group.next_mid, group.next_conn) {
             save_counters(&tx, group)?;
@@ -229,6 +233,7 @@ impl Book {
                 stored_len: draft.parts.record as u64,
             });
             row::insert(statement, draft.mid, self.session, host, &draft.numbers, &texts, record_at)?;
+            self.zones.note(draft.mid, host, &draft.numbers, &texts);
             match record_at {
                 // What an older row has there is read only where its row says no place.
                 Some(_) => outcome.record_bytes += draft.parts.record as u64,

@@ -28,6 +28,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 mod writer;
+mod zone;
 
 pub use body::BodyReader;
 pub use draft::Draft;
@@ -39,3 +40,4 @@ pub use search::{Explanation, MAX_BODY, Progress, Search, explain};
 pub use segment::{BodySide, Segments};
 pub(crate) use writer::Keeper;
 pub use writer::{Durability, Writer, WriterOptions};
+pub use zone::{Block, Blocks, Hits, HostSet, Measure, Property, UrlPattern, Urls, Zone};

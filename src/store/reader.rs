@@ -16,7 +16,7 @@ use super::paths::Paths;
 use super::record::{Found, RecordFiles};
 use super::row::{self, sqlite_int};
 use super::schema::{self, Contents};
-use super::{ListQuery, Order, Row, StoreError};
+use super::{Blocks, HostSet, ListQuery, Order, Row, StoreError, Urls};
 use crate::codec;
 use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 
@@ -121,6 +121,31 @@ impl Reader {
         let mut statement = self.conn.prepare_cached(&sql).map_err(fail)?;
         let rows = statement.query_map(params![after, before, limit], Row::read).map_err(fail)?;
         rows.collect::<Result<_, _>>().map_err(fail)
+    }
+
+    /// The mids from `first` to `last`, both within, in blocks with what each holds: what a filter leaves out is not read.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn blocks(&self, first: Mid, last: Mid, order: Order) -> Result<Blocks<'_>, StoreError> {
+        Blocks::new((&self.conn, &self.paths.db), (first, last), order)
+    }
+
+    /// Loads the URLs of the block that `mid` is in, of a block with a zone; `false` if there are none, so that any may
+    /// match.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn urls(&self, mid: Mid, urls: &mut Urls) -> Result<bool, StoreError> {
+        urls.load(&self.conn, mid).map_err(|e| StoreError::sqlite(&self.paths.db, "reading URLs", e))
+    }
+
+    /// The hosts whose names pass `test`.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn hosts(&self, test: impl FnMut(&[u8]) -> bool) -> Result<HostSet, StoreError> {
+        HostSet::read(&self.conn, test).map_err(|e| StoreError::sqlite(&self.paths.db, "reading hosts", e))
     }
 
     /// Lowest mid, highest mid and how many there are; `None` for a store without flows.

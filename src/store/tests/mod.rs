@@ -1,4 +1,4 @@
-//! The store from below: files, faults, recovery, and cuts of power.
+//! The store from below: files, faults, recovery, cuts of power, and zones.
 
 mod checkpoint;
 mod faults;
@@ -6,6 +6,7 @@ mod files;
 mod messages;
 mod power_cut;
 mod search;
+mod zones;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
