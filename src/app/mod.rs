@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Durability};
 use crate::http1::HeadLimits;
 use crate::proxy::{Limits, Server, ServerError, ServerOptions};
-use crate::record::{self, Recorder, RecorderOptions, Stats};
+use crate::record::{self, RecordError, Recorder, RecorderOptions, Stats};
 use crate::store::StoreError;
 use crate::tls::{
     Ca, CaError, ClientCert, ClientCertError, ClientTls, LeafError, Leaves, Roots, RootsError, Verification,
@@ -76,6 +76,8 @@ pub struct Summary {
     pub lost: u64,
     /// Messages of WebSockets that could not be stored.
     pub lost_messages: u64,
+    /// Whether the database was taken away or overwritten meanwhile, so that nothing of `stored` is sure to be in a file.
+    pub gone: bool,
 }
 
 impl Proxy {
@@ -153,14 +155,13 @@ impl Proxy {
     pub async fn shutdown(self, grace: Grace) -> Summary {
         self.server.shutdown(grace.period, &grace.skip).await;
         let Some(recorder) = &self.recorder else { return Summary::default() };
-        let stats: Stats = match recorder.close().await {
-            Ok(stats) => stats,
-            Err(error) => {
-                tracing::error!(error = %error, "the store did not close cleanly");
-                recorder.stats()
-            }
-        };
-        Summary { stored: stats.stored, lost: stats.lost, lost_messages: stats.lost_messages }
+        let closed = recorder.close().await;
+        if let Err(error) = &closed {
+            tracing::error!(%error, "the store did not close cleanly");
+        }
+        let gone = matches!(&closed, Err(RecordError::Close(e)) if matches!(**e, StoreError::Gone { .. }));
+        let Stats { stored, lost, lost_messages, .. } = closed.unwrap_or_else(|_| recorder.stats());
+        Summary { stored, lost, lost_messages, gone }
     }
 }
 

@@ -78,6 +78,9 @@ pub(super) async fn stop(proxy: Proxy, period: Duration, signals: &mut Signals) 
 
 /// What has to be said about flows and messages that are not in the store.
 pub(super) fn lost(summary: &Summary) -> Option<CliError> {
+    if summary.gone {
+        return Some(CliError::StoreGone);
+    }
     let lost = [(summary.lost, "flow"), (summary.lost_messages, "WebSocket message")];
     let lost = lost.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| text::count(count, what));
     let lost = lost.collect::<Vec<_>>().join(" and ");

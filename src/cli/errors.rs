@@ -66,6 +66,9 @@ pub(super) enum CliError {
     /// Flows passed that the store could not take.
     #[error("{lost} could not be stored")]
     Lost { lost: String },
+    /// The database went away under the recorder.
+    #[error("the store was taken away or overwritten while it was in use")]
+    StoreGone,
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
@@ -172,6 +175,7 @@ fn of_cli(error: &CliError) -> Report {
         CliError::Lost { .. } => Report::new("E404", STORE, error.to_string())
             .fact("They were passed on all the same. The log says why.")
             .hint("manent --require-recording   refuses what it cannot record"),
+        CliError::StoreGone => gone(error.to_string()),
         CliError::Environment { .. } => Report::new("E002", USAGE, error.to_string()),
     }
 }
@@ -266,10 +270,27 @@ fn of_store(error: &StoreError) -> Report {
         StoreError::Damaged { path, detail } => {
             Report::new("E405", STORE, format!("{} is damaged", text::path(path))).fact(sentence(detail))
         }
+        StoreError::Gone { .. } => gone(error.to_string()),
+        StoreError::UnreadableLog { path } => Report::new(
+            "E410",
+            STORE,
+            format!("{}-wal cannot be read in a folder that may not be written", text::path(path)),
+        )
+        .fact("It holds flows of a capture that was killed, or still runs elsewhere.")
+        .hint(
+            "copy the store with all that belongs to it (flows.db*) to a folder of yours, and read it there",
+        ),
         StoreError::Sqlite { .. } | StoreError::Io { .. } | StoreError::Panicked { .. } => {
             Report::new("E408", STORE, causes(error))
         }
     }
+}
+
+fn gone(message: String) -> Report {
+    Report::new("E409", STORE, message)
+        .fact("What was recorded into it is lost, but for what the file that is there now has of it.")
+        .fact("All was passed on all the same.")
+        .hint("manent ls   tells whether a store is there; manent   begins a new one where there is none")
 }
 
 fn of_roots(error: &RootsError) -> Report {

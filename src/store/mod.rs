@@ -8,6 +8,7 @@
 //! that a row that survives a power cut finds its bodies.
 
 mod body;
+mod db_file;
 mod draft;
 mod error;
 mod group;

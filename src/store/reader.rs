@@ -1,6 +1,5 @@
 //! Reading a store: any number at a time, beside a writer, none of them in its way.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::body::BodyReader;
+use super::db_file::DbFile;
 use super::message;
 use super::paths::Paths;
 use super::row::{self, sqlite_int};
@@ -24,25 +24,29 @@ pub struct Reader {
     paths: Paths,
     /// The version of its tables: an older one lacks columns.
     version: u32,
+    /// Behind the connection, which it outlives.
+    _file: DbFile,
 }
 
 impl Reader {
     /// Opens the store at `path`, which may have a writer, also in another process.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::NotAStore`] and [`StoreError::NewerSchema`] as they say; else what the
-    /// system or SQLite said.
+    /// [`StoreError::NotFound`], [`StoreError::NotAStore`], [`StoreError::NewerSchema`] and [`StoreError::UnreadableLog`] as
+    /// they say; else what the system or SQLite said.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let paths = Paths::of(path);
-        match schema::inspect(&paths.db)? {
+        let Some(file) = DbFile::find(&paths.db)? else {
+            return Err(StoreError::NotFound { path: paths.db });
+        };
+        match file.inspect(&paths.db)? {
             Contents::Store => {}
-            Contents::Missing => return Err(StoreError::NotFound { path: paths.db }),
             Contents::Empty => return Err(StoreError::NotAStore { path: paths.db }),
         }
         let conn = schema::open_reader(&paths.db)?;
         let version = schema::version(&conn)
             .map_err(|e| StoreError::sqlite(&paths.db, "reading the version of the tables", e))?;
-        Ok(Self { conn, paths, version })
+        Ok(Self { conn, paths, version, _file: file })
     }
 
     /// The flow with this mid, with its connections; `None` if there is none. Bodies in segments are left there: see
@@ -89,10 +93,9 @@ impl Reader {
             if len > limit {
                 continue;
             }
-            let mut bytes = Vec::new();
-            let read = self.body(body)?.take(limit).read_to_end(&mut bytes);
-            read.map_err(|e| self.damaged(format!("a body of flow {mid}: {e}")))?;
-            body.content = Content::Inline(Bytes::from(bytes));
+            let bytes = self.body(body)?.into_bytes(len, limit);
+            let bytes = bytes.map_err(|e| self.damaged(format!("a body of flow {mid}: {e}")))?;
+            body.content = Content::Inline(bytes);
         }
         Ok(Some(flow))
     }

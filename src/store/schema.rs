@@ -3,8 +3,6 @@
 //! Columns are for ever. A step to a newer `user_version` is an entry of `STEPS` that runs under the writer's lock; a
 //! store whose version is above [`VERSION`] is refused, since its rows may mean more than we know.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
@@ -86,52 +84,35 @@ const TRUNCATED: &str = "ALTER TABLE flow ADD COLUMN truncated INTEGER NOT NULL 
 /// A reader finds a store whose writer has not been here since: it must do without what a step adds.
 const STEPS: [&str; (VERSION - 1) as usize] = [MESSAGES, TRUNCATED];
 
-/// What the first 100 bytes of a file tell (sqlite.org/fileformat2.html §1.3), read without SQLite, so that a file
-/// that is not ours is not even opened as a database.
-pub(super) fn inspect(path: &Path) -> Result<Contents, StoreError> {
-    let mut head = [0; 100];
-    let read = File::open(path).and_then(|file| read_up_to(file, &mut head));
-    match read {
-        Ok(0) => return Ok(Contents::Empty),
-        Ok(100) => {}
-        Ok(_) => return Err(StoreError::NotAStore { path: path.to_owned() }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Contents::Missing),
-        Err(e) if e.kind() == std::io::ErrorKind::IsADirectory => {
-            return Err(StoreError::NotAStore { path: path.to_owned() });
-        }
-        Err(source) => return Err(StoreError::io(path, "reading the database's header", source)),
+/// Bytes of a database's header (sqlite.org/fileformat2.html §1.3).
+pub(super) const HEAD: usize = 100;
+
+/// What the first 100 bytes of a file tell, or fewer if it has no more. They are read without SQLite, so that a file that
+/// is not ours is not even opened as a database.
+///
+/// # Errors
+/// [`StoreError::NotAStore`] and [`StoreError::NewerSchema`], as they say.
+pub(super) fn inspect(head: &[u8], path: &Path) -> Result<Contents, StoreError> {
+    if head.is_empty() {
+        return Ok(Contents::Empty);
     }
-    let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    if !head.starts_with(b"SQLite format 3\0") || number(68) != APPLICATION_ID {
-        return Err(StoreError::NotAStore { path: path.to_owned() });
-    }
+    let number =
+        |at: usize| head.get(at..).and_then(|rest| rest.first_chunk()).map(|four| u32::from_be_bytes(*four));
+    let is_ours = head.starts_with(b"SQLite format 3\0") && number(68) == Some(APPLICATION_ID);
     match number(60) {
-        found if found > VERSION => {
+        _ if !is_ours || head.len() < HEAD => Err(StoreError::NotAStore { path: path.to_owned() }),
+        Some(found) if found > VERSION => {
             Err(StoreError::NewerSchema { path: path.to_owned(), found, known: VERSION })
         }
         _ => Ok(Contents::Store),
     }
 }
 
-/// What a path holds.
+/// What a file holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Contents {
-    Missing,
     Empty,
     Store,
-}
-
-fn read_up_to(mut file: File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }
 
 /// Opens the writing connection, with tables made if there are none. The file must be there, empty or ours.
@@ -194,7 +175,10 @@ pub(super) fn version(conn: &Connection) -> rusqlite::Result<u32> {
 /// Opens a reading connection. It is read-only, and does not trust the file: it may come from elsewhere.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let fail = |action| move |e| StoreError::sqlite(path, action, e);
-    let conn = connect_reader(path).map_err(fail("opening the database"))?;
+    let conn = connect_reader(path).map_err(|source| match is_cantopen(&source) && has_wal(path) {
+        true => StoreError::UnreadableLog { path: path.to_owned() },
+        false => fail("opening the database")(source),
+    })?;
     harden(&conn).map_err(fail("setting up the connection"))?;
     conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;")
         .map_err(fail("setting up the connection"))?;

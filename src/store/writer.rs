@@ -5,12 +5,13 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
+use super::db_file::DbFile;
 use super::group::{Book, Group, Outcome};
 use super::lock::Lock;
-use super::paths::{Paths, open_private, sync_folder};
+use super::paths::{Paths, sync_folder};
 use super::recover::recover;
 use super::row::sqlite_int;
-use super::schema::{self, Contents};
+use super::schema;
 use super::segment::{DiskFiles, SegmentFiles, Segments};
 
 /// What a commit promises.
@@ -53,6 +54,7 @@ pub(crate) struct Keeper {
     next_conn: u64,
     /// Bytes that went into the WAL since it was last checkpointed whole, by estimate.
     pub(super) wal_bytes: u64,
+    file: DbFile,
     _lock: Lock,
 }
 
@@ -74,16 +76,24 @@ impl Writer {
         files: impl FnOnce(Paths) -> Box<dyn SegmentFiles>,
     ) -> Result<Self, StoreError> {
         let paths = Paths::of(path);
-        schema::inspect(&paths.db)?;
-        let lock = Lock::take(&paths)?;
-        if schema::inspect(&paths.db)? == Contents::Missing {
-            let folder = paths.db.parent().unwrap_or(Path::new("/"));
-            open_private(&paths.db)
-                .and_then(|_| sync_folder(folder))
-                .map_err(|e| StoreError::io(&paths.db, "making the database", e))?;
-        } else {
-            open_private(&paths.db).map_err(|e| StoreError::io(&paths.db, "opening the database", e))?;
+        if let Some(file) = DbFile::find(&paths.db)? {
+            file.inspect(&paths.db)?;
         }
+        let lock = Lock::take(&paths)?;
+        let file = match DbFile::find(&paths.db)? {
+            Some(file) => {
+                file.inspect(&paths.db)?;
+                rustix::fs::access(&paths.db, rustix::fs::Access::WRITE_OK)
+                    .map_err(|e| StoreError::io(&paths.db, "opening the database", e.into()))?;
+                file
+            }
+            None => {
+                let folder = paths.db.parent().unwrap_or(Path::new("/"));
+                DbFile::make(&paths.db)
+                    .and_then(|file| sync_folder(folder).map(|()| file))
+                    .map_err(|e| StoreError::io(&paths.db, "making the database", e))?
+            }
+        };
         let conn = schema::open_writer(&paths, options.durability)?;
         let start = recover(&conn, &paths)?;
         let fail = |e| StoreError::sqlite(&paths.db, "beginning a session", e);
@@ -91,7 +101,7 @@ impl Writer {
         let segments = Segments::start(files(paths.clone()), start, options.queue_bytes)
             .map_err(|e| StoreError::io(&paths.bodies, "starting the segment thread", e))?;
         let book = Book::new(session, options.durability);
-        let keeper = Keeper { paths, book, segments, next_mid, next_conn, wal_bytes: 0, _lock: lock };
+        let keeper = Keeper { paths, book, segments, next_mid, next_conn, wal_bytes: 0, file, _lock: lock };
         Ok(Self { conn, keeper })
     }
 
@@ -116,7 +126,8 @@ impl Writer {
     /// Brings the bodies of the group to disk, then commits its rows, then shortens the WAL if it is long.
     ///
     /// # Errors
-    /// If the transaction failed: then nothing of the group is stored, and it may be tried again.
+    /// If the transaction failed: then nothing of the group is stored, and it may be tried again. [`StoreError::Gone`] if the
+    /// database was taken away or overwritten.
     pub fn commit(&mut self, group: &mut Group) -> Result<Outcome, StoreError> {
         self.keeper.commit(&mut self.conn, group)
     }
@@ -124,7 +135,8 @@ impl Writer {
     /// Writes what is queued, takes the WAL into the database and closes it.
     ///
     /// # Errors
-    /// If the last checkpoint failed; the store is whole then too, with its WAL.
+    /// If the last checkpoint failed; the store is whole then too, with its WAL. [`StoreError::Gone`] as in
+    /// [`Writer::commit`].
     pub fn close(mut self) -> Result<(), StoreError> {
         self.keeper.close(&mut self.conn)
     }
@@ -144,6 +156,7 @@ impl Keeper {
 
     pub(crate) fn commit(&mut self, conn: &mut Connection, group: &mut Group) -> Result<Outcome, StoreError> {
         let rows = group.len() as u64;
+        self.still_there()?;
         let outcome = self
             .book
             .commit(conn, &self.segments, group)
@@ -153,6 +166,14 @@ impl Keeper {
             self.checkpoint(conn);
         }
         Ok(outcome)
+    }
+
+    /// A look at the file's name and header, which costs a microsecond or two a group.
+    fn still_there(&self) -> Result<(), StoreError> {
+        match self.file.is_still_at(&self.paths.db) {
+            true => Ok(()),
+            false => Err(StoreError::Gone { path: self.paths.db.clone() }),
+        }
     }
 
     /// Takes the WAL into the database as far as readers let it. Failing is no loss: the WAL holds everything, and
@@ -184,6 +205,7 @@ impl Keeper {
     pub(crate) fn close(&mut self, conn: &mut Connection) -> Result<(), StoreError> {
         self.segments.close();
         self.segments.sync();
+        self.still_there()?;
         let fail = |e| StoreError::sqlite(&self.paths.db, "closing the store", e);
         conn.execute(
             "UPDATE session SET ended_unix_ns = ?1 WHERE id = ?2",

@@ -8,6 +8,7 @@ mod cli_messages;
 mod conformance;
 mod examples;
 mod failures;
+mod faults;
 mod grpc;
 mod harness;
 mod large_bodies;
