@@ -168,7 +168,7 @@ impl Keeper {
         Ok(outcome)
     }
 
-    /// A look at the file's name and header, which costs a microsecond or two a group.
+    /// A look at the file's name and header: two system calls a group.
     fn still_there(&self) -> Result<(), StoreError> {
         match self.file.is_still_at(&self.paths.db) {
             true => Ok(()),
