@@ -1,7 +1,6 @@
 //! Reading a store: any number at a time, beside a writer, none of them in its way.
 
 use std::cell::Cell;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -92,10 +91,9 @@ impl Reader {
             if len > limit {
                 continue;
             }
-            let mut bytes = Vec::new();
-            let read = self.body(body)?.take(limit).read_to_end(&mut bytes);
-            read.map_err(|e| self.damaged(format!("a body of flow {mid}: {e}")))?;
-            body.content = Content::Inline(Bytes::from(bytes));
+            let bytes = self.body(body)?.into_bytes(len, limit);
+            let bytes = bytes.map_err(|e| self.damaged(format!("a body of flow {mid}: {e}")))?;
+            body.content = Content::Inline(bytes);
         }
         Ok(Some(flow))
     }

@@ -223,11 +223,11 @@ impl Keeper {
     pub(crate) fn close(&mut self, conn: &mut Connection) -> Result<(), StoreError> {
         self.segments.close();
         self.segments.sync();
-        self.checkpoints.join();
         self.still_there()?;
         if let Err(error) = self.make_zones(conn, ZONES_AT_CLOSE) {
             tracing::warn!(%error, "what the last blocks hold is not noted");
         }
+        self.checkpoints.join();
         let fail = |e| StoreError::sqlite(&self.paths.db, "closing the store", e);
         conn.execute(
             "UPDATE session SET ended_unix_ns = ?1 WHERE id = ?2",
