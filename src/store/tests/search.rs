@@ -410,11 +410,11 @@ fn a_poisoned_record_is_counted_and_the_search_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("flows.db");
     let writer = many(&path, 30);
-    let ruined = writer.conn.execute("UPDATE record SET pbuf = x'ffffffffff' WHERE mid = 20", []).unwrap();
+    writer.conn.execute("UPDATE flow SET record_offset = record_offset + 1 WHERE mid = 20", []).unwrap();
     let reader = Reader::open(&path).unwrap();
     let filter = parsed("~bs body");
     let (mids, progress) = found(&reader, &Search::new(&filter));
-    assert_eq!((mids.len(), progress.unreadable), (30 - ruined, ruined as u64));
+    assert_eq!((mids.len(), progress.unreadable), (29, 1));
 }
 
 /// A body in Latin-1 and one in UTF-16 are searched as the text that they are.

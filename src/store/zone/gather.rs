@@ -6,9 +6,7 @@ use std::ops::Range;
 use rusqlite::{Connection, params};
 
 use super::set::{TextSet, encode_numbers};
-use super::summary::{
-    self, HOSTS, MEASURES, METHODS, PORTS, Property, REQUEST_TYPES, RESPONSE_TYPES, STATUSES,
-};
+use super::summary::{self, MEASURES, Property};
 use super::urls::put_origin;
 use super::{BLOCK, PLACES};
 use crate::flow::{Kind, Target};
@@ -49,7 +47,9 @@ pub(super) struct Gathered {
     present: i64,
     absent: i64,
     measures: [Option<(i64, i64)>; MEASURES],
+    /// Hosts, ports, statuses.
     numbers: [Vec<i64>; 3],
+    /// Methods, types of requests, types of responses.
     texts: [TextSet; 3],
     /// URLs, in the order in which they came.
     text: Vec<u8>,
@@ -112,18 +112,17 @@ impl Gathered {
             self.states |= bit(row::INTERRUPTED);
         }
         self.schemes |= bit(row.scheme);
-        for (set, number) in [(HOSTS, Some(row.host)), (PORTS, Some(row.port)), (STATUSES, row.status)] {
-            let numbers = &mut self.numbers[set];
+        for (set, number) in self.numbers.iter_mut().zip([Some(row.host), Some(row.port), row.status]) {
             if let Some(number) = number
-                && numbers.last() != Some(&number)
+                && set.last() != Some(&number)
             {
-                numbers.push(number);
+                set.push(number);
             }
         }
-        self.texts[0].add(row.method);
-        for (set, text) in [(REQUEST_TYPES, row.request_type), (RESPONSE_TYPES, row.response_type)] {
+        let texts = [Some(row.method), row.request_type, row.response_type];
+        for (set, text) in self.texts.iter_mut().zip(texts) {
             if let Some(text) = text {
-                self.texts[set - METHODS].add(text);
+                set.add(text);
             }
         }
         let mut present = 0;
@@ -212,12 +211,12 @@ impl Gathered {
             ranges[3].1,
             ranges[4].0,
             ranges[4].1,
-            numbers[HOSTS],
-            numbers[PORTS],
-            numbers[STATUSES],
-            texts[METHODS - METHODS],
-            texts[REQUEST_TYPES - METHODS],
-            texts[RESPONSE_TYPES - METHODS],
+            numbers[0],
+            numbers[1],
+            numbers[2],
+            texts[0],
+            texts[1],
+            texts[2],
         ])?;
         let left_out = (!self.left_out.is_empty()).then(|| encode_numbers(&mut self.left_out));
         conn.prepare_cached(INSERT_URLS)?.execute(params![block, &*lines, left_out])?;

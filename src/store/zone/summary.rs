@@ -191,13 +191,13 @@ fn bits(bits: i64) -> impl Iterator<Item = i64> {
 pub(super) const MEASURES: usize = 5;
 
 /// Where its sets stand.
-pub(super) const HOSTS: usize = 0;
-pub(super) const PORTS: usize = 1;
-pub(super) const STATUSES: usize = 2;
-pub(super) const METHODS: usize = 3;
-pub(super) const REQUEST_TYPES: usize = 4;
-pub(super) const RESPONSE_TYPES: usize = 5;
-pub(super) const SETS: usize = 6;
+const HOSTS: usize = 0;
+const PORTS: usize = 1;
+const STATUSES: usize = 2;
+const METHODS: usize = 3;
+const REQUEST_TYPES: usize = 4;
+const RESPONSE_TYPES: usize = 5;
+const SETS: usize = 6;
 
 /// What [`Zone::read`] reads, in its order, which is also that of [`INSERT`].
 pub(super) const SELECT: &str = "SELECT block, kinds, states, schemes, present, absent, started_min, started_max, \
