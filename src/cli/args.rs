@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::errors::CliError;
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
-use super::{ca, capture, cat, ls, run, show, tail};
+use super::{ca, capture, cat, ls, run, search, show, tail};
 use crate::config::{self, ConfigError};
 
 /// An intercepting HTTP(S) proxy that keeps what passes through it.
@@ -33,6 +33,7 @@ pub(super) enum Command {
     Show(show::ShowArgs),
     Cat(cat::CatArgs),
     Tail(tail::TailArgs),
+    Filter(search::FilterArgs),
     Ca(ca::CaArgs),
 }
 
@@ -143,6 +144,7 @@ Examples:
   manent run -- curl https://example.com/   record what one command does; nothing to install
   manent                                    record on 127.0.0.1:8080 until Ctrl-C
   manent ls                                 list what was recorded
+  manent ls 'status>=400 last:1h'           or what of it matches; `manent filter` tells how
   manent tail -f                            watch what another manent records
   manent show last                          look at the newest flow
   manent cat 12 > body.json                 the body of response 12";

@@ -12,7 +12,9 @@ use super::columns::{ColumnFlags, Lines};
 use super::errors::CliError;
 use super::merged::{Found, Merged, PAGE, Part};
 use super::output::Output;
+use super::search;
 use super::stores::{self, Opened, Stores};
+use crate::filter::Filter;
 use crate::flow::Mid;
 use crate::store::Order;
 
@@ -20,6 +22,12 @@ use crate::store::Order;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct LsArgs {
+    /// Only flows that match; words are joined by blanks, `manent filter` tells the language
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Tell what FILTER says and how it is answered, and list nothing
+    #[arg(long, requires = "filter")]
+    explain: bool,
     /// At most this many [default: 50 on a terminal, else all]. The newest ones, unless --after or --oldest is given
     #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
@@ -37,6 +45,11 @@ pub(super) struct LsArgs {
 }
 
 pub(super) fn run(args: &LsArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+    let filter = search::parse(&args.filter)?;
+    if let Some(filter) = filter.as_ref().filter(|_| args.explain) {
+        search::show_explanation(filter, output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let stores = global.stores()?;
     let files = stores.some_files()?;
     if files.len() > 1 && (args.before.is_some() || args.after.is_some()) {
@@ -49,13 +62,22 @@ pub(super) fn run(args: &LsArgs, global: &Global, output: &Output) -> anyhow::Re
     let mut opened = Opened::new(&stores, output);
     let mut lines = Lines::new(&args.columns, output);
     let mut show = |page: &[Found]| Ok(lines.write(page)?);
+    let list = List { parts, filter: filter.as_ref() };
     let on_screen = output.terminal && !output.json;
     let limit = args.limit.or(on_screen.then_some(SCREENFUL));
     let any = match limit {
-        Some(limit) if !args.oldest && args.after.is_none() => newest(&parts, limit, &mut opened, &mut show)?,
-        limit => from(&parts, limit.unwrap_or(usize::MAX), &mut opened, &mut show)?,
+        Some(limit) if !args.oldest && args.after.is_none() => newest(&list, limit, &mut opened, &mut show)?,
+        limit => from(&list, limit.unwrap_or(usize::MAX), &mut opened, &mut show)?,
     };
+    opened.tell_unreadable();
     Ok(opened.exit_code(any))
+}
+
+/// What is listed: rows of stores, all or those that match.
+#[derive(Debug)]
+pub(super) struct List<'a> {
+    pub(super) parts: Vec<Part>,
+    pub(super) filter: Option<&'a Filter>,
 }
 
 /// All rows of these files.
@@ -71,7 +93,7 @@ pub(super) fn parts(files: Vec<PathBuf>, stores: &Stores) -> Vec<Part> {
 
 /// Shows the newest `limit` flows, oldest of them first; whether there are any.
 pub(super) fn newest(
-    parts: &[Part],
+    list: &List<'_>,
     limit: usize,
     opened: &mut Opened,
     show: &mut Show<'_>,
@@ -79,7 +101,7 @@ pub(super) fn newest(
     let mut page = Vec::new();
     // More than fits in memory at once, perhaps: then it is enough to know where to begin.
     let mut begin: HashMap<usize, Mid> = HashMap::new();
-    let mut merged = Merged::open(parts, Order::NewestFirst, opened)?;
+    let mut merged = Merged::open(&list.parts, list.filter, Order::NewestFirst, opened)?;
     let mut count = 0;
     while count < limit
         && let Some(found) = merged.next(opened)?
@@ -92,12 +114,13 @@ pub(super) fn newest(
     }
     if count > PAGE {
         drop(page);
+        opened.unreadable = 0; // they come by once more
         let from_there = |(at, part): (usize, &Part)| match begin.get(&at) {
             Some(first) => Part { after: Some(Mid(first.0.saturating_sub(1))), ..part.clone() },
             None => Part { before: Some(Mid(0)), ..part.clone() },
         };
-        let parts: Vec<Part> = parts.iter().enumerate().map(from_there).collect();
-        return from(&parts, limit, opened, show);
+        let parts = list.parts.iter().enumerate().map(from_there).collect();
+        return from(&List { parts, filter: list.filter }, limit, opened, show);
     }
     page.reverse();
     show(&page)?;
@@ -105,8 +128,8 @@ pub(super) fn newest(
 }
 
 /// Shows up to `limit` flows from the oldest on, page by page; whether there are any.
-fn from(parts: &[Part], limit: usize, opened: &mut Opened, show: &mut Show<'_>) -> anyhow::Result<bool> {
-    let mut merged = Merged::open(parts, Order::OldestFirst, opened)?;
+fn from(list: &List<'_>, limit: usize, opened: &mut Opened, show: &mut Show<'_>) -> anyhow::Result<bool> {
+    let mut merged = Merged::open(&list.parts, list.filter, Order::OldestFirst, opened)?;
     let mut page: Vec<Found> = Vec::new();
     let mut left = limit;
     while left > 0
@@ -114,7 +137,8 @@ fn from(parts: &[Part], limit: usize, opened: &mut Opened, show: &mut Show<'_>) 
     {
         left -= 1;
         page.push(found);
-        if page.len() == PAGE {
+        // What a search has found is shown while it goes on.
+        if page.len() == PAGE || merged.is_searching() {
             show(&page)?;
             page.clear();
         }
@@ -133,10 +157,12 @@ const EXAMPLES: &str = "\
 Examples:
   manent ls -n 20                    the newest 20
   manent ls -n 20 --before 1041      the 20 before these
+  manent ls 'status>=400' host:api   what failed there
+  manent ls '~m POST & ~bq password' mitmproxy's filters, too
   manent ls | cut -f1,5              tab-separated when not on a terminal:
                                      mid, start, status, method, URL, type, response bytes, µs, state, error
   manent ls --columns mid,host,path  only these, in this order; with --json, only these keys
   manent ls -s 'flows-*.db'          of several stores, in order of time; each row tells its store
   manent ls --json | jq -r 'select(.status >= 400) | .url'
 
-Exit code 1 if there is no flow; 4 if a store among several could not be read.";
+Exit code 1 if there is no such flow; 4 if a store among several could not be read.";

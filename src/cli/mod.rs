@@ -25,6 +25,7 @@ mod output;
 mod process;
 mod row;
 mod run;
+mod search;
 mod show;
 mod signals;
 mod store;
@@ -56,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(&args, &cli.global, &output),
         Command::Cat(args) => cat::run(&args, &cli.global, &output),
         Command::Tail(args) => tail::run(&args, &cli.global, output),
+        Command::Filter(args) => search::run(&args, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

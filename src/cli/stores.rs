@@ -9,7 +9,7 @@ use glob::{MatchOptions, Pattern};
 
 use super::errors::{self, CliError};
 use super::output::Output;
-use super::{escape, process};
+use super::{escape, process, text};
 use crate::store::{NameFormat, StoreError};
 
 /// What `--store` says.
@@ -108,6 +108,8 @@ pub(super) struct Opened {
     pub(super) failed: bool,
     /// Whether rows have to say which store they are of.
     pub(super) several: bool,
+    /// Flows that a search could not read.
+    pub(super) unreadable: u64,
     output: Output,
 }
 
@@ -116,7 +118,15 @@ impl Opened {
         if stores.single().is_none() {
             process::raise_file_limit();
         }
-        Self { failed: false, several: stores.single().is_none(), output: *output }
+        Self { failed: false, several: stores.single().is_none(), unreadable: 0, output: *output }
+    }
+
+    /// Says how many flows a search could not read.
+    pub(super) fn tell_unreadable(&self) {
+        if self.unreadable > 0 {
+            let flows = text::count(self.unreadable, "flow");
+            self.output.say(&format!("warning: {flows} could not be read, and may have matched"));
+        }
     }
 
     /// How a list ends that has rows, or none.

@@ -16,17 +16,22 @@ use clap::Args;
 use super::args::Global;
 use super::columns::{ColumnFlags, Lines};
 use super::errors;
-use super::ls;
+use super::ls::{self, List};
 use super::merged::Found;
 use super::output::Output;
+use super::search;
 use super::signals::Signals;
 use super::stores::{self, Opened, Stores};
-use crate::store::{Follower, StoreError};
+use crate::filter::Filter;
+use crate::store::{Follower, Row, StoreError};
 
 /// Show the newest flows, and follow what is recorded
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct TailArgs {
+    /// Only flows that match; words are joined by blanks, `manent filter` tells the language
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
     /// How many of those that are there
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     limit: usize,
@@ -39,20 +44,24 @@ pub(super) struct TailArgs {
 }
 
 pub(super) fn run(args: &TailArgs, global: &Global, output: Output) -> anyhow::Result<ExitCode> {
+    let filter = search::parse(&args.filter)?;
     let stores = global.stores()?;
     let mut lines = Lines::new(&args.columns, &output);
     let mut opened = Opened::new(&stores, &output);
     if !args.follow {
         let parts = ls::parts(stores.some_files()?, &stores);
         let mut show = |page: &[Found]| Ok(lines.write(page)?);
-        let any = ls::newest(&parts, args.limit, &mut opened, &mut show)?;
+        let list = List { parts, filter: filter.as_ref() };
+        let any = ls::newest(&list, args.limit, &mut opened, &mut show)?;
+        opened.tell_unreadable();
         return Ok(opened.exit_code(any));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let (stop, stopped) = sync_channel(1);
-        let tail = Tail { stores, output, lines, opened, watched: VecDeque::new(), folders: Vec::new() };
+        let (watched, folders) = (VecDeque::new(), Vec::new());
+        let tail = Tail { stores, filter, output, lines, opened, watched, folders };
         let limit = args.limit;
         let mut task = tokio::task::spawn_blocking(move || tail.follow(limit, &stopped));
         tokio::select! {
@@ -72,6 +81,7 @@ pub(super) fn run(args: &TailArgs, global: &Global, output: Output) -> anyhow::R
 #[derive(Debug)]
 struct Tail {
     stores: Stores,
+    filter: Option<Filter>,
     output: Output,
     lines: Lines,
     opened: Opened,
@@ -87,6 +97,8 @@ struct Watched {
     path: PathBuf,
     name: Option<Arc<str>>,
     follower: Follower,
+    /// News of which it is not known whether they match: the store could not be read just then.
+    unjudged: Vec<Row>,
     trouble: Option<Trouble>,
 }
 
@@ -114,6 +126,7 @@ impl Tail {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.opened.tell_unreadable();
         Ok(self.opened.exit_code(true))
     }
 
@@ -132,7 +145,13 @@ impl Tail {
             };
             there.extend(follower.is_some().then(|| path.clone()));
             let follower = follower.unwrap_or_else(|| Follower::from_first(&path));
-            self.watched.push_back(Watched { path, name: None, follower, trouble: None });
+            self.watched.push_back(Watched {
+                path,
+                name: None,
+                follower,
+                unjudged: Vec::new(),
+                trouble: None,
+            });
         }
         if self.watched.len() < files.len() {
             self.output
@@ -143,18 +162,18 @@ impl Tail {
         }
         self.name_stores();
         there.sort();
-        let parts = ls::parts(there, &self.stores);
+        let list = List { parts: ls::parts(there, &self.stores), filter: self.filter.as_ref() };
         let Self { lines, opened, watched, .. } = self;
         let mut show = |page: &[Found]| {
             for found in page {
-                let path = &parts[found.part].path;
+                let path = &list.parts[found.part].path;
                 if let Some(watched) = watched.iter_mut().find(|watched| watched.path == *path) {
                     watched.follower.note(&found.row);
                 }
             }
             Ok(lines.write(page)?)
         };
-        ls::newest(&parts, limit, opened, &mut show)?;
+        ls::newest(&list, limit, opened, &mut show)?;
         Ok(())
     }
 
@@ -162,12 +181,12 @@ impl Tail {
     fn look(&mut self, at: usize) -> anyhow::Result<()> {
         let watched = &mut self.watched[at];
         loop {
-            match watched.news() {
-                Ok(page) if page.is_empty() => {
+            match watched.news(self.filter.as_ref(), &mut self.opened) {
+                Ok(None) => {
                     watched.trouble = None;
                     return Ok(());
                 }
-                Ok(page) => self.lines.write(&page)?,
+                Ok(Some(page)) => self.lines.write(&page)?,
                 Err(error) => {
                     let now = Instant::now();
                     let trouble = watched.trouble.get_or_insert(Trouble { since: now, told: false });
@@ -204,7 +223,13 @@ impl Tail {
         }
         for path in new {
             let follower = Follower::from_first(&path);
-            self.watched.push_back(Watched { path, name: None, follower, trouble: None });
+            self.watched.push_back(Watched {
+                path,
+                name: None,
+                follower,
+                unjudged: Vec::new(),
+                trouble: None,
+            });
         }
         while self.watched.len() > MAX_FOLLOWED {
             self.watched.pop_front();
@@ -224,10 +249,26 @@ impl Tail {
 }
 
 impl Watched {
-    fn news(&mut self) -> Result<Vec<Found>, StoreError> {
-        let rows = self.follower.next()?;
+    /// News that match; `None` if there is no news at all, now.
+    fn news(
+        &mut self,
+        filter: Option<&Filter>,
+        opened: &mut Opened,
+    ) -> Result<Option<Vec<Found>>, StoreError> {
+        if self.unjudged.is_empty() || self.follower.reader().is_none() {
+            self.unjudged.extend(self.follower.next()?);
+        }
+        if self.unjudged.is_empty() {
+            return Ok(None);
+        }
         let reader = self.follower.reader();
-        Ok(rows.into_iter().map(|row| Found::of(row, reader, 0, self.name.clone())).collect())
+        if let (Some(filter), Some(reader)) = (filter, reader) {
+            let (matching, unreadable) = search::matching(reader, filter, &self.unjudged)?;
+            opened.unreadable += unreadable;
+            self.unjudged.retain(|row| matching.contains(&row.mid));
+        }
+        let rows = std::mem::take(&mut self.unjudged).into_iter();
+        Ok(Some(rows.map(|row| Found::of(row, reader, 0, self.name.clone())).collect()))
     }
 }
 
@@ -264,6 +305,7 @@ const EXAMPLES: &str = "\
 Examples:
   manent tail                             the newest 10
   manent tail -f                          and what comes, until Ctrl-C
+  manent tail -f 'status>=400'            only what fails
   manent tail -n 0 -f --json | jq .url    only what comes, an object a line
   manent tail -f -s 'flows-%Y%m%d.db'     of stores that follow the clock, also of the next one
 

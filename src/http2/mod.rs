@@ -9,6 +9,7 @@
 //! first; the order of the pseudo-header fields, padding, priorities and what HPACK chose are lost.
 
 mod body;
+mod cork;
 mod duplex;
 mod error;
 mod gather;
@@ -16,6 +17,7 @@ mod head;
 mod watch;
 
 pub use body::{BodyReader, BodyWriter, Part, Refused};
+pub use cork::{Cork, Corked};
 pub use duplex::Duplex;
 pub use error::{code, explain, is_unprocessed};
 pub use gather::{Active, Entered, Gather};

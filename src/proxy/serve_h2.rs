@@ -34,7 +34,7 @@ use super::{answer, intercept, tunnel};
 use crate::exchange::{Live, Ticker};
 use crate::flow::{self, ClientConn, Request, Side, Stage, Target};
 use crate::http1::BodyLength;
-use crate::http2::{self, BodyReader, Duplex, Verdict, Verdicts, Watch};
+use crate::http2::{self, BodyReader, Cork, Corked, Duplex, Verdict, Verdicts, Watch};
 use crate::upstream::{Adopted, Allowed, BoxIo, ReadAhead};
 
 /// What the streams of one connection share.
@@ -73,13 +73,15 @@ pub(super) async fn run(client: &mut Client, stream: Stream, scope: Arc<Scope>) 
         origins: Arc::clone(&client.origins),
         scope,
     });
+    let (io, cork) = Corked::new(io);
     let begun = builder.handshake::<_, Bytes>(Watch::new(io, verdicts.clone()));
     let connection = match client.ticker.within(limits.head_timeout, begun).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return session.broken(error).await,
         Err(_) => return,
     };
-    serve(client, &session, connection, &verdicts).await;
+    cork.cork();
+    serve(client, &session, connection, &verdicts, &cork).await;
 }
 
 /// What the client is allowed: what its origin allows. A client that may open more streams than its origin takes would
@@ -99,8 +101,9 @@ async fn allowed(client: &Client, scope: &Scope) -> Allowed {
 async fn serve(
     client: &mut Client,
     session: &Arc<Session>,
-    mut connection: Connection<Watch<BoxIo>, Bytes>,
+    mut connection: Connection<Watch<Corked<BoxIo>>, Bytes>,
     verdicts: &Verdicts,
+    cork: &Cork<BoxIo>,
 ) {
     let idle_timeout = client.shared.limits.idle_timeout;
     let stop = client.entry.token();
@@ -115,6 +118,10 @@ async fn serve(
                 let event = next_event(&mut connection, &mut streams, verdicts, cx);
                 if event.is_pending() {
                     session.carry(&mut origin, cx);
+                }
+                if !matches!(event, Poll::Ready(Event::Request(..))) {
+                    // It is polled again for as long as it cannot be flushed whole.
+                    let _ = cork.poll_flush(cx);
                 }
                 event
             }) => event,
@@ -179,7 +186,7 @@ enum Event {
 
 /// Drives the connection up to its next request, and then its streams as far as they go.
 fn next_event(
-    connection: &mut Connection<Watch<BoxIo>, Bytes>,
+    connection: &mut Connection<Watch<Corked<BoxIo>>, Bytes>,
     streams: &mut Streams,
     verdicts: &Verdicts,
     cx: &mut task::Context<'_>,

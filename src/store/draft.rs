@@ -1,4 +1,4 @@
-//! A flow made ready to be written: its row's values, and its record as bytes.
+//! A flow made ready to be written: its row's values, and its record as pieces of a segment.
 //!
 //! Made on the thread on which the flow ended, while it is in that processor's cache; what waits for the next group is
 //! then one run of bytes a flow rather than its dozen allocations, which the writing thread would find cold and free.
@@ -6,6 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::record;
 use super::row::{self, Numbers};
 use super::schema::MAX_RECORD;
 use crate::codec;
@@ -21,14 +24,19 @@ pub struct Draft {
     pub(super) numbers: Numbers,
     pub(super) client: Arc<ClientConn>,
     pub(super) server: Option<Arc<ServerConn>>,
-    /// Where its bytes begin in the group's.
+    /// Where its texts begin in the group's bytes.
     pub(super) at: usize,
+    /// Where its record begins in the group's records.
+    pub(super) record_at: usize,
+    /// Its record as pieces, where that is not among the group's.
+    pub(super) own_record: Option<Bytes>,
     pub(super) parts: Parts,
     /// The flow itself, if bodies of it lie in segments: one that the disk could not take is marked at the commit.
     pub(super) flow: Option<Box<Flow>>,
 }
 
-/// How the bytes of a draft are divided, in this order. `None` is SQL's NULL.
+/// How the bytes of a draft are divided, in this order: the record as pieces of a segment, then the texts of the row. `None`
+/// is SQL's NULL.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Parts {
     pub(super) record: usize,
@@ -45,18 +53,19 @@ impl Draft {
     #[must_use]
     pub fn new(mid: Mid, flow: &Flow, rewrite: bool, bytes: &mut Vec<u8>) -> Self {
         encode(flow, bytes);
+        record::make_pieces(mid, bytes);
         let mut parts = Parts { record: bytes.len(), ..Parts::default() };
         row::put_texts(flow, bytes, &mut parts);
         let numbers = Numbers::of(flow);
         let (client, server) = (Arc::clone(&flow.client), flow.server.clone());
         let flow = has_extents(flow).then(|| Box::new(flow.clone()));
-        Self { mid, rewrite, numbers, client, server, at: 0, parts, flow }
+        Self { mid, rewrite, numbers, client, server, at: 0, record_at: 0, own_record: None, parts, flow }
     }
 
     /// How many bytes it has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.texts().end - self.at
+        self.parts.record + self.texts().len()
     }
 
     /// Whether it has no bytes; no draft is so.
@@ -65,16 +74,11 @@ impl Draft {
         self.len() == 0
     }
 
-    pub(super) fn record<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.at..self.at + self.parts.record]
-    }
-
     /// Where the texts of its row are in the group's bytes.
     pub(super) fn texts(&self) -> Range<usize> {
-        let Parts { record, host, method, path, request_type, response_type, error } = self.parts;
+        let Parts { record: _, host, method, path, request_type, response_type, error } = self.parts;
         let optional = [request_type, response_type, error].into_iter().flatten().sum::<usize>();
-        let start = self.at + record;
-        start..start + host + method + path + optional
+        self.at..self.at + host + method + path + optional
     }
 }
 

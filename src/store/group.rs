@@ -3,21 +3,31 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::draft::Draft;
 use super::message::{self, Queued};
+use super::record::{self, RecordAt};
+use super::remove::remove;
 use super::row::{self, Texts, sqlite_int};
+use super::zone::Zones;
 use super::{Durability, Segments};
 use crate::codec;
-use crate::flow::{BodyEnd, ClientConn, Content, Flow, Message, Mid, ServerConn};
+use crate::flow::{BodyEnd, ClientConn, Content, Extent, Flow, Message, Mid, ServerConn};
 
 /// What goes into one transaction.
 #[derive(Debug, Default)]
 pub struct Group {
     drafts: Vec<Draft>,
     messages: Vec<Queued>,
-    /// Of drafts and of messages.
+    /// Flows that were stored while they were open, and are not wanted after all.
+    removed: Vec<Mid>,
+    /// The records of the drafts, as pieces of a segment, one behind the other.
+    records: BytesMut,
+    /// Those of them that are being committed.
+    committing: Bytes,
+    /// Texts of rows, and payloads of messages.
     bytes: Vec<u8>,
     /// Newer revisions of connections. Written if the connection is that of a flow, in this group or before.
     pub clients: Vec<Arc<ClientConn>>,
@@ -32,8 +42,10 @@ pub struct Group {
 impl Group {
     /// Adds a flow, in any order; `bytes` are those that [`Draft::new`] gave. Of several with one mid, the last is stored.
     pub fn push(&mut self, mut draft: Draft, bytes: &[u8]) {
-        draft.at = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
+        let (record, texts) = bytes.split_at(draft.parts.record.min(bytes.len()));
+        (draft.at, draft.record_at) = (self.bytes.len(), self.records.len());
+        self.records.extend_from_slice(record);
+        self.bytes.extend_from_slice(texts);
         self.drafts.push(draft);
     }
 
@@ -46,10 +58,15 @@ impl Group {
         weight
     }
 
+    /// Takes a flow, which may be in this group or was in one before, out of the store again, with its messages.
+    pub fn remove(&mut self, mid: Mid) {
+        self.removed.push(mid);
+    }
+
     /// How many flows and messages it has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.drafts.len() + self.messages.len()
+        self.drafts.len() + self.messages.len() + self.removed.len()
     }
 
     /// How many messages of WebSockets it has.
@@ -58,30 +75,47 @@ impl Group {
         self.messages.len()
     }
 
-    /// Whether it has neither flow nor message.
+    /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.drafts.is_empty() && self.messages.is_empty()
+        self.len() == 0
     }
 
     /// Empties it, and keeps its memory for the next, unless that is much.
     pub fn clear(&mut self) {
         self.drafts.clear();
         self.messages.clear();
+        self.records.clear();
+        self.committing = Bytes::new();
+        self.removed.clear();
         self.bytes.clear();
         self.clients.clear();
         self.servers.clear();
         self.drafts.shrink_to(KEPT_DRAFTS);
         self.messages.shrink_to(KEPT_DRAFTS);
+        self.removed.shrink_to(KEPT_DRAFTS);
         self.bytes.shrink_to(KEPT_BYTES);
+        if self.records.capacity() > KEPT_BYTES {
+            self.records = BytesMut::new();
+        }
+    }
+
+    /// The records, to be written; what comes after this call belongs to no commit yet.
+    fn records(&mut self) -> Bytes {
+        if !self.records.is_empty() {
+            self.committing = self.records.split().freeze();
+        }
+        self.committing.clone()
     }
 }
 
 /// What a group became.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Bytes of records.
+    /// Bytes of records, and of messages in their rows.
     pub record_bytes: u64,
+    /// Bytes of texts and blobs that went into rows, zones among them.
+    pub row_bytes: u64,
     /// Bodies, payloads of messages among them, that had to be marked as lost.
     pub lost_bodies: u64,
     /// The flows that had such bodies.
@@ -99,6 +133,7 @@ pub(super) struct Book {
     /// Newer revisions whose connection has no flow yet.
     unclaimed: HashMap<u64, Conn>,
     next: (u64, u64),
+    pub(super) zones: Zones,
 }
 
 /// A connection of either side.
@@ -109,7 +144,7 @@ enum Conn {
 }
 
 impl Book {
-    pub(super) fn new(session: i64, durability: Durability) -> Self {
+    pub(super) fn new(session: i64, durability: Durability, next_mid: u64) -> Self {
         Self {
             session,
             durability,
@@ -117,6 +152,7 @@ impl Book {
             written: HashMap::new(),
             unclaimed: HashMap::new(),
             next: (0, 0),
+            zones: Zones::new(next_mid),
         }
     }
 
@@ -128,18 +164,23 @@ impl Book {
         segments: &Segments,
         group: &mut Group,
     ) -> rusqlite::Result<Outcome> {
+        let records = group.records();
+        let records_at = if records.is_empty() { None } else { segments.append_pieces(records.clone()) };
         // The order is the whole point: a row that is on disk must not name bytes that are not.
         segments.wait_written(segments.taken());
         let grown = match self.durability {
             Durability::Full => segments.sync(),
             Durability::Normal => Vec::new(),
         };
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { row_bytes: group.bytes.len() as u64, ..Outcome::default() };
         mark_lost(group, segments, &mut outcome);
         outcome.lost_bodies += message::mark_lost(&mut group.messages, segments);
+        // Where segments cannot be written, SQLite may be: better slow than lost.
+        let records_at = records_at.filter(|extent| !segments.is_lost(extent));
         self.take_changes(group);
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let fresh = self.write(&tx, group, &mut outcome)?;
+        let fresh = self.write(&tx, group, records_at, &mut outcome)?;
+        outcome.row_bytes += self.zones.update(&tx, group.next_mid)?;
         save_segments(&tx, &grown)?;
         if self.next != (group.next_mid, group.next_conn) {
             save_counters(&tx, group)?;
@@ -163,13 +204,12 @@ impl Book {
         &mut self,
         tx: &Transaction<'_>,
         group: &Group,
+        records_at: Option<Extent>,
         outcome: &mut Outcome,
     ) -> rusqlite::Result<Fresh> {
         let mut fresh = Fresh::default();
         let mut insert = tx.prepare_cached(row::INSERT)?;
         let mut replace = tx.prepare_cached(row::REPLACE)?;
-        let mut record = tx.prepare_cached(RECORD)?;
-        let mut replace_record = tx.prepare_cached(REPLACE_RECORD)?;
         // Rising mids append to the trees. A draft is large, so it is their numbers that are sorted.
         let mut order: Vec<usize> = (0..group.drafts.len()).collect();
         order.sort_by_key(|&at| group.drafts[at].mid);
@@ -187,13 +227,25 @@ impl Book {
             let texts = Texts::of(draft, &group.bytes);
             let host = self.host(tx, &mut fresh, texts.host)?;
             let statement = if draft.rewrite { &mut replace } else { &mut insert };
-            row::insert(statement, draft.mid, self.session, host, &draft.numbers, &texts)?;
-            let pbuf = draft.record(&group.bytes);
-            let record = if draft.rewrite { &mut replace_record } else { &mut record };
-            record.execute(params![sqlite_int(draft.mid.0), pbuf])?;
-            outcome.record_bytes += pbuf.len() as u64;
+            let record_at = records_at.filter(|_| draft.own_record.is_none()).map(|extent| RecordAt {
+                segment: extent.segment,
+                offset: extent.offset + draft.record_at as u64,
+                stored_len: draft.parts.record as u64,
+            });
+            row::insert(statement, draft.mid, self.session, host, &draft.numbers, &texts, record_at)?;
+            self.zones.note(draft.mid, host, &draft.numbers, &texts);
+            match record_at {
+                // What an older row has there is read only where its row says no place.
+                Some(_) => outcome.record_bytes += draft.parts.record as u64,
+                None => {
+                    let bytes = write_record(tx, group, draft)?;
+                    outcome.record_bytes += bytes;
+                    outcome.row_bytes += bytes;
+                }
+            }
         }
         outcome.record_bytes += message::insert(tx, &group.messages, &group.bytes)?;
+        remove(tx, &group.removed)?;
         let changed: Vec<_> =
             self.unclaimed.values().filter(|c| self.written.contains_key(&c.id())).cloned().collect();
         for change in changed {
@@ -310,6 +362,18 @@ impl Conn {
     }
 }
 
+/// Writes a record into SQLite; how many bytes.
+fn write_record(tx: &Transaction<'_>, group: &Group, draft: &Draft) -> rusqlite::Result<u64> {
+    let pieces = match &draft.own_record {
+        Some(own) => own.clone(),
+        None => group.committing.slice(draft.record_at..draft.record_at + draft.parts.record),
+    };
+    // They were made a moment ago, in memory.
+    let record = record::of_pieces(draft.mid, pieces).unwrap_or_default();
+    tx.prepare_cached(RECORD)?.execute(params![sqlite_int(draft.mid.0), &record[..]])?;
+    Ok(record.len() as u64)
+}
+
 /// Replaces the content of bodies whose bytes were dropped, in the record too.
 fn mark_lost(group: &mut Group, segments: &Segments, outcome: &mut Outcome) {
     for at in 0..group.drafts.len() {
@@ -324,8 +388,10 @@ fn mark_lost(group: &mut Group, segments: &Segments, outcome: &mut Outcome) {
         outcome.lost_in.push(draft.mid);
         let mut bytes = Vec::new();
         let mut anew = Draft::new(draft.mid, &flow, draft.rewrite, &mut bytes);
+        let texts = bytes.split_off(anew.parts.record.min(bytes.len()));
         anew.at = group.bytes.len();
-        group.bytes.extend_from_slice(&bytes);
+        anew.own_record = Some(bytes.into());
+        group.bytes.extend_from_slice(&texts);
         group.drafts[at] = anew;
     }
 }
@@ -368,8 +434,7 @@ const REMEMBERED: usize = 16_384;
 const KEPT_DRAFTS: usize = 2048;
 const KEPT_BYTES: usize = 4 << 20;
 
-const RECORD: &str = "INSERT INTO record (mid, pbuf) VALUES (?1, ?2)";
-const REPLACE_RECORD: &str = "INSERT OR REPLACE INTO record (mid, pbuf) VALUES (?1, ?2)";
+const RECORD: &str = "INSERT OR REPLACE INTO record (mid, pbuf) VALUES (?1, ?2)";
 const HOST: &str = "SELECT id FROM host WHERE name = ?1";
 const NEW_HOST: &str = "INSERT INTO host (name) VALUES (?1)";
 const CONN: &str = "INSERT INTO conn (id, side, session, revision, started_unix_ns, peer, pbuf) \

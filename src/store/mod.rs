@@ -1,13 +1,16 @@
 //! The store: flows by mid in one SQLite file, large bodies in segment files beside it.
 //!
-//! `flow` holds what lists and filters ask for, `record` the protobuf of each flow, `conn` the facts of a connection
-//! once, `message` the messages of WebSockets, written as they pass. Bodies above the inline limit are appended, as they pass, to `<db>-bodies/000001.seg` and following; a record
-//! names their extents. There is one writer (held apart by a lock file), and any number of readers (SQLite's WAL).
+//! `flow` holds what lists and filters ask for, `conn` the facts of a connection once, `message` the messages of WebSockets,
+//! written as they pass. Bodies above the inline limit are appended, as they pass, to `<db>-bodies/000001.seg` and
+//! following, and so are, a group at a time, the records, the protobuf of each flow: a row says where its record lies, a
+//! record names the extents of its bodies. There is one writer (held apart by a lock file), and any number of readers (SQLite's WAL).
 //!
 //! Invariant: a group's segments are synced to disk **before** its transaction commits, never the other way round, so
 //! that a row that survives a power cut finds its bodies.
 
 mod body;
+mod checkpoint;
+mod db_file;
 mod draft;
 mod error;
 mod follow;
@@ -18,13 +21,17 @@ mod message;
 mod name;
 mod paths;
 mod reader;
+mod record;
 mod recover;
+mod remove;
 mod row;
 mod schema;
+mod search;
 mod segment;
 #[cfg(test)]
 mod tests;
 mod writer;
+mod zone;
 
 pub use body::BodyReader;
 pub use draft::Draft;
@@ -34,6 +41,8 @@ pub use group::{Group, Outcome};
 pub use name::NameFormat;
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};
+pub use search::{Explanation, MAX_BODY, Progress, Search, explain};
 pub use segment::{BodySide, Segments};
 pub(crate) use writer::Keeper;
 pub use writer::{Durability, Writer, WriterOptions};
+pub use zone::{Block, Blocks, Hits, HostSet, Measure, Property, UrlPattern, Urls, Zone};

@@ -1,6 +1,6 @@
 //! Reading a store: any number at a time, beside a writer, none of them in its way.
 
-use std::io::Read;
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,40 +9,48 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::body::BodyReader;
+use super::db_file::DbFile;
 use super::message;
 use super::paths::Paths;
+use super::record::{Found, RecordFiles};
 use super::row::{self, sqlite_int};
 use super::schema::{self, Contents};
-use super::{ListQuery, Order, Row, StoreError};
+use super::{Blocks, HostSet, ListQuery, Order, Row, StoreError, Urls};
 use crate::codec;
 use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 
 /// A read-only connection to a store, with the segment files beside it.
 #[derive(Debug)]
 pub struct Reader {
-    conn: Connection,
-    paths: Paths,
-    /// The version of its tables: an older one lacks columns.
-    version: u32,
+    pub(super) conn: Connection,
+    pub(super) paths: Paths,
+    records: RecordFiles,
+    /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
+    version: Cell<u32>,
+    /// Behind the connection, which it outlives.
+    _file: DbFile,
 }
 
 impl Reader {
     /// Opens the store at `path`, which may have a writer, also in another process.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::NotAStore`] and [`StoreError::NewerSchema`] as they say; else what the
-    /// system or SQLite said.
+    /// [`StoreError::NotFound`], [`StoreError::NotAStore`], [`StoreError::NewerSchema`] and [`StoreError::UnreadableLog`] as
+    /// they say; else what the system or SQLite said.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let paths = Paths::of(path);
-        match schema::inspect(&paths.db)? {
+        let Some(file) = DbFile::find(&paths.db)? else {
+            return Err(StoreError::NotFound { path: paths.db });
+        };
+        match file.inspect(&paths.db)? {
             Contents::Store => {}
-            Contents::Missing => return Err(StoreError::NotFound { path: paths.db }),
             Contents::Empty => return Err(StoreError::NotAStore { path: paths.db }),
         }
         let conn = schema::open_reader(&paths.db)?;
         let version = schema::version(&conn)
             .map_err(|e| StoreError::sqlite(&paths.db, "reading the version of the tables", e))?;
-        Ok(Self { conn, paths, version })
+        let records = RecordFiles::new(paths.clone());
+        Ok(Self { conn, records, paths, version: Cell::new(version), _file: file })
     }
 
     /// The flow with this mid, with its connections; `None` if there is none. Bodies in segments are left there: see
@@ -51,13 +59,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Damaged`] if its record cannot be decoded; else what SQLite said.
     pub fn flow(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
-        let fail = |e| StoreError::sqlite(&self.paths.db, "reading a flow", e);
-        let mut statement = self.conn.prepare_cached(FLOW).map_err(fail)?;
-        let found = statement
-            .query_row([sqlite_int(mid.0)], |row| Ok((integer(row, 0)?, blob(row, 1)?)))
-            .optional()
-            .map_err(fail)?;
-        let Some((state, record)) = found else { return Ok(None) };
+        let Some((state, record)) = self.record(mid)? else { return Ok(None) };
         let mut flow = codec::decode_flow(&record).map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
         flow.mid = Some(mid);
         flow.state = row::state(state);
@@ -89,10 +91,9 @@ impl Reader {
             if len > limit {
                 continue;
             }
-            let mut bytes = Vec::new();
-            let read = self.body(body)?.take(limit).read_to_end(&mut bytes);
-            read.map_err(|e| self.damaged(format!("a body of flow {mid}: {e}")))?;
-            body.content = Content::Inline(Bytes::from(bytes));
+            let bytes = self.body(body)?.into_bytes(len, limit);
+            let bytes = bytes.map_err(|e| self.damaged(format!("a body of flow {mid}: {e}")))?;
+            body.content = Content::Inline(bytes);
         }
         Ok(Some(flow))
     }
@@ -107,7 +108,7 @@ impl Reader {
             Order::NewestFirst => "DESC",
             Order::OldestFirst => "ASC",
         };
-        let columns = row::columns(self.version);
+        let columns = row::columns(self.version()?);
         let sql = format!(
             "SELECT {columns} FROM flow LEFT JOIN host ON host.id = flow.host
              WHERE flow.mid > ?1 AND flow.mid < ?2 ORDER BY flow.mid {direction} LIMIT ?3"
@@ -118,6 +119,31 @@ impl Reader {
         let mut statement = self.conn.prepare_cached(&sql).map_err(fail)?;
         let rows = statement.query_map(params![after, before, limit], Row::read).map_err(fail)?;
         rows.collect::<Result<_, _>>().map_err(fail)
+    }
+
+    /// The mids from `first` to `last`, both within, in blocks with what each holds: what a filter leaves out is not read.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn blocks(&self, first: Mid, last: Mid, order: Order) -> Result<Blocks<'_>, StoreError> {
+        Blocks::new((&self.conn, &self.paths.db), (first, last), order)
+    }
+
+    /// Loads the URLs of the block that `mid` is in, of a block with a zone; `false` if there are none, so that any may
+    /// match.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn urls(&self, mid: Mid, urls: &mut Urls) -> Result<bool, StoreError> {
+        urls.load(&self.conn, mid).map_err(|e| StoreError::sqlite(&self.paths.db, "reading URLs", e))
+    }
+
+    /// The hosts whose names pass `test`.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn hosts(&self, test: impl FnMut(&[u8]) -> bool) -> Result<HostSet, StoreError> {
+        HostSet::read(&self.conn, test).map_err(|e| StoreError::sqlite(&self.paths.db, "reading hosts", e))
     }
 
     /// Lowest mid, highest mid and how many there are; `None` for a store without flows.
@@ -244,13 +270,46 @@ impl Reader {
         statement.exists([]).map_err(fail)
     }
 
-    fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
+    /// The version of the tables, now.
+    pub(super) fn version(&self) -> Result<u32, StoreError> {
+        if self.version.get() < schema::VERSION {
+            let fail = |e| StoreError::sqlite(&self.paths.db, "reading the version of the tables", e);
+            self.version.set(schema::version(&self.conn).map_err(fail)?);
+        }
+        Ok(self.version.get())
+    }
+
+    /// State and record of a flow.
+    fn record(&self, mid: Mid) -> Result<Option<(Option<i64>, Bytes)>, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "reading a flow", e);
+        let sql = if self.version()? < 4 { FLOW_3 } else { FLOW };
+        let mut statement = self.conn.prepare_cached(sql).map_err(fail)?;
+        let mut find = || {
+            let read = |row: &rusqlite::Row<'_>| Ok((integer(row, 0)?, Found::read(row, 1)?));
+            statement.query_row([sqlite_int(mid.0)], read).optional().map_err(fail)
+        };
+        let mut before = None;
+        while let Some((state, found)) = find()? {
+            let error = match self.records.get(mid, &found) {
+                Ok(record) => return Ok(Some((state, record))),
+                Err(error) => error,
+            };
+            // It may have been moved between the two reads: then its row tells another place now.
+            if before.as_ref() == Some(&found) {
+                return Err(self.damaged(format!("the record of flow {mid}, {found}: {error}")));
+            }
+            before = Some(found);
+        }
+        Ok(None)
+    }
+
+    pub(super) fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
         let Some(record) = self.conn_record(id, 1)? else { return Ok(None) };
         let conn = codec::decode_client_conn(&record);
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
     }
 
-    fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
+    pub(super) fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
         let Some(record) = self.conn_record(id, 2)? else { return Ok(None) };
         let conn = codec::decode_server_conn(&record);
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
@@ -278,7 +337,11 @@ pub(super) fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes
     })
 }
 
-const FLOW: &str = "SELECT flow.state, record.pbuf FROM record JOIN flow USING (mid) WHERE mid = ?1";
+const FLOW: &str = "SELECT state, pbuf, record_segment, record_offset, record_len FROM flow \
+     LEFT JOIN record USING (mid) WHERE mid = ?1";
+/// The same before version 4.
+const FLOW_3: &str =
+    "SELECT state, pbuf, NULL, NULL, NULL FROM flow LEFT JOIN record USING (mid) WHERE mid = ?1";
 const CONN: &str = "SELECT pbuf FROM conn WHERE id = ?1 AND side = ?2";
 const HIGHEST: &str = "SELECT max(mid) FROM flow";
 const OPEN: &str = "SELECT mid FROM flow WHERE state = 0 ORDER BY mid DESC LIMIT ?1";

@@ -6,6 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, params};
 
 use super::draft::{Draft, Parts};
+use super::record::RecordAt;
 use crate::flow::{Body, ConnId, Flow, FlowError, Headers, Kind, Mid, Scheme, State};
 
 /// A flow as a list shows it, read without its record.
@@ -129,31 +130,33 @@ const COLUMNS: &str = "flow.mid, flow.started_unix_ns, duration_us, kind, state,
 
 pub(super) const INSERT: &str = "INSERT INTO flow (mid, session, started_unix_ns, duration_us, kind, state, method, \
      scheme, host, port, path, status, request_type, response_type, request_len, response_len, error, client_conn, \
-     server_conn, replay_of, truncated) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+     server_conn, replay_of, truncated, record_segment, record_offset, record_len) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
+     ?24)";
 
 /// As [`INSERT`], for a flow that was written while it was open.
 pub(super) const REPLACE: &str = "INSERT OR REPLACE INTO flow (mid, session, started_unix_ns, duration_us, kind, \
      state, method, scheme, host, port, path, status, request_type, response_type, request_len, response_len, error, \
-     client_conn, server_conn, replay_of, truncated) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+     client_conn, server_conn, replay_of, truncated, record_segment, record_offset, record_len) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
+     ?24)";
 
 /// The values of a row that are numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbers {
-    started_unix_ns: i64,
-    duration_us: Option<i64>,
-    kind: i64,
-    state: i64,
-    scheme: i64,
-    port: u16,
-    status: Option<u16>,
-    request_len: i64,
-    response_len: i64,
-    client_conn: i64,
-    server_conn: Option<i64>,
-    replay_of: Option<i64>,
-    truncated: i64,
+    pub(super) started_unix_ns: i64,
+    pub(super) duration_us: Option<i64>,
+    pub(super) kind: i64,
+    pub(super) state: i64,
+    pub(super) scheme: i64,
+    pub(super) port: u16,
+    pub(super) status: Option<u16>,
+    pub(super) request_len: i64,
+    pub(super) response_len: i64,
+    pub(super) client_conn: i64,
+    pub(super) server_conn: Option<i64>,
+    pub(super) replay_of: Option<i64>,
+    pub(super) truncated: i64,
 }
 
 impl Numbers {
@@ -213,11 +216,11 @@ pub(super) fn put_texts(flow: &Flow, bytes: &mut Vec<u8>, parts: &mut Parts) {
 /// The texts of a draft's row.
 pub(super) struct Texts<'a> {
     pub(super) host: &'a str,
-    method: &'a str,
-    path: &'a str,
-    request_type: Option<&'a str>,
-    response_type: Option<&'a str>,
-    error: Option<&'a str>,
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    pub(super) request_type: Option<&'a str>,
+    pub(super) response_type: Option<&'a str>,
+    pub(super) error: Option<&'a str>,
 }
 
 impl<'a> Texts<'a> {
@@ -249,6 +252,7 @@ pub(super) fn insert(
     host: i64,
     numbers: &Numbers,
     texts: &Texts<'_>,
+    record: Option<RecordAt>,
 ) -> rusqlite::Result<()> {
     statement.execute(params![
         sqlite_int(mid.0),
@@ -272,6 +276,9 @@ pub(super) fn insert(
         numbers.server_conn,
         numbers.replay_of,
         numbers.truncated,
+        record.map(|at| at.segment),
+        record.map(|at| sqlite_int(at.offset)),
+        record.map(|at| sqlite_int(at.stored_len)),
     ])?;
     Ok(())
 }
@@ -286,10 +293,10 @@ fn cap(text: &[u8], len: usize) -> &[u8] {
 }
 
 /// What of a path is worth having in each row; almost every server refuses longer ones.
-const PATH_BYTES: usize = 8 << 10;
+pub(super) const PATH_BYTES: usize = 8 << 10;
 
 /// Longer methods and types are somebody's joke.
-const TYPE_BYTES: usize = 256;
+pub(super) const TYPE_BYTES: usize = 256;
 
 /// SQLite's integers are signed; nothing that we count comes near 2^63.
 pub(super) fn sqlite_int(number: u64) -> i64 {
@@ -297,8 +304,8 @@ pub(super) fn sqlite_int(number: u64) -> i64 {
 }
 
 /// Bits of the column `truncated`.
-const REQUEST_TRUNCATED: i64 = 1;
-const RESPONSE_TRUNCATED: i64 = 2;
+pub(super) const REQUEST_TRUNCATED: i64 = 1;
+pub(super) const RESPONSE_TRUNCATED: i64 = 2;
 
 /// State of a row whose flow the proxy did not see end.
 pub(super) const INTERRUPTED: i64 = 6;
@@ -336,7 +343,7 @@ fn kind_number(kind: Kind) -> i64 {
     }
 }
 
-fn kind(number: Option<i64>) -> Kind {
+pub(super) fn kind(number: Option<i64>) -> Kind {
     match number {
         Some(1) => Kind::Connect,
         Some(2) => Kind::Tunnel,
@@ -353,7 +360,7 @@ fn scheme_number(scheme: Scheme) -> i64 {
     }
 }
 
-fn scheme(number: Option<i64>) -> Scheme {
+pub(super) fn scheme(number: Option<i64>) -> Scheme {
     match number {
         Some(0) => Scheme::Http,
         Some(1) => Scheme::Https,

@@ -78,8 +78,29 @@ struct Dirty {
 struct Queued {
     segment: u32,
     offset: u64,
-    piece: Piece,
-    data: Bytes,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// Data that room was reserved for; its header is made when it is written.
+    Piece(Piece, Bytes),
+    /// Whole pieces, headers and all.
+    Pieces(Bytes),
+}
+
+impl Queued {
+    fn stored_len(&self) -> u64 {
+        match &self.what {
+            What::Piece(piece, _) => piece.stored_len(),
+            What::Pieces(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Bytes of the budget that come back when it is written.
+    fn reserved(&self) -> usize {
+        if let What::Piece(_, data) = &self.what { data.len() } else { 0 }
+    }
 }
 
 impl Segments {
@@ -162,7 +183,7 @@ impl Segments {
             let Start { number: segment, offset } = state.place(piece.stored_len());
             push(extents, Extent { segment, offset, stored_len: piece.stored_len(), len: len.into() });
             state.queued_bytes += data.len();
-            state.queue.push(Queued { segment, offset, piece, data });
+            state.queue.push(Queued { segment, offset, what: What::Piece(piece, data) });
             state.taken += 1;
             count += 1;
         }
@@ -172,6 +193,21 @@ impl Segments {
             self.shared.work.notify_one();
         }
         count
+    }
+
+    /// Gives whole pieces, one behind the other, their place in one segment, and queues them; where that is. `None` if the
+    /// disk just failed, and nothing is tried for the moment. Takes no room: the caller bounds what it hands over.
+    pub(in crate::store) fn append_pieces(&self, pieces: Bytes) -> Option<Extent> {
+        let stored_len = pieces.len() as u64;
+        let mut state = self.shared.lock();
+        if state.closing || state.paused() {
+            return None;
+        }
+        let Start { number: segment, offset } = state.place(stored_len);
+        state.queued_bytes += pieces.len();
+        state.queue.push(Queued { segment, offset, what: What::Pieces(pieces) });
+        state.taken += 1;
+        Some(Extent { segment, offset, stored_len, len: 0 })
     }
 
     /// Number of the last piece that was taken so far.
@@ -356,7 +392,7 @@ impl Shared {
     /// Writes pieces that lie one behind the other.
     fn write_run(&self, run: &[Queued], open: &mut Option<(u32, Arc<dyn SegmentFile>)>) {
         let Queued { segment, offset, .. } = run[0];
-        let bytes: u64 = run.iter().map(|q| q.piece.stored_len()).sum();
+        let bytes: u64 = run.iter().map(Queued::stored_len).sum();
         let is_broken = self.lock().broken.contains_key(&segment);
         let result = match is_broken {
             true => Ok(None),
@@ -385,7 +421,7 @@ impl Shared {
         state.written += run.len() as u64;
         drop(state);
         self.done.notify_all();
-        self.budget.add_permits(run.iter().map(|q| q.data.len()).sum());
+        self.budget.add_permits(run.iter().map(Queued::reserved).sum());
     }
 
     fn file(
@@ -405,16 +441,25 @@ impl Shared {
 }
 
 fn follows(a: &Queued, b: &Queued) -> bool {
-    a.segment == b.segment && a.offset + a.piece.stored_len() == b.offset
+    a.segment == b.segment && a.offset + a.stored_len() == b.offset
 }
 
 /// Pieces in one write: two slices each, and 1024 slices is what Linux takes (`IOV_MAX`).
 const RUN_PIECES: usize = 500;
 
 fn write_all(file: &dyn SegmentFile, run: &[Queued]) -> io::Result<()> {
-    let headers: Vec<[u8; HEADER]> = run.iter().map(|q| q.piece.header(&q.data)).collect();
-    let mut slices: Vec<IoSlice<'_>> =
-        run.iter().zip(&headers).flat_map(|(q, h)| [IoSlice::new(h), IoSlice::new(&q.data)]).collect();
+    let header = |queued: &Queued| match &queued.what {
+        What::Piece(piece, data) => piece.header(data),
+        What::Pieces(_) => [0; HEADER],
+    };
+    let headers: Vec<[u8; HEADER]> = run.iter().map(header).collect();
+    let mut slices = Vec::with_capacity(2 * run.len());
+    for (queued, header) in run.iter().zip(&headers) {
+        match &queued.what {
+            What::Piece(_, data) => slices.extend([IoSlice::new(header), IoSlice::new(data)]),
+            What::Pieces(bytes) => slices.push(IoSlice::new(bytes)),
+        }
+    }
     let mut rest = &mut slices[..];
     let mut offset = run[0].offset;
     while !rest.is_empty() {

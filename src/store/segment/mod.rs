@@ -1,4 +1,5 @@
-//! Segment files: append-only, made of pieces of bodies in the order in which they passed.
+//! Segment files: append-only, made of pieces of bodies in the order in which they passed, and of the records of flows, a
+//! group's side by side.
 
 mod append;
 mod files;
@@ -30,9 +31,12 @@ pub enum BodySide {
     MessageServer = 6,
 }
 
+/// What stands in the place of a [`BodySide`] where a piece is no part of a body but of a flow's record.
+pub(super) const RECORD: u8 = 7;
+
 /// A new file is begun when the next piece would not fit below this: small enough to be copied out when it is mostly
 /// dead, large enough that a day's capture is a few dozen files.
 const SEGMENT_BYTES: u64 = 512 << 20;
 
 /// The most data in one piece: what a reader must hold to check its sum.
-const PIECE_BYTES: usize = 256 << 10;
+pub(super) const PIECE_BYTES: usize = 256 << 10;

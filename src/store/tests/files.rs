@@ -2,9 +2,7 @@
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 
-use super::messages::version_1;
 use super::*;
 
 #[test]
@@ -48,7 +46,7 @@ fn what_is_not_ours_is_refused_and_left_as_it_is() {
     let newer = rusqlite::Connection::open(dir.path().join("newer")).unwrap();
     newer.execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(newer);
-    assert!(matches!(refused("newer"), StoreError::NewerSchema { found: 99, known: 3, .. }));
+    assert!(matches!(refused("newer"), StoreError::NewerSchema { found: 99, known: schema::VERSION, .. }));
 }
 
 #[test]
@@ -171,7 +169,7 @@ fn a_list_pages_by_mid_from_either_end() {
 fn rows_of_older_stores_have_no_truncated_bodies() {
     for old_version in [1, 2] {
         let dir = tempfile::tempdir().unwrap();
-        let path = if old_version == 1 { version_1(dir.path()) } else { version_2(dir.path()) };
+        let path = of_version(dir.path(), old_version);
         let truncated = |reader: &Reader| {
             let rows = reader.list(&ListQuery { order: Order::OldestFirst, ..ListQuery::default() }).unwrap();
             rows.iter().map(|row| (row.request_truncated, row.response_truncated)).collect::<Vec<_>>()
@@ -183,23 +181,11 @@ fn rows_of_older_stores_have_no_truncated_bodies() {
         let body = &mut capped.response.as_mut().unwrap().body;
         (body.len, body.end) = (3, BodyEnd::Capped);
         commit(&mut writer, vec![capped]).unwrap();
-        assert_eq!(truncated(&before), [(false, false); 4]);
-        assert_eq!(truncated(&Reader::open(&path).unwrap())[2..], [(false, false), (false, true)]);
+        for reader in [before, Reader::open(&path).unwrap()] {
+            assert_eq!(truncated(&reader)[2..], [(false, false), (false, true)]);
+        }
         writer.close().unwrap();
     }
-}
-
-/// A store of three flows as version 2 would have left it.
-fn version_2(dir: &Path) -> PathBuf {
-    let path = dir.join("f.db");
-    let mut writer = open(&path);
-    commit(&mut writer, (1..=3).map(|n| flow(Mid(n), State::Complete, Content::Absent)).collect()).unwrap();
-    writer.close().unwrap();
-    let db = rusqlite::Connection::open(&path).unwrap();
-    let undo =
-        "ALTER TABLE flow DROP COLUMN truncated; PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)";
-    db.execute_batch(undo).unwrap();
-    path
 }
 
 /// A file from elsewhere: nothing in it is run, and a record that is not one is told.
@@ -211,11 +197,29 @@ fn a_poisoned_store_is_read_without_harm() {
     commit(&mut writer, vec![flow(Mid(1), State::Complete, Content::Absent)]).unwrap();
     writer.close().unwrap();
     let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute_batch("UPDATE record SET pbuf = x'ffffffffffff'; UPDATE flow SET state = 77, status = -5")
+    db.execute_batch(
+        "UPDATE flow SET state = 77, status = -5; INSERT INTO record VALUES (1, x'ffffffffffff')",
+    )
+    .unwrap();
+    for (mid, record) in [
+        (2, "record_segment, record_offset + 1, record_len"),
+        (3, "999, record_offset, 1 << 60"),
+        (4, "record_segment, record_offset, record_len"), // another flow's
+        (5, "record_segment, -7, record_len"),
+    ] {
+        db.execute_batch(&format!(
+            "INSERT INTO flow SELECT {mid}, session, started_unix_ns, duration_us, kind, state, method, scheme, host, port,
+               path, status, request_type, response_type, request_len, response_len, error, client_conn, server_conn,
+               replay_of, truncated, {record} FROM flow WHERE mid = 1"
+        ))
         .unwrap();
+    }
     drop(db);
     let reader = Reader::open(&path).unwrap();
-    assert!(matches!(reader.flow(Mid(1)), Err(StoreError::Damaged { .. })));
-    let row = &reader.list(&ListQuery::default()).unwrap()[0];
+    assert!(reader.flow(Mid(1)).unwrap().is_some(), "its row says where its record is");
+    for mid in 2..=5 {
+        assert!(matches!(reader.flow(Mid(mid)), Err(StoreError::Damaged { .. })), "flow {mid}");
+    }
+    let row = reader.list(&ListQuery::default()).unwrap().pop().unwrap();
     assert_eq!((row.state, row.status), (State::Failed, None));
 }

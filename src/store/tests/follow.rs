@@ -1,5 +1,7 @@
 //! Following a store: nothing is missed, nothing is given twice, in whatever order flows are stored.
 
+use std::path::PathBuf;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -18,7 +20,7 @@ impl Watch {
         Self { dir, writer }
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    fn path(&self) -> PathBuf {
         self.dir.path().join("flows.db")
     }
 

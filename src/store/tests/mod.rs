@@ -1,12 +1,16 @@
-//! The store from below: files, faults, recovery, and cuts of power.
+//! The store from below: files, faults, recovery, cuts of power, and zones.
 
+mod checkpoint;
 mod faults;
 mod files;
 mod follow;
 mod messages;
 mod power_cut;
+mod search;
+mod zones;
 
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -63,6 +67,24 @@ fn commit(writer: &mut Writer, flows: Vec<Flow>) -> Result<Outcome, StoreError> 
         group.push(draft, &bytes);
     }
     writer.commit(&mut group)
+}
+
+/// A store of an older version with three flows: see the READMEs in tests/fixtures.
+fn of_version(dir: &Path, version: u32) -> PathBuf {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let fixture = fixtures.join(if version == 1 { "store_v1" } else { "store_v3" });
+    let path = dir.join("flows.db");
+    let mut db = Vec::new();
+    let packed = std::fs::File::open(fixture.join("flows.db.gz")).unwrap();
+    flate2::read::GzDecoder::new(packed).read_to_end(&mut db).unwrap();
+    std::fs::write(&path, db).unwrap();
+    std::fs::create_dir(dir.join("flows.db-bodies")).unwrap();
+    std::fs::copy(fixture.join("000001.seg"), dir.join("flows.db-bodies/000001.seg")).unwrap();
+    if version == 2 {
+        let undo = "ALTER TABLE flow DROP COLUMN truncated; PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)";
+        rusqlite::Connection::open(&path).unwrap().execute_batch(undo).unwrap();
+    }
+    path
 }
 
 fn loaded_body(reader: &Reader, mid: Mid) -> Bytes {

@@ -12,9 +12,9 @@ use std::io::{self, IoSlice};
 use std::sync::Mutex;
 
 use super::*;
+use crate::store::checkpoint::WAL_BYTES;
 use crate::store::paths::Paths;
 use crate::store::segment::{DiskFiles, SegmentFile, SegmentFiles};
-use crate::store::writer::WAL_BYTES;
 
 /// What happened, in order.
 #[derive(Debug, Clone)]
@@ -117,7 +117,7 @@ fn record_run(folder: &Path) -> Vec<Event> {
             append(writer.segments(), Mid(10_000), &[1; 2000]);
         }
         if group % 7 == 6 {
-            writer.keeper.wal_bytes = WAL_BYTES;
+            writer.keeper.checkpoints.wal_bytes = WAL_BYTES;
         }
         let mids = flows.iter().map(|f| f.mid.unwrap()).collect();
         commit(&mut writer, flows).unwrap();

@@ -1,0 +1,86 @@
+//! Filters on the command line: read from words, explained, and searched for in a store.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::errors::CliError;
+use super::output::Output;
+use crate::filter::{self, Filter};
+use crate::flow::Mid;
+use crate::store::{Explanation, Order, Reader, Row, Search, StoreError, explain};
+
+/// Tell the language of filters, or what a filter says and how it is answered
+#[derive(Debug, Args)]
+#[command(after_help = filter::help())]
+pub(super) struct FilterArgs {
+    /// A filter to explain; words are joined by blanks
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
+}
+
+pub(super) fn run(args: &FilterArgs, output: &Output) -> anyhow::Result<ExitCode> {
+    match parse(&args.filter)? {
+        Some(filter) => show_explanation(&filter, output)?,
+        None => output.data_line(filter::help().trim_end())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The filter that the words make, joined by blanks; `None` if there are none.
+///
+/// # Errors
+/// If they make no filter.
+pub(super) fn parse(words: &[String]) -> Result<Option<Filter>, CliError> {
+    if words.is_empty() {
+        return Ok(None);
+    }
+    Filter::parse(&words.join(" ")).map(Some).map_err(CliError::Filter)
+}
+
+/// Prints what a filter says, and which part of it is answered how.
+///
+/// # Errors
+/// If standard output is closed or full.
+pub(super) fn show_explanation(filter: &Filter, output: &Output) -> std::io::Result<()> {
+    let Explanation { sql, row, record, bodies } = explain(filter);
+    if output.json {
+        let object = serde_json::json!({
+            "filter": filter.to_string(), "reading": filter.expr().in_words(), "sql": sql, "row": row,
+            "record": record, "bodies": bodies,
+        });
+        return output.data_line(&object.to_string());
+    }
+    let mut lines = vec![format!("reading      {}", filter.expr().in_words())];
+    lines.push(format!("by SQL       {}", sql.as_deref().unwrap_or("nothing: every row is looked at")));
+    for (title, tests) in [("on the row   ", &row), ("in records   ", &record), ("in bodies    ", &bodies)] {
+        lines.extend(tests.iter().map(|test| format!("{title}{test}")));
+    }
+    lines.iter().try_for_each(|line| output.data_line(&super::escape::line(line)))
+}
+
+/// Which of these rows match, each as it was given; and how many flows could not be read.
+///
+/// # Errors
+/// What SQLite said.
+pub(super) fn matching(
+    reader: &Reader,
+    filter: &Filter,
+    rows: &[Row],
+) -> Result<(HashSet<Mid>, u64), StoreError> {
+    let mut mids: Vec<Mid> = rows.iter().map(|row| row.mid).collect();
+    mids.sort_unstable();
+    mids.dedup();
+    let search = Search { order: Order::OldestFirst, ..Search::new(filter) };
+    let mut matching = HashSet::new();
+    let mut found = |row: Row| {
+        matching.insert(row.mid);
+        ControlFlow::Continue(())
+    };
+    let mut ranges =
+        mids.chunk_by(|a, b| a.0 + 1 == b.0).filter_map(|run| Some((*run.first()?, *run.last()?)));
+    let progress = reader.search_in(&search, &mut ranges, &mut found, &mut |_| ControlFlow::Continue(()))?;
+    Ok((matching, progress.unreadable))
+}

@@ -1,0 +1,180 @@
+//! The records of flows as they lie in segment files: pieces like those of bodies, a record's one behind the other.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use bytes::{Buf, Bytes, BytesMut};
+use rusqlite::types::ValueRef;
+
+use super::paths::Paths;
+use super::reader::{blob, integer};
+use super::schema::MAX_RECORD;
+use super::segment::piece::{self, HEADER, Piece};
+use super::segment::{PIECE_BYTES, RECORD};
+use crate::flow::Mid;
+
+/// Makes pieces of a record, in place. No bytes stay none.
+pub(super) fn make_pieces(mid: Mid, record: &mut Vec<u8>) {
+    let header = |seq: u64, data: &[u8]| {
+        let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        Piece { len, mid: mid.0, seq, side: RECORD }.header(data)
+    };
+    if record.is_empty() {
+        return;
+    }
+    if record.len() <= PIECE_BYTES {
+        let first = header(0, record);
+        record.splice(..0, first);
+        return;
+    }
+    let pieces = record.chunks(PIECE_BYTES).zip(0..).map(|(data, seq)| [&header(seq, data), data].concat());
+    *record = pieces.flatten().collect();
+}
+
+/// The record that pieces hold.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] if they are not the whole and undamaged pieces of the record of `mid`.
+pub(super) fn of_pieces(mid: Mid, mut pieces: Bytes) -> io::Result<Bytes> {
+    let mut parts = BytesMut::new();
+    let mut data = Vec::new();
+    let mut seq = 0;
+    while !pieces.is_empty() {
+        let found = piece::read(&mut &pieces[..], &mut data)?;
+        let wanted = |piece: &Piece| (piece.mid, piece.seq, piece.side) == (mid.0, seq, RECORD);
+        let found = found.filter(wanted).ok_or(io::ErrorKind::InvalidData)?;
+        pieces.advance(HEADER);
+        let len = found.len as usize;
+        if seq == 0 && pieces.len() == len {
+            return Ok(pieces);
+        }
+        parts.extend_from_slice(&data);
+        pieces.advance(len);
+        seq += 1;
+    }
+    Ok(parts.freeze())
+}
+
+/// Where a row says that its record lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordAt {
+    pub(super) segment: u32,
+    pub(super) offset: u64,
+    /// Bytes in the file, headers of pieces among them.
+    pub(super) stored_len: u64,
+}
+
+/// What a row tells of its record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    InSegment(RecordAt),
+    /// In the table `record`.
+    InTable(Bytes),
+    Nowhere,
+}
+
+impl Found {
+    /// Reads the columns `pbuf, record_segment, record_offset, record_len`, of which the first is `at`.
+    pub(super) fn read(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Self> {
+        let number = |at| integer(row, at).map(|n| n.and_then(|n| u64::try_from(n).ok()));
+        let inline = || match row.get_ref(at)? {
+            ValueRef::Blob(_) => blob(row, at).map(Self::InTable),
+            _ => Ok(Self::Nowhere),
+        };
+        let Some(segment) = integer(row, at + 1)? else { return inline() };
+        Ok(match (u32::try_from(segment), number(at + 2)?, number(at + 3)?) {
+            (Ok(segment), Some(offset), Some(stored_len)) => {
+                Self::InSegment(RecordAt { segment, offset, stored_len })
+            }
+            _ => Self::Nowhere,
+        })
+    }
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::InSegment(RecordAt { segment, offset, .. }) => {
+                write!(f, "segment {segment:06} at offset {offset}")
+            }
+            Self::InTable(_) => f.write_str("in the database"),
+            Self::Nowhere => f.write_str("which its row does not name"),
+        }
+    }
+}
+
+/// The segment files that records are read from, a few of them open.
+#[derive(Debug)]
+pub(super) struct RecordFiles {
+    paths: Paths,
+    /// Those used last at the end.
+    open: RefCell<Vec<(u32, File)>>,
+}
+
+impl RecordFiles {
+    pub(super) fn new(paths: Paths) -> Self {
+        Self { paths, open: RefCell::default() }
+    }
+
+    /// The record of `mid`.
+    ///
+    /// # Errors
+    /// What the system said, and [`io::ErrorKind::InvalidData`] if what lies there is not that record.
+    pub(super) fn get(&self, mid: Mid, found: &Found) -> io::Result<Bytes> {
+        match found {
+            Found::InSegment(at) => self.read(mid, *at),
+            Found::InTable(record) => Ok(record.clone()),
+            Found::Nowhere => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn read(&self, mid: Mid, at: RecordAt) -> io::Result<Bytes> {
+        let len = usize::try_from(at.stored_len).ok().filter(|&len| len <= LONGEST);
+        let mut pieces = vec![0; len.ok_or(io::ErrorKind::InvalidData)?];
+        let mut open = self.open.borrow_mut();
+        let file = match open.iter().position(|(number, _)| *number == at.segment) {
+            Some(found) => open.remove(found).1,
+            None => File::open(self.paths.segment(at.segment))?,
+        };
+        let read = file.read_exact_at(&mut pieces, at.offset);
+        if open.len() >= OPEN_FILES {
+            open.remove(0);
+        }
+        open.push((at.segment, file));
+        read?;
+        of_pieces(mid, pieces.into())
+    }
+}
+
+/// A list goes through few segments at a time; each is up to 512 MiB.
+const OPEN_FILES: usize = 8;
+
+/// The longest record with the heads of its pieces.
+const LONGEST: usize = MAX_RECORD + HEADER * MAX_RECORD.div_ceil(PIECE_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_any_length_becomes_pieces_and_a_record_again() {
+        for len in [0, 1, 2000, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES + 7] {
+            let record: Vec<u8> = (0..len).map(|i| i.to_le_bytes()[0]).collect();
+            let mut pieces = record.clone();
+            make_pieces(Mid(9), &mut pieces);
+            assert_eq!(pieces.len(), len + HEADER * len.div_ceil(PIECE_BYTES));
+            let pieces = Bytes::from(pieces);
+            assert_eq!(of_pieces(Mid(9), pieces.clone()).unwrap(), record);
+            if len == 0 {
+                continue;
+            }
+            assert!(of_pieces(Mid(8), pieces.clone()).is_err(), "another flow's");
+            let mut damaged = pieces.to_vec();
+            damaged[len / 2 + HEADER / 2] ^= 1;
+            assert!(of_pieces(Mid(9), damaged.into()).is_err());
+            assert!(of_pieces(Mid(9), pieces.slice(..pieces.len() - 1)).is_err());
+        }
+    }
+}
