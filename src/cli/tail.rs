@@ -256,7 +256,7 @@ impl Watched {
         opened: &mut Opened,
     ) -> Result<Option<Vec<Found>>, StoreError> {
         if self.unjudged.is_empty() || self.follower.reader().is_none() {
-            self.unjudged.extend(self.follower.next()?);
+            self.unjudged.extend(self.follower.news()?);
         }
         if self.unjudged.is_empty() {
             return Ok(None);

@@ -93,13 +93,15 @@ fn what_another_process_records_is_seen_as_it_is_stored() {
         recorder.store(flow("/c", b"")).await.unwrap();
         assert_eq!(tail.flow(), seen("/c", "complete"));
         // A flow that began before the one that was shown, and is not over.
+        let mut commits = recorder.commits();
         slow.write_open(&Flow { state: State::Open, ..flow("/slow", b"") });
+        commits.recv().await.unwrap();
         assert_eq!(tail.flow(), seen("/slow", "open"));
         recorder.store(flow("/d", b"")).await.unwrap();
         assert_eq!(tail.flow(), seen("/d", "complete"));
         slow.finish(&flow("/slow", b""));
-        assert_eq!(tail.flow(), seen("/slow", "complete"));
         recorder.close().await.unwrap();
+        assert_eq!(tail.flow(), seen("/slow", "complete"));
     });
     // A capture that ends, and another one.
     let recorder = home.recorder();
