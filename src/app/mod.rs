@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config, Durability};
 use crate::http1::HeadLimits;
 use crate::proxy::{Limits, Server, ServerError, ServerOptions};
-use crate::record::{self, RecordError, Recorder, RecorderOptions, Stats};
+use crate::record::{self, RecordError, RecorderOptions, Rotating, Stats};
 use crate::store::StoreError;
 use crate::tls::{
     Ca, CaError, ClientTls, HostCert, HostCertError, LeafError, Leaves, Roots, RootsError, Verification,
@@ -22,7 +22,7 @@ use crate::upstream::{DialOptions, Dialer};
 #[derive(Debug)]
 pub struct Proxy {
     server: Server,
-    recorder: Option<Recorder>,
+    recorder: Option<Rotating>,
     ca: Arc<Ca>,
 }
 
@@ -113,7 +113,7 @@ impl Proxy {
         let leaves = Leaves::new(Arc::clone(&ca))?.with_certs(certs);
         let sockets = Server::bind(&config.listen).map_err(bind_error)?;
         let recorder = match config.record {
-            true => Some(Recorder::open(&config.store, recorder_options(&config)).await?),
+            true => Some(Rotating::open(&config.store, recorder_options(&config)).await?),
             false => None,
         };
         let server = Server::start(
@@ -145,7 +145,7 @@ impl Proxy {
 
     /// Where flows go; `None` where nothing is recorded.
     #[must_use]
-    pub fn recorder(&self) -> Option<&Recorder> {
+    pub fn recorder(&self) -> Option<&Rotating> {
         self.recorder.as_ref()
     }
 

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use super::errors::CliError;
 use super::output::{ColorChoice, Output};
-use super::{ca, capture, cat, ls, run, search, show};
+use super::stores::Stores;
+use super::{ca, capture, cat, ls, run, search, show, tail};
 use crate::config::{self, ConfigError};
 
 /// An intercepting HTTP(S) proxy that keeps what passes through it.
@@ -30,6 +32,7 @@ pub(super) enum Command {
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Cat(cat::CatArgs),
+    Tail(tail::TailArgs),
     Filter(search::FilterArgs),
     Ca(ca::CaArgs),
 }
@@ -38,9 +41,11 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
-    /// The store's file [default: $XDG_DATA_HOME/manent/flows.db]
+    /// The store's file [default: $XDG_DATA_HOME/manent/flows.db]. Commands that read take several, and patterns:
+    /// 'flows-*.db'. `capture` and `run` take a strftime format, and go on in the next file when the clock names another:
+    /// 'flows-%Y%m%d.db' (each file has mids of its own)
     #[arg(short, long, value_name = "FILE", env = "MANENT_STORE", global = true, hide_env_values = true)]
-    store: Option<PathBuf>,
+    store: Vec<PathBuf>,
     /// Where the certificate authority lives [default: $XDG_DATA_HOME/manent/ca]
     #[arg(long, value_name = "DIR", env = "MANENT_CA_DIR", global = true, hide_env_values = true)]
     ca_dir: Option<PathBuf>,
@@ -59,12 +64,27 @@ pub(super) struct Global {
 }
 
 impl Global {
-    /// The store's file.
+    /// The store's file, for a command that uses one.
     ///
     /// # Errors
-    /// If none is given and there is no home directory.
-    pub(super) fn store(&self) -> Result<PathBuf, ConfigError> {
-        self.store.clone().map_or_else(config::default_store, Ok)
+    /// If several are given; if none is, and there is no home directory.
+    pub(super) fn store(&self) -> anyhow::Result<PathBuf> {
+        match &self.store[..] {
+            [] => Ok(config::default_store()?),
+            [store] => Ok(store.clone()),
+            several => Err(CliError::OneStore { count: several.len() }.into()),
+        }
+    }
+
+    /// The stores, for a command that reads several.
+    ///
+    /// # Errors
+    /// If none is given and there is no home directory; if a name is a pattern or a format and a bad one.
+    pub(super) fn stores(&self) -> anyhow::Result<Stores> {
+        match &self.store[..] {
+            [] => Stores::of(&[config::default_store()?]),
+            given => Stores::of(given),
+        }
     }
 
     /// The directory of the certificate authority.
@@ -125,6 +145,7 @@ Examples:
   manent                                    record on 127.0.0.1:8080 until Ctrl-C
   manent ls                                 list what was recorded
   manent ls 'status>=400 last:1h'           or what of it matches; `manent filter` tells how
+  manent tail -f                            watch what another manent records
   manent show last                          look at the newest flow
   manent cat 12 > body.json                 the body of response 12";
 

@@ -16,6 +16,7 @@ use super::signals::Signals;
 use super::{process, text};
 use crate::app::{Grace, Proxy, Summary};
 use crate::config::Config;
+use crate::record::Rotating;
 
 /// Record what passes until stopped. This is what `manent` does without a command
 #[derive(Debug, Args)]
@@ -107,14 +108,17 @@ pub(super) struct Feed {
     task: Option<JoinHandle<std::io::Result<Tally>>>,
     stop: CancellationToken,
     tally: Tally,
+    /// Mids of several stores make no range.
+    rotates: bool,
 }
 
 impl Feed {
     pub(super) fn start(proxy: &Proxy, show: Show, output: Output) -> Self {
         let stop = CancellationToken::new();
-        let commits = proxy.recorder().map(|recorder| recorder.commits());
+        let rotates = proxy.recorder().is_some_and(Rotating::rotates);
+        let commits = proxy.recorder().map(Rotating::commits);
         let task = commits.map(|commits| tokio::spawn(feed::follow(commits, show, output, stop.clone())));
-        Self { task, stop, tally: Tally::default() }
+        Self { task, stop, tally: Tally::default(), rotates }
     }
 
     /// Waits until nobody reads standard output any more; for ever if that does not happen.
@@ -143,7 +147,7 @@ impl Feed {
         {
             self.tally = tally;
         }
-        self.tally
+        if self.rotates { self.tally.without_mids() } else { self.tally }
     }
 }
 
@@ -162,7 +166,13 @@ fn say_ready(proxy: &Proxy, config: &Config, output: &Output) {
         env!("CARGO_PKG_VERSION"),
         proxy.addr()
     ));
-    let record = if config.record { text::path(&config.store) } else { "nothing (--no-record)".to_owned() };
+    let record = match proxy.recorder() {
+        None => "nothing (--no-record)".to_owned(),
+        Some(recorder) if recorder.rotates() => {
+            format!("{}, now {}", text::path(&config.store), text::path(&recorder.path()))
+        }
+        Some(_) => text::path(&config.store),
+    };
     output.talk(&format!("  record  {record}"));
     if let Some(path) = proxy.ca().cert_path() {
         output.talk(&format!("  trust   {}", text::path(path)));
@@ -177,6 +187,7 @@ const EXAMPLES: &str = "\
 Examples:
   manent                                   127.0.0.1:8080, into the default store
   manent -p 0 -s bug.db                    any free port, into a store of its own
+  manent -s 'flows-%Y%m%d.db'              a store a day; a flow ends where it began, each store has mids of its own
   manent --json | jq .url                  each flow as it ends
   manent --record 'host:api.test !~a'      only what matches; see `manent filter`
   manent --upstream-ca company-root.pem    trust a company's own servers

@@ -11,7 +11,7 @@ use super::errors::CliError;
 use super::escape::TextStream;
 use super::messages::{self, Payloads};
 use super::output::{Data, Output};
-use super::store::{self, MidArg};
+use super::store::FlowArg;
 use super::text;
 use crate::config::units::{UnitError, parse_size_or_none};
 use crate::flow::{Content, Mid};
@@ -22,8 +22,8 @@ use crate::store::Reader;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct CatArgs {
-    /// The flow's number, or `last`
-    mid: MidArg,
+    /// The flow's number, or `last`; with several stores also FILE:NUMBER
+    mid: FlowArg,
     /// The request's body instead of the response's
     #[arg(long)]
     request: bool,
@@ -42,7 +42,7 @@ pub(super) struct CatArgs {
 }
 
 pub(super) fn run(args: &CatArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-    let (reader, flow, mid) = store::find(&global.store()?, args.mid)?;
+    let (reader, flow, mid) = args.mid.find(global, output)?;
     let part = if args.request { Part::Request } else { Part::Response };
     let escaped = output.terminal && !args.force;
     if let Some(seq) = args.message {

@@ -27,6 +27,27 @@ pub(super) enum CliError {
     /// The store holds no flow at all.
     #[error("the store holds no flow yet")]
     EmptyStore,
+    /// Several stores were given to a command that uses one.
+    #[error("this command uses one store, and {count} were given")]
+    OneStore { count: usize },
+    /// A pattern for names of stores that cannot be read.
+    #[error("{pattern:?} is no pattern: {why}")]
+    Pattern { pattern: String, why: String },
+    /// No store is called so.
+    #[error("no store matches {pattern}")]
+    NoStore { pattern: String },
+    /// A mid was given where it could be that of several stores.
+    #[error("a mid is of one store, and {stores} stores are listed")]
+    MidOfMany { stores: usize },
+    /// Several stores have a flow with this mid.
+    #[error("several stores have a flow with mid {mid}")]
+    Ambiguous { mid: Mid, stores: Vec<String> },
+    /// A store was named that is none of those given, nor a file.
+    #[error("there is no store called {name}")]
+    UnknownStore { name: String },
+    /// None of several stores has a flow with this mid.
+    #[error("no flow with mid {mid} in any of {stores} stores")]
+    InNoStore { mid: Mid, stores: usize },
     /// The message that was asked for is not there, or its body is not.
     #[error("flow {mid} has no {what}")]
     NotRecorded { mid: Mid, what: &'static str, why: String },
@@ -150,6 +171,26 @@ fn of_cli(error: &CliError) -> Report {
         }
         CliError::EmptyStore => Report::new("E204", NOT_FOUND, error.to_string())
             .hint("manent run -- curl https://example.com/   records one"),
+        CliError::OneStore { .. } => Report::new("E004", USAGE, error.to_string()).hint("name one: -s FILE"),
+        CliError::Pattern { .. } => Report::new("E004", USAGE, error.to_string())
+            .hint("* is any text, ? any character, [a-z] one of several; [*] is a * itself"),
+        CliError::NoStore { .. } => Report::new("E407", NOT_FOUND, error.to_string())
+            .fact("Nothing has been recorded under such a name yet.")
+            .hint("put a pattern in quotes, so that it is not the shell that looks for files"),
+        CliError::MidOfMany { .. } => {
+            Report::new("E004", USAGE, error.to_string()).hint("name its store: -s FILE")
+        }
+        CliError::Ambiguous { mid, stores } => {
+            let first = stores.first().map_or("FILE", String::as_str);
+            Report::new("E004", USAGE, error.to_string())
+                .fact(stores.join(", "))
+                .hint(format!("name the store, too: {first}:{mid}     or give one alone: -s FILE"))
+        }
+        CliError::UnknownStore { .. } => Report::new("E407", NOT_FOUND, error.to_string())
+            .hint("FILE:MID takes the name of one of the stores of -s, or a path"),
+        CliError::InNoStore { .. } => {
+            Report::new("E201", NOT_FOUND, error.to_string()).hint("manent ls   lists what they hold")
+        }
         CliError::NotRecorded { mid, why, .. } => {
             Report::new("E205", NO, error.to_string()).fact(why.clone()).hint(format!("manent show {mid}"))
         }
@@ -241,7 +282,7 @@ fn of_bind(addr: SocketAddr, error: &io::Error) -> Report {
 
 fn of_store(error: &StoreError) -> Report {
     match error {
-        StoreError::Locked { path, pid } => {
+        StoreError::Locked { path, pid, since_unix_ns } => {
             let who = match pid {
                 Some(pid) => match busy::name_of(*pid) {
                     Some(name) => format!(" ({name}, pid {pid})"),
@@ -250,8 +291,15 @@ fn of_store(error: &StoreError) -> Report {
                 None => String::new(),
             };
             Report::new("E401", STORE, format!("the store is in use by another recorder{who}"))
-                .fact(text::path(path))
+                .fact(match since_unix_ns {
+                    Some(at) => format!("{}, since {}", text::path(path), text::local(*at)),
+                    None => text::path(path),
+                })
                 .hint("reading works at the same time: manent ls     second recording: manent -s other.db")
+        }
+        StoreError::BadName { path, why } => {
+            let message = format!("{} cannot be the name of a store: {why}", text::path(path));
+            Report::new("E409", USAGE, message).hint("manent -s 'flows-%Y%m%d.db'   a new file each day")
         }
         StoreError::NotWritable { path, source } => {
             Report::new("E402", STORE, format!("cannot write to {}: {}", text::path(path), plain_io(source)))
@@ -416,7 +464,8 @@ fn sentence(message: &str) -> String {
 pub(super) const NO: u8 = 1;
 const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
-const STORE: u8 = 4;
+/// The store, or one of several, could not be read or written.
+pub(super) const STORE: u8 = 4;
 const NETWORK: u8 = 5;
 const TLS: u8 = 6;
 /// As `env` and shells have it (POSIX, "Exit Status for Commands").
@@ -447,7 +496,8 @@ mod tests {
 
     #[test]
     fn start_errors_tell_of_their_cause() {
-        let locked = StoreError::Locked { path: "/x/flows.db".into(), pid: Some(u32::MAX) };
+        let locked =
+            StoreError::Locked { path: "/x/flows.db".into(), pid: Some(u32::MAX), since_unix_ns: None };
         let report = diagnose(&StartError::Store(locked).into());
         assert_eq!((report.code, report.exit), ("E401", 4));
         assert_eq!(report.message, "the store is in use by another recorder (pid 4294967295)");

@@ -92,6 +92,11 @@ impl Tally {
         Self { flows, ..Self::default() }
     }
 
+    /// Without the range of mids.
+    pub(super) fn without_mids(self) -> Self {
+        Self { mids: None, ..self }
+    }
+
     /// For the end of a run: what was recorded, how many flows were not wanted, and where to look.
     pub(super) fn told(&self, left_out: u64) -> String {
         let rest = if left_out == 0 { String::new() } else { format!(", {left_out} left out (--record)") };

@@ -1,17 +1,22 @@
-//! `manent ls`: the flows of a store, newest last.
+//! `manent ls`: the flows of one or more stores, newest last.
 
-use std::io::Write;
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::args::Global;
-use super::errors;
+use super::columns::{ColumnFlags, Lines};
+use super::errors::CliError;
+use super::merged::{Found, Merged, PAGE, Part};
 use super::output::Output;
-use super::row::{self, Line};
 use super::search;
+use super::stores::{self, Opened, Stores};
+use crate::filter::Filter;
 use crate::flow::Mid;
-use crate::store::{ListQuery, Order, Reader, Row};
+use crate::store::Order;
 
 /// List recorded flows, newest last
 #[derive(Debug, Args)]
@@ -23,9 +28,20 @@ pub(super) struct LsArgs {
     /// Tell what FILTER says and how it is answered, and list nothing
     #[arg(long, requires = "filter")]
     explain: bool,
-    /// At most this many, the newest ones [default: 50 on a terminal, else all]
+    /// At most this many [default: 50 on a terminal, else all]. The newest ones, unless --after or --oldest is given
     #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
+    /// Only flows before this one: with -n, the page before it
+    #[arg(long, value_name = "MID")]
+    before: Option<u64>,
+    /// Only flows after this one: with -n, the page that follows it
+    #[arg(long, value_name = "MID", conflicts_with = "before")]
+    after: Option<u64>,
+    /// With -n: the oldest ones, rather than the newest
+    #[arg(long)]
+    oldest: bool,
+    #[command(flatten)]
+    columns: ColumnFlags,
 }
 
 pub(super) fn run(args: &LsArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
@@ -34,110 +50,110 @@ pub(super) fn run(args: &LsArgs, global: &Global, output: &Output) -> anyhow::Re
         search::show_explanation(filter, output)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let reader = Reader::open(&global.store()?)?;
+    let stores = global.stores()?;
+    let files = stores.some_files()?;
+    if files.len() > 1 && (args.before.is_some() || args.after.is_some()) {
+        return Err(CliError::MidOfMany { stores: files.len() }.into());
+    }
+    let mut parts = parts(files, &stores, filter);
+    for part in &mut parts {
+        (part.before, part.after) = (args.before.map(Mid), args.after.map(Mid));
+    }
+    let mut opened = Opened::new(&stores, output);
+    let mut lines = Lines::new(&args.columns, output);
+    let mut show = |page: &[Found]| Ok(lines.write(page)?);
     let on_screen = output.terminal && !output.json;
-    let mut data = output.data();
-    let mut any = false;
-    let mut show = |rows: &[Row]| -> anyhow::Result<()> {
-        any |= !rows.is_empty();
-        let mid_width = rows.last().map_or(0, |row| row.mid.to_string().len());
-        for row in rows {
-            // A look-up a row, so only for the few that may have some.
-            let messages = row::may_have_messages(row).then(|| reader.last_message(row.mid)).transpose()?;
-            let messages = messages.filter(|&count| count > 0);
-            if output.json {
-                writeln!(data, "{}", row::row_json(row, messages))?;
-            } else if on_screen {
-                let line = Line::from(row).with_messages(messages);
-                writeln!(data, "{}", line.for_terminal(output.width, mid_width, output.paint))?;
-            } else {
-                writeln!(data, "{}", Line::from(row).for_pipe())?;
-            }
-        }
-        Ok(data.flush()?)
-    };
     let limit = args.limit.or(on_screen.then_some(SCREENFUL));
-    match (limit, &filter) {
-        (limit, Some(filter)) => search::matching(&reader, filter, limit, output, &mut show)?,
-        (Some(limit), None) => newest(&reader, limit, &mut show)?,
-        (None, None) => from(&reader, None, usize::MAX, &mut show)?,
-    }
-    Ok(if any { ExitCode::SUCCESS } else { ExitCode::from(errors::NO) })
+    let any = match limit {
+        Some(limit) if !args.oldest && args.after.is_none() => newest(&parts, limit, &mut opened, &mut show)?,
+        limit => from(&parts, limit.unwrap_or(usize::MAX), &mut opened, &mut show)?,
+    };
+    Ok(opened.exit_code(any))
 }
 
-/// Shows the newest `limit` flows, oldest of them first.
-fn newest(
-    reader: &Reader,
+/// All rows of these files, or those that match.
+pub(super) fn parts(files: Vec<PathBuf>, stores: &Stores, filter: Option<Filter>) -> Vec<Part> {
+    let named = stores.single().is_none();
+    let names = stores::names(&files);
+    let filter = filter.map(Arc::new);
+    let part = |(path, name): (PathBuf, String)| {
+        let name = named.then(|| Arc::from(name));
+        Part { path, name, after: None, before: None, filter: filter.clone() }
+    };
+    files.into_iter().zip(names).map(part).collect()
+}
+
+/// Shows the newest `limit` flows, oldest of them first; whether there are any.
+pub(super) fn newest(
+    parts: &[Part],
     limit: usize,
-    show: &mut impl FnMut(&[Row]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut rows = reader.list(&ListQuery {
-        limit: Some(limit.min(PAGE)),
-        before: None,
-        after: None,
-        order: Order::NewestFirst,
-    })?;
-    if limit <= PAGE {
-        rows.reverse();
-        return show(&rows);
-    }
-    // More than fits in memory at once, perhaps: find where to begin, then go forward.
-    let mut skipped = rows.len();
-    while let Some(last) = rows.last().map(|row| row.mid)
-        && skipped < limit
+    opened: &mut Opened,
+    show: &mut Show<'_>,
+) -> anyhow::Result<bool> {
+    let mut page = Vec::new();
+    // More than fits in memory at once, perhaps: then it is enough to know where to begin.
+    let mut begin: HashMap<usize, Mid> = HashMap::new();
+    let mut merged = Merged::open(parts, Order::NewestFirst, limit, opened)?;
+    let mut count = 0;
+    while count < limit
+        && let Some(found) = merged.next(opened)?
     {
-        let step = Some((limit - skipped).min(PAGE));
-        let more = reader.list(&ListQuery {
-            limit: step,
-            before: Some(last),
-            after: None,
-            order: Order::NewestFirst,
-        })?;
-        if more.is_empty() {
-            break;
+        count += 1;
+        begin.insert(found.part, found.row.mid);
+        if count <= PAGE {
+            page.push(found);
         }
-        skipped += more.len();
-        rows = more;
     }
-    let first = rows.last().map(|row| Mid(row.mid.0.saturating_sub(1)));
-    from(reader, first, limit, show)
+    if count > PAGE {
+        drop(page);
+        let from_there = |(at, part): (usize, &Part)| match begin.get(&at) {
+            Some(first) => Part { after: Some(Mid(first.0.saturating_sub(1))), ..part.clone() },
+            None => Part { before: Some(Mid(0)), ..part.clone() },
+        };
+        let parts: Vec<Part> = parts.iter().enumerate().map(from_there).collect();
+        return from(&parts, limit, opened, show);
+    }
+    page.reverse();
+    show(&page)?;
+    Ok(count > 0)
 }
 
-/// Shows up to `limit` flows after `after`, page by page.
-fn from(
-    reader: &Reader,
-    mut after: Option<Mid>,
-    mut limit: usize,
-    show: &mut impl FnMut(&[Row]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    while limit > 0 {
-        let rows = reader.list(&ListQuery {
-            limit: Some(limit.min(PAGE)),
-            before: None,
-            after,
-            order: Order::OldestFirst,
-        })?;
-        let Some(last) = rows.last() else { break };
-        after = Some(last.mid);
-        limit -= rows.len().min(limit);
-        show(&rows)?;
+/// Shows up to `limit` flows from the oldest on, page by page; whether there are any.
+fn from(parts: &[Part], limit: usize, opened: &mut Opened, show: &mut Show<'_>) -> anyhow::Result<bool> {
+    let mut merged = Merged::open(parts, Order::OldestFirst, limit, opened)?;
+    let mut page: Vec<Found> = Vec::new();
+    let mut left = limit;
+    while left > 0
+        && let Some(found) = merged.next(opened)?
+    {
+        left -= 1;
+        page.push(found);
+        // What a filter lets through comes in small pages, perhaps with long pauses.
+        if page.len() == PAGE || merged.must_search() {
+            show(&page)?;
+            page.clear();
+        }
     }
-    Ok(())
+    show(&page)?;
+    Ok(left < limit)
 }
+
+/// Shows a page of rows.
+pub(super) type Show<'a> = dyn FnMut(&[Found]) -> anyhow::Result<()> + 'a;
 
 /// What a person reads without scrolling far.
 const SCREENFUL: usize = 50;
-
-/// Rows in memory at a time; a row is some hundred bytes.
-const PAGE: usize = 1000;
 
 const EXAMPLES: &str = "\
 Examples:
   manent ls -n 20                    the newest 20
   manent ls 'status>=400' host:api   what failed there
   manent ls '~m POST & ~bq password' mitmproxy's filters, too
+  manent ls -n 20 --before 1041      the 20 before these
   manent ls | cut -f1,5              tab-separated when not on a terminal:
                                      mid, start, status, method, URL, type, response bytes, µs, state, error
+  manent ls --columns mid,host,path  only these, in this order; with --json, only these keys
+  manent ls -s 'flows-*.db'          of several stores, in order of time; each row tells its store
   manent ls --json | jq -r 'select(.status >= 400) | .url'
 
-Exit code 1 if there is no such flow.";
+Exit code 1 if there is no such flow; 4 if a store among several could not be read.";

@@ -8,6 +8,7 @@ mod busy;
 mod ca;
 mod capture;
 mod cat;
+mod columns;
 mod connection;
 mod content;
 mod errors;
@@ -18,6 +19,7 @@ mod grpc;
 mod json;
 mod log;
 mod ls;
+mod merged;
 mod messages;
 mod output;
 mod process;
@@ -27,6 +29,8 @@ mod search;
 mod show;
 mod signals;
 mod store;
+mod stores;
+mod tail;
 mod text;
 
 use std::process::ExitCode;
@@ -52,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => ls::run(&args, &cli.global, &output),
         Command::Show(args) => show::run(&args, &cli.global, &output),
         Command::Cat(args) => cat::run(&args, &cli.global, &output),
+        Command::Tail(args) => tail::run(&args, &cli.global, output),
         Command::Filter(args) => search::run(&args, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(super) enum ColorChoice {
@@ -76,6 +78,14 @@ impl Output {
         let mut data = self.data();
         writeln!(data, "{line}")?;
         data.flush()
+    }
+
+    /// Whether nobody reads standard output any more: a pipe whose other end is closed, a terminal that is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        let stdout = io::stdout();
+        let mut wanted = [PollFd::new(&stdout, PollFlags::empty())];
+        let polled = rustix::event::poll(&mut wanted, Some(&Timespec::default()));
+        polled.is_ok() && wanted[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
     /// Says something that is neither data nor an error, unless it should be quiet.

@@ -140,7 +140,7 @@ impl Line {
     }
 
     /// `CONN`, `TUN` and `TLS` stand where there was no request of HTTP.
-    fn method(&self) -> &str {
+    pub(super) fn method(&self) -> &str {
         match self.kind {
             Kind::Connect => "CONN",
             Kind::Tunnel => "TUN",
@@ -150,7 +150,7 @@ impl Line {
         }
     }
 
-    fn status_text(&self) -> String {
+    pub(super) fn status_text(&self) -> String {
         match (self.state, self.status) {
             (State::Open, None) => "...".to_owned(),
             (State::Open | State::Complete, Some(status)) => status.to_string(),
@@ -220,8 +220,36 @@ const TYPE_WIDTH: usize = 10;
 const MIN_URL_WIDTH: usize = 20;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::flow::ConnId;
+
+    /// A row as a store gives it.
+    pub(in crate::cli) fn row() -> Row {
+        Row {
+            mid: Mid(12),
+            kind: Kind::Http,
+            state: State::Complete,
+            method: "GET".into(),
+            scheme: Scheme::Http,
+            host: "origin.test".into(),
+            port: 80,
+            path: "/a".into(),
+            status: Some(404),
+            started_unix_ns: 0,
+            duration_us: Some(54_000),
+            request_type: None,
+            response_type: Some("text/html".into()),
+            request_len: 0,
+            response_len: 2200,
+            error: None,
+            client_conn: ConnId(1),
+            server_conn: None,
+            replay_of: None,
+            request_truncated: false,
+            response_truncated: false,
+        }
+    }
 
     fn line() -> Line {
         Line {

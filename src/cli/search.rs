@@ -1,16 +1,13 @@
-//! Filters on the command line: read from words, explained, and searched for in a store.
+//! Filters on the command line: read from words, and explained.
 
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::errors::CliError;
 use super::output::Output;
-use super::text;
 use crate::filter::{self, Filter};
-use crate::flow::Mid;
-use crate::store::{Explanation, Order, Reader, Row, Search, explain};
+use crate::store::{Explanation, explain};
 
 /// Tell the language of filters, or what a filter says and how it is answered
 #[derive(Debug, Args)]
@@ -60,105 +57,3 @@ pub(super) fn show_explanation(filter: &Filter, output: &Output) -> std::io::Res
     }
     lines.iter().try_for_each(|line| output.data_line(&super::escape::line(line)))
 }
-
-/// Shows the newest `limit` flows that match, or all, oldest of them first.
-///
-/// # Errors
-/// If the store cannot be read, or `show` fails.
-pub(super) fn matching(
-    reader: &Reader,
-    filter: &Filter,
-    limit: Option<usize>,
-    output: &Output,
-    show: &mut dyn FnMut(&[Row]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let unreadable = match limit {
-        Some(limit) if limit <= PAGE => {
-            let (mut rows, progress) = newest(reader, filter, limit)?;
-            rows.reverse();
-            show(&rows)?;
-            progress
-        }
-        Some(limit) => {
-            // More than fits in memory at once, perhaps: their mids do.
-            let (mids, unreadable) = newest_mids(reader, filter, limit)?;
-            for page in mids.rchunks(PAGE) {
-                let rows = page.iter().rev().filter_map(|&mid| reader.row(mid).transpose());
-                show(&rows.collect::<Result<Vec<_>, _>>()?)?;
-            }
-            unreadable
-        }
-        None => all(reader, filter, show)?,
-    };
-    if unreadable > 0 {
-        output.say(&format!(
-            "warning: {} could not be read, and may have matched",
-            text::count(unreadable, "flow")
-        ));
-    }
-    Ok(())
-}
-
-/// The newest rows, newest first, and how many flows could not be read.
-fn newest(reader: &Reader, filter: &Filter, limit: usize) -> anyhow::Result<(Vec<Row>, u64)> {
-    let mut rows = Vec::new();
-    if limit == 0 {
-        return Ok((rows, 0));
-    }
-    let search = Search { limit: Some(limit), ..Search::new(filter) };
-    let mut found = |row| {
-        rows.push(row);
-        ControlFlow::Continue(())
-    };
-    let progress = reader.search(&search, &mut found, &mut |_| ControlFlow::Continue(()))?;
-    Ok((rows, progress.unreadable))
-}
-
-/// The mids of the newest, newest first, and how many flows could not be read.
-fn newest_mids(reader: &Reader, filter: &Filter, limit: usize) -> anyhow::Result<(Vec<Mid>, u64)> {
-    let mut mids = Vec::new();
-    let search = Search { limit: Some(limit), ..Search::new(filter) };
-    let mut found = |row: Row| {
-        mids.push(row.mid);
-        ControlFlow::Continue(())
-    };
-    let progress = reader.search(&search, &mut found, &mut |_| ControlFlow::Continue(()))?;
-    Ok((mids, progress.unreadable))
-}
-
-/// Shows all from the oldest on, each as soon as the step of the search that found it is over.
-fn all(
-    reader: &Reader,
-    filter: &Filter,
-    show: &mut dyn FnMut(&[Row]) -> anyhow::Result<()>,
-) -> anyhow::Result<u64> {
-    let search = Search { order: Order::OldestFirst, ..Search::new(filter) };
-    let page = std::cell::RefCell::new(Vec::new());
-    let mut failed = None;
-    let mut found = |row| {
-        page.borrow_mut().push(row);
-        ControlFlow::Continue(())
-    };
-    // A step finds no more than a few hundred.
-    let mut step_is_over = |_: &crate::store::Progress| {
-        let rows = std::mem::take(&mut *page.borrow_mut());
-        if rows.is_empty() {
-            return ControlFlow::Continue(());
-        }
-        match show(&rows) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    };
-    let progress = reader.search(&search, &mut found, &mut step_is_over)?;
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(progress.unreadable),
-    }
-}
-
-/// Rows in memory at a time.
-const PAGE: usize = 1000;

@@ -10,7 +10,7 @@ use super::content::{self, Message, Part};
 use super::escape::{self, TextStream};
 use super::messages::Wanted;
 use super::output::{Data, Output, Paint};
-use super::store::{self, MidArg};
+use super::store::FlowArg;
 use super::{connection, grpc, json, messages, text};
 use crate::config::units::parse_size;
 use crate::flow::{Flow, Headers, Mid};
@@ -21,8 +21,8 @@ use crate::store::Reader;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ShowArgs {
-    /// The flow's number, or `last`
-    mid: MidArg,
+    /// The flow's number, or `last`; with several stores also FILE:NUMBER
+    mid: FlowArg,
     /// How much of each body [default: 8KiB on a terminal, 64MiB else]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_body: Option<u64>,
@@ -35,7 +35,7 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) fn run(args: &ShowArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-    let (reader, flow, mid) = store::find(&global.store()?, args.mid)?;
+    let (reader, flow, mid) = args.mid.find(global, output)?;
     let on_screen = output.terminal && !output.json;
     let max_body = args.max_body.unwrap_or(if on_screen { SCREEN_BODY } else { PIPE_BODY });
     let default_messages = if on_screen { SCREEN_MESSAGES } else { u64::MAX };

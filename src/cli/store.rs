@@ -1,11 +1,21 @@
-//! Finding one flow in the store: the `MID` argument of `show` and `cat`.
+//! Finding one flow in a store, or in one of several: the `MID` argument of `show` and `cat`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::args::Global;
 use super::errors::CliError;
+use super::output::Output;
+use super::stores::{self, Opened};
 use crate::flow::{Flow, Mid};
-use crate::store::Reader;
+use crate::store::{ListQuery, Order, Reader, Row, StoreError};
+
+/// Which flow is meant, and of which store where that is not clear: `12`, `last`, `flows-20261122.db:12`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FlowArg {
+    store: Option<String>,
+    mid: MidArg,
+}
 
 /// Which flow is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +42,77 @@ impl FromStr for MidArg {
     }
 }
 
+impl FromStr for FlowArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.rsplit_once(':') {
+            Some((store, mid)) if !store.is_empty() => {
+                Ok(Self { store: Some(store.to_owned()), mid: mid.parse()? })
+            }
+            _ => Ok(Self { store: None, mid: text.parse()? }),
+        }
+    }
+}
+
+impl FlowArg {
+    /// Finds the flow in the stores of the command line.
+    ///
+    /// # Errors
+    /// If no store has it, or several have; if the only store, or the one that has it, cannot be read.
+    pub(super) fn find(&self, global: &Global, output: &Output) -> anyhow::Result<(Reader, Flow, Mid)> {
+        let stores = global.stores()?;
+        if let Some(name) = &self.store {
+            return find(&named(name, &stores.files())?, self.mid);
+        }
+        let files = stores.some_files()?;
+        if let [file] = &files[..] {
+            return find(file, self.mid);
+        }
+        let mut opened = Opened::new(&stores, output);
+        let mut having: Vec<(Row, usize)> = Vec::new();
+        for (at, file) in files.iter().enumerate() {
+            let row = opened.keep(self.mid.row(file))?;
+            having.extend(row.flatten().map(|row| (row, at)));
+        }
+        if self.mid == MidArg::Last {
+            having.sort_by_key(|(row, _)| std::cmp::Reverse(row.started_unix_ns));
+            having.truncate(1);
+        }
+        match (&having[..], self.mid) {
+            ([(row, at)], _) => find(&files[*at], MidArg::Mid(row.mid)),
+            ([], MidArg::Last) => Err(CliError::EmptyStore.into()),
+            ([], MidArg::Mid(mid)) => Err(CliError::InNoStore { mid, stores: files.len() }.into()),
+            ([(row, _), ..], _) => {
+                let names = stores::names(&files);
+                let stores = having.iter().map(|(_, at)| names[*at].clone()).collect();
+                Err(CliError::Ambiguous { mid: row.mid, stores }.into())
+            }
+        }
+    }
+}
+
+impl MidArg {
+    /// Its row in a store.
+    fn row(self, file: &Path) -> Result<Option<Row>, StoreError> {
+        let (after, before) = match self {
+            MidArg::Last => (None, None),
+            MidArg::Mid(Mid(mid)) => (mid.checked_sub(1).map(Mid), mid.checked_add(1).map(Mid)),
+        };
+        let query = ListQuery { limit: Some(1), before, after, order: Order::NewestFirst };
+        Ok(Reader::open(file)?.list(&query)?.pop())
+    }
+}
+
+/// The store that is called so: by the name or the path of one of these, or by any path.
+fn named(name: &str, files: &[PathBuf]) -> Result<PathBuf, CliError> {
+    let names = stores::names(files);
+    let known =
+        files.iter().zip(names).find(|(file, known)| known == name || file.as_path() == Path::new(name));
+    let path = known.map_or_else(|| PathBuf::from(name), |(file, _)| file.clone());
+    if path.exists() { Ok(path) } else { Err(CliError::UnknownStore { name: name.to_owned() }) }
+}
+
 /// Opens the store at `path` and reads the flow.
 ///
 /// # Errors
@@ -56,7 +137,13 @@ mod tests {
         assert_eq!("12".parse(), Ok(MidArg::Mid(Mid(12))));
         assert_eq!("last".parse(), Ok(MidArg::Last));
         for bad in ["", "+1", "-1", "1.0", "1-2", "LAST", "18446744073709551616"] {
-            assert!(bad.parse::<MidArg>().is_err(), "{bad}");
+            assert!(bad.parse::<MidArg>().is_err() && bad.parse::<FlowArg>().is_err(), "{bad}");
+        }
+        let of = |store: &str, mid| Ok(FlowArg { store: Some(store.to_owned()), mid });
+        assert_eq!("a:b.db:12".parse(), of("a:b.db", MidArg::Mid(Mid(12))));
+        assert_eq!("x.db:last".parse(), of("x.db", MidArg::Last));
+        for bad in [":12", "x.db:", "x.db:y"] {
+            assert!(bad.parse::<FlowArg>().is_err(), "{bad}");
         }
     }
 }

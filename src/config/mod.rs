@@ -22,7 +22,7 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Whether an address that other machines can reach may stand in `listen`.
     pub allow_remote: bool,
-    /// The store's database file.
+    /// The store's database file; a `%` in its name makes it follow the clock (see [`crate::record::Rotating`]).
     pub store: PathBuf,
     /// Whether flows are recorded at all; `false` for measurements and for debugging the proxy itself.
     pub record: bool,

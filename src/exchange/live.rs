@@ -7,7 +7,7 @@ use crate::flow::{
     Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Kind, Mid, Request, ServerConn, Side, Stage, State,
     Timing, WebSocket,
 };
-use crate::record::{BodySide, BodyWriter, Recorder, Ticket};
+use crate::record::{BodySide, BodyWriter, Rotating, Ticket};
 
 use super::{Messages, Tee};
 
@@ -34,7 +34,7 @@ impl Live {
     /// Admits a flow that began at `started`; waits while the recorder is full. Without a recorder the flow is built
     /// all the same, and dropped at its end.
     pub async fn begin(
-        recorder: Option<&Recorder>,
+        recorder: Option<&Rotating>,
         started: Instant,
         kind: Kind,
         client: Arc<ClientConn>,
@@ -46,8 +46,8 @@ impl Live {
         let timing = Timing { started_unix_ns: unix_ns(started), ..Timing::default() };
         let mid = ticket.as_ref().map(Ticket::mid);
         let flow = Flow { mid, kind, client, timing, ..Flow::default() };
-        let inline_limit = recorder.map_or(0, Recorder::inline_limit);
-        let body_limit = recorder.and_then(Recorder::body_limit).unwrap_or(u64::MAX);
+        let inline_limit = recorder.map_or(0, Rotating::inline_limit);
+        let body_limit = recorder.and_then(Rotating::body_limit).unwrap_or(u64::MAX);
         let inner = Box::new(Mutex::new(Inner { flow, ticket, written_open: false }));
         Self { started, inline_limit, body_limit, inner }
     }

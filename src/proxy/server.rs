@@ -18,7 +18,7 @@ use super::client::Client;
 use super::limits::Limits;
 use super::passthrough::{Passthrough, PassthroughOptions};
 use super::shared::Shared;
-use crate::record::Recorder;
+use crate::record::Rotating;
 use crate::tls::Leaves;
 use crate::upstream::{Dialer, Memo, Pool};
 
@@ -42,7 +42,7 @@ pub struct ServerOptions {
     /// Limits.
     pub limits: Limits,
     /// Where flows go; `None` records nothing.
-    pub recorder: Option<Recorder>,
+    pub recorder: Option<Rotating>,
     /// Refuse requests while recording does not work.
     pub require_recording: bool,
     /// Certificates for clients.

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::limits::Limits;
 use super::passthrough::Passthrough;
 use crate::flow::ConnId;
-use crate::record::Recorder;
+use crate::record::Rotating;
 use crate::tls::Leaves;
 use crate::upstream::{Dialer, Memo, Pool};
 
@@ -18,7 +18,7 @@ use crate::upstream::{Dialer, Memo, Pool};
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) limits: Limits,
-    pub(super) recorder: Option<Recorder>,
+    pub(super) recorder: Option<Rotating>,
     /// Whether requests are refused while recording does not work.
     pub(super) require_recording: bool,
     pub(super) leaves: Leaves,

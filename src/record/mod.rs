@@ -13,13 +13,16 @@
 //! that was finished is either stored or counted as lost.
 
 mod driver;
+mod guests;
 mod queue;
 mod recorder;
+mod rotating;
 #[cfg(test)]
 mod tests;
 mod ticket;
 
 pub use recorder::{Committed, RecordError, Recorder, RecorderOptions, Stats};
+pub use rotating::{Clock, Rotating};
 pub use ticket::{BodyWriter, MessageWriter, Ticket};
 
 pub use crate::store::{BodySide, Durability};

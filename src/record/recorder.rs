@@ -1,5 +1,6 @@
 //! The recorder's handle: open, admit, store, collect, close.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::driver::{self, Driver};
+use super::guests::Guests;
 use super::queue::Queue;
 use super::ticket::Ticket;
 use crate::filter::Filter;
@@ -89,6 +91,9 @@ pub enum RecordError {
     Close(#[source] Arc<StoreError>),
 }
 
+/// What recorders share that follow each other: the feed, whether it is followed, and the next connection's id.
+type Lineage = (broadcast::Sender<Arc<[Committed]>>, Arc<AtomicBool>, Arc<AtomicU64>);
+
 /// What a recorder did so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -110,6 +115,23 @@ pub struct Stats {
     pub record_bytes: u64,
     /// Flows that ended and were not wanted by the filter.
     pub left_out: u64,
+}
+
+impl Stats {
+    /// What two recorders did.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            stored: self.stored + other.stored,
+            lost: self.lost + other.lost,
+            lost_bodies: self.lost_bodies + other.lost_bodies,
+            queued: self.queued + other.queued,
+            messages: self.messages + other.messages,
+            lost_messages: self.lost_messages + other.lost_messages,
+            groups: self.groups + other.groups,
+            record_bytes: self.record_bytes + other.record_bytes,
+            left_out: self.left_out + other.left_out,
+        }
+    }
 }
 
 /// A flow whose transaction has committed.
@@ -143,12 +165,15 @@ pub(super) struct Shared {
     pub(super) queue: Arc<Queue>,
     pub(super) segments: Segments,
     pub(super) next_mid: AtomicU64,
-    pub(super) next_conn: AtomicU64,
+    /// Also of the recorders that follow when stores rotate: a connection outlives a store.
+    pub(super) next_conn: Arc<AtomicU64>,
     /// The first connection id of this session.
     first_conn: u64,
+    /// Connections of other stores that had flows here.
+    guests: Guests,
     pub(super) committed: broadcast::Sender<Arc<[Committed]>>,
     /// Whether anybody ever asked for the feed: news cost a few allocations a flow.
-    followed: AtomicBool,
+    followed: Arc<AtomicBool>,
     pub(super) counts: Counts,
     /// The driver's last word.
     end: watch::Receiver<Option<Result<Stats, Arc<StoreError>>>>,
@@ -198,6 +223,21 @@ impl Recorder {
     /// # Errors
     /// As [`Writer::open`].
     pub async fn open(path: &Path, options: RecorderOptions) -> Result<Self, StoreError> {
+        let writer = Self::open_writer(path, &options).await?;
+        Ok(Self::start(writer, options))
+    }
+
+    /// Opens another store, to record in it what this one no longer takes. They share the feed and the counter of
+    /// connections.
+    pub(super) async fn open_next(&self, path: &Path) -> Result<Self, StoreError> {
+        let options = self.shared.options.clone();
+        let writer = Self::open_writer(path, &options).await?;
+        let shared = &self.shared;
+        let lineage = (shared.committed.clone(), Arc::clone(&shared.followed), Arc::clone(&shared.next_conn));
+        Ok(Self::start_in(writer, options, lineage))
+    }
+
+    async fn open_writer(path: &Path, options: &RecorderOptions) -> Result<Writer, StoreError> {
         let writer_options = WriterOptions {
             durability: options.durability,
             queue_bytes: options.queue_bytes / 2,
@@ -206,26 +246,33 @@ impl Recorder {
         };
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || Writer::open(&path, &writer_options)).await;
-        let writer = match opened {
-            Ok(writer) => writer?,
+        match opened {
+            Ok(writer) => writer,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        Ok(Self::start(writer, options))
+        }
     }
 
     /// Starts the driver on a store that is open.
     pub(super) fn start(writer: Writer, options: RecorderOptions) -> Self {
-        let (next_mid, next_conn) = writer.next_ids();
+        let lineage = (broadcast::channel(COMMITTED_GROUPS).0, Arc::default(), Arc::default());
+        Self::start_in(writer, options, lineage)
+    }
+
+    fn start_in(writer: Writer, options: RecorderOptions, lineage: Lineage) -> Self {
+        let (next_mid, own_next_conn) = writer.next_ids();
+        let (committed, followed, conns) = lineage;
+        let next_conn = conns.fetch_max(own_next_conn, Ordering::Relaxed).max(own_next_conn);
         let (end_sender, end) = watch::channel(None);
         let shared = Arc::new(Shared {
             path: writer.path().to_owned(),
             queue: Arc::new(Queue::new(options.queue_places, options.queue_bytes / 2)),
             segments: writer.segments().clone(),
             next_mid: AtomicU64::new(next_mid),
-            next_conn: AtomicU64::new(next_conn),
+            next_conn: conns,
             first_conn: next_conn,
-            committed: broadcast::channel(COMMITTED_GROUPS).0,
-            followed: AtomicBool::new(false),
+            guests: Guests::new(own_next_conn),
+            committed,
+            followed,
             counts: Counts::default(),
             end,
             task: Mutex::new(None),
@@ -257,12 +304,20 @@ impl Recorder {
 
     /// Tells a newer revision of a client's connection. It is written if a flow of the connection is or was. Never
     /// blocks.
-    pub fn client_conn_changed(&self, conn: Arc<ClientConn>) {
+    pub fn client_conn_changed(&self, mut conn: Arc<ClientConn>) {
+        if self.shared.guests.is_guest(conn.id) {
+            let Some(id) = self.shared.guests.known(conn.id) else { return };
+            Arc::make_mut(&mut conn).id = id;
+        }
         self.shared.queue.client_changed(conn);
     }
 
     /// As [`Recorder::client_conn_changed`], of a connection to an origin.
-    pub fn server_conn_changed(&self, conn: Arc<ServerConn>) {
+    pub fn server_conn_changed(&self, mut conn: Arc<ServerConn>) {
+        if self.shared.guests.is_guest(conn.id) {
+            let Some(id) = self.shared.guests.known(conn.id) else { return };
+            Arc::make_mut(&mut conn).id = id;
+        }
         self.shared.queue.server_changed(conn);
     }
 
@@ -331,6 +386,12 @@ impl Recorder {
                 Err(_) => Err(RecordError::Closed),
             },
         }
+    }
+
+    /// The store's file, symbolic links resolved.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.shared.path
     }
 
     /// The feed of what is committed, a group at a time, from now on. A receiver that lags loses groups, not the store.
@@ -416,6 +477,11 @@ impl Recorder {
 impl Shared {
     pub(super) fn is_followed(&self) -> bool {
         self.followed.load(Ordering::Relaxed)
+    }
+
+    /// The flow with connections that are this store's: nearly always the flow itself.
+    pub(super) fn at_home<'a>(&self, flow: &'a Flow) -> Cow<'a, Flow> {
+        self.guests.at_home(flow, || ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed)))
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -107,6 +107,7 @@ impl Ticket {
         thread_local! {
             static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
+        let flow = &*self.shared.at_home(flow);
         let news = self.shared.is_followed().then(|| Committed::of(self.mid, flow));
         BYTES.with_borrow_mut(|bytes| {
             let draft = Draft::new(self.mid, flow, self.snapshot, bytes);

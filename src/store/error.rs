@@ -12,6 +12,16 @@ pub enum StoreError {
         path: PathBuf,
         /// The process that holds it, where its lock file tells.
         pid: Option<u32>,
+        /// Since when, in nanoseconds since 1970, where its lock file tells.
+        since_unix_ns: Option<i64>,
+    },
+    /// Its name is to follow the clock, and no clock can make it.
+    #[error("{} cannot be the name of a store: {why}", path.display())]
+    BadName {
+        /// The name as it was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// It was written by a newer version of this program.
     #[error("{} has store version {found}; this program knows up to {known}", path.display())]

@@ -1,4 +1,5 @@
-//! One writer a store: an exclusive `flock` on `<db>-lock`, which also holds the writer's process id.
+//! One writer a store: an exclusive `flock` on `<db>-lock`, which also holds the writer's process id and since
+//! when it writes.
 //!
 //! The lock goes with the process, so a killed writer leaves none behind. The file stays; taking it away would let
 //! two writers lock two files of one name.
@@ -8,6 +9,7 @@ use std::io::{Read, Seek, Write};
 
 use super::StoreError;
 use super::paths::{Paths, open_private};
+use super::writer::unix_ns;
 
 /// Held while a writer has the store open.
 #[derive(Debug)]
@@ -22,7 +24,8 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked { path: paths.db.clone(), pid: holder(&mut file) });
+                let (pid, since_unix_ns) = holder(&mut file);
+                return Err(StoreError::Locked { path: paths.db.clone(), pid, since_unix_ns });
             }
             Err(TryLockError::Error(source)) => return Err(fail(source)),
         }
@@ -30,13 +33,17 @@ impl Lock {
         let _ = file
             .set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
+            .and_then(|()| writeln!(file, "{} {}", std::process::id(), unix_ns()));
         Ok(Self { _file: file })
     }
 }
 
-fn holder(file: &mut File) -> Option<u32> {
+/// Process id and time of the holder; neither if it is just about to write them, and no time if it is of a version that
+/// wrote none.
+fn holder(file: &mut File) -> (Option<u32>, Option<i64>) {
     let mut text = String::new();
-    file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    // What cannot be read is left out of a message that is worth having without it.
+    let _ = file.take(64).read_to_string(&mut text);
+    let mut words = text.split_whitespace();
+    (words.next().and_then(|pid| pid.parse().ok()), words.next().and_then(|since| since.parse().ok()))
 }

@@ -161,6 +161,45 @@ impl Reader {
         Ok(low.zip(high).map(|(low, high)| (mid(low), mid(high), count.unwrap_or(0).cast_unsigned())))
     }
 
+    /// The highest mid that has a row; `None` for a store without flows. Quick, however many there are.
+    pub(super) fn highest_mid(&self) -> Result<Option<Mid>, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "looking for new flows", e);
+        let mut statement = self.conn.prepare_cached(HIGHEST).map_err(fail)?;
+        let highest = statement.query_row([], |row| integer(row, 0)).map_err(fail)?;
+        Ok(highest.and_then(|mid| u64::try_from(mid).ok()).map(Mid))
+    }
+
+    /// Another number when another connection has committed since (sqlite.org/pragma.html#pragma_data_version). It says
+    /// nothing of what was committed, and costs microseconds.
+    pub(super) fn data_version(&self) -> Result<i64, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "looking for changes", e);
+        let mut statement = self.conn.prepare_cached("PRAGMA data_version").map_err(fail)?;
+        statement.query_row([], |row| row.get(0)).map_err(fail)
+    }
+
+    /// Flows that have not ended, the newest `limit` of them, rising.
+    pub(super) fn open_mids(&self, limit: usize) -> Result<Vec<Mid>, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "looking for open flows", e);
+        let mut statement = self.conn.prepare_cached(OPEN).map_err(fail)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement.query_map([limit], |row| integer(row, 0)).map_err(fail)?;
+        let mids = rows.map(|mid| mid.map(|mid| Mid(mid.unwrap_or(0).cast_unsigned())));
+        let mut mids: Vec<Mid> = mids.collect::<Result<_, _>>().map_err(fail)?;
+        mids.reverse();
+        Ok(mids)
+    }
+
+    /// Calls `each` with each mid from `low` to `high` that has a row, rising.
+    pub(super) fn each_mid(&self, low: Mid, high: Mid, each: &mut dyn FnMut(Mid)) -> Result<(), StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "looking for gaps", e);
+        let mut statement = self.conn.prepare_cached(MIDS).map_err(fail)?;
+        let mut rows = statement.query(params![sqlite_int(low.0), sqlite_int(high.0)]).map_err(fail)?;
+        while let Some(row) = rows.next().map_err(fail)? {
+            each(Mid(integer(row, 0).map_err(fail)?.unwrap_or(0).cast_unsigned()));
+        }
+        Ok(())
+    }
+
     /// The bytes of a body of this store, read as they are asked for. Nothing for a body that was not recorded.
     ///
     /// # Errors
@@ -304,3 +343,6 @@ const FLOW: &str = "SELECT state, pbuf, record_segment, record_offset, record_le
 const FLOW_3: &str =
     "SELECT state, pbuf, NULL, NULL, NULL FROM flow LEFT JOIN record USING (mid) WHERE mid = ?1";
 const CONN: &str = "SELECT pbuf FROM conn WHERE id = ?1 AND side = ?2";
+const HIGHEST: &str = "SELECT max(mid) FROM flow";
+const OPEN: &str = "SELECT mid FROM flow WHERE state = 0 ORDER BY mid DESC LIMIT ?1";
+const MIDS: &str = "SELECT mid FROM flow WHERE mid BETWEEN ?1 AND ?2 ORDER BY mid";

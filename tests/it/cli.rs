@@ -95,6 +95,7 @@ fn a_second_recorder_is_refused_with_the_first_ones_pid() {
     let first = home.recorder();
     let told = home.refuses(&["run", "--", "true"], 4, "error[E401]");
     assert!(told.contains(&format!("pid {})", std::process::id())), "{told}");
+    assert!(told.contains("flows.db, since 20"), "{told}");
     home.runtime.block_on(first.close()).unwrap();
 }
 

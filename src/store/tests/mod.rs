@@ -3,6 +3,7 @@
 mod checkpoint;
 mod faults;
 mod files;
+mod follow;
 mod messages;
 mod power_cut;
 mod search;

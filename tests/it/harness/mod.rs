@@ -23,7 +23,7 @@ use std::time::Duration;
 use manent::app::{Grace, Proxy, Summary};
 use manent::config::Config;
 use manent::flow::{Flow, Mid, Side, Stage, State};
-use manent::record::{Committed, Recorder};
+use manent::record::{Committed, Rotating};
 use tokio::sync::broadcast::Receiver;
 
 /// The longest that a test waits for anything.
@@ -109,7 +109,7 @@ impl Setup {
         Self { proxy, dir, config, commits, ended: VecDeque::new(), open: VecDeque::new() }
     }
 
-    pub(crate) fn recorder(&self) -> &Recorder {
+    pub(crate) fn recorder(&self) -> &Rotating {
         self.proxy.recorder().unwrap()
     }
 
