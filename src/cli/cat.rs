@@ -10,10 +10,10 @@ use super::content::{self, Message, Part, StoredBodyFailed};
 use super::errors::CliError;
 use super::escape::TextStream;
 use super::messages::Payloads;
+use super::mids::{Chosen, Mids};
 use super::output::{Data, Output};
-use super::store::{self, MidArg};
 use crate::config::units::{UnitError, parse_size_or_none};
-use crate::flow::Mid;
+use crate::flow::{Flow, Mid};
 use crate::format::coding::Caps;
 use crate::store::Reader;
 
@@ -21,8 +21,9 @@ use crate::store::Reader;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct CatArgs {
-    /// The flow's number, or `last`
-    mid: MidArg,
+    /// The flows, whose bodies are written one behind the other: 12  12,15  40-60  100-  last  last:5  @FILE  -
+    #[arg(required = true)]
+    mids: Vec<Mids>,
     /// The request's body instead of the response's
     #[arg(long)]
     request: bool,
@@ -38,42 +39,40 @@ pub(super) struct CatArgs {
 }
 
 pub(super) fn run(args: &CatArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-    let (reader, flow, mid) = store::find(&global.store()?, args.mid)?;
+    let reader = Reader::open(&global.store()?)?;
+    Chosen::of(&args.mids, &reader)?.flows(&reader, |mid, flow| cat(args, &reader, mid, flow, output))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cat(args: &CatArgs, reader: &Reader, mid: Mid, flow: &Flow, output: &Output) -> anyhow::Result<()> {
     let part = if args.request { Part::Request } else { Part::Response };
     if flow.websocket.is_some() {
-        return messages(&reader, mid, part, output.terminal && !args.force, output);
+        return messages(reader, mid, part, output.terminal && !args.force, output);
     }
     let missing = |what, why| CliError::NotRecorded { mid, what, why };
     let message =
-        content::message(&flow, part).ok_or_else(|| missing(part.as_str(), content::why_missing(&flow)))?;
+        content::message(flow, part).ok_or_else(|| missing(part.as_str(), content::why_missing(flow)))?;
     if content::is_absent(message.body) {
         let why = format!("{} bytes passed, and none was recorded.", message.body.len);
         return Err(missing(body_of(part), why).into());
     }
     let mut body = if args.raw {
-        content::wire(&reader, message.body)?
+        content::wire(reader, message.body)?
     } else {
-        content::decoded(&reader, message, args.max_decoded)?
+        content::decoded(reader, message, args.max_decoded)?
     };
     let escaped = output.terminal && !args.force;
     let end = copy(&mut body, mid, escaped, output.data())?;
-    judge(end, mid, part, message)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(judge(end, mid, part, message)?)
 }
 
 /// The payloads of what one end of a WebSocket sent, one behind the other; control frames are left out.
-fn messages(
-    store: &Reader,
-    mid: Mid,
-    part: Part,
-    escaped: bool,
-    output: &Output,
-) -> anyhow::Result<ExitCode> {
+fn messages(store: &Reader, mid: Mid, part: Part, escaped: bool, output: &Output) -> anyhow::Result<()> {
     let mut payloads = Payloads::new(store, mid, part == Part::Request);
     copy(&mut payloads, mid, escaped, output.data())?.map_err(|source| CliError::Damaged { mid, source })?;
     match payloads.not_whole {
         Some(why) => Err(CliError::NotWhole { mid, what: "message", why: why.to_owned() }.into()),
-        None => Ok(ExitCode::SUCCESS),
+        None => Ok(()),
     }
 }
 

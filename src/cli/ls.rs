@@ -29,14 +29,18 @@ pub(super) fn run(args: &LsArgs, global: &Global, output: &Output) -> anyhow::Re
     let mut show = |rows: &[Row]| -> anyhow::Result<()> {
         any |= !rows.is_empty();
         let mid_width = rows.last().map_or(0, |row| row.mid.to_string().len());
+        let mids: Vec<Mid> =
+            if on_screen || output.json { rows.iter().map(|row| row.mid).collect() } else { Vec::new() };
+        let notes = reader.notes(&mids)?;
         for row in rows {
+            let note = notes.get(&row.mid);
             // A look-up a row, so only for the few that may have some.
             let messages = row::may_have_messages(row).then(|| reader.last_message(row.mid)).transpose()?;
             let messages = messages.filter(|&count| count > 0);
             if output.json {
-                writeln!(data, "{}", row::row_json(row, messages))?;
+                writeln!(data, "{}", row::row_json(row, messages, note))?;
             } else if on_screen {
-                let line = Line::from(row).with_messages(messages);
+                let line = Line::from(row).with_messages(messages).with_note(note);
                 writeln!(data, "{}", line.for_terminal(output.width, mid_width, output.paint))?;
             } else {
                 writeln!(data, "{}", Line::from(row).for_pipe())?;

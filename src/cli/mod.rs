@@ -19,13 +19,15 @@ mod json;
 mod log;
 mod ls;
 mod messages;
+mod mids;
+mod note;
 mod output;
 mod process;
+mod progress;
 mod row;
 mod run;
 mod show;
 mod signals;
-mod store;
 mod text;
 
 use std::process::ExitCode;
@@ -51,6 +53,9 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => ls::run(&args, &cli.global, &output),
         Command::Show(args) => show::run(&args, &cli.global, &output),
         Command::Cat(args) => cat::run(&args, &cli.global, &output),
+        Command::Mark(args) => note::mark(&args, &cli.global, &output),
+        Command::Comment(args) => note::comment(&args, &cli.global, &output),
+        Command::Tag(args) => note::tag(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

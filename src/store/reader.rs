@@ -22,8 +22,8 @@ use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 /// A read-only connection to a store, with the segment files beside it.
 #[derive(Debug)]
 pub struct Reader {
-    conn: Connection,
-    paths: Paths,
+    pub(super) conn: Connection,
+    pub(super) paths: Paths,
     records: RecordFiles,
     /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
     version: Cell<u32>,
@@ -260,6 +260,14 @@ impl Reader {
 
 pub(super) fn integer(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<i64>> {
     Ok(if let ValueRef::Integer(n) = row.get_ref(at)? { Some(n) } else { None })
+}
+
+/// Text, with bytes that are not UTF-8 replaced; `None` for anything else.
+pub(super) fn text(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(at)? {
+        ValueRef::Text(text) | ValueRef::Blob(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    })
 }
 
 pub(super) fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes> {
