@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::output::{ColorChoice, Output};
-use super::{ca, capture, cat, ls, note, run, show};
+use super::{ca, capture, cat, check, ls, note, run, show, stats};
 use crate::config::{self, ConfigError};
 
 /// An intercepting HTTP(S) proxy that keeps what passes through it.
@@ -33,6 +33,8 @@ pub(super) enum Command {
     Mark(note::MarkArgs),
     Comment(note::CommentArgs),
     Tag(note::TagArgs),
+    Stats(stats::StatsArgs),
+    Check(check::CheckArgs),
     Ca(ca::CaArgs),
 }
 

@@ -8,6 +8,7 @@ mod busy;
 mod ca;
 mod capture;
 mod cat;
+mod check;
 mod connection;
 mod content;
 mod errors;
@@ -28,6 +29,7 @@ mod row;
 mod run;
 mod show;
 mod signals;
+mod stats;
 mod text;
 
 use std::process::ExitCode;
@@ -56,6 +58,8 @@ pub fn main() -> ExitCode {
         Command::Mark(args) => note::mark(&args, &cli.global, &output),
         Command::Comment(args) => note::comment(&args, &cli.global, &output),
         Command::Tag(args) => note::tag(&args, &cli.global, &output),
+        Command::Stats(args) => stats::run(&args, &cli.global, &output),
+        Command::Check(args) => check::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

@@ -12,7 +12,9 @@ use super::driver::{self, Driver};
 use super::queue::Queue;
 use super::ticket::Ticket;
 use crate::flow::{ClientConn, ConnId, Content, Flow, FlowError, Kind, Mid, ServerConn, State};
-use crate::store::{BodySide, Durability, Reader, Segments, StoreError, Writer, WriterOptions};
+use crate::store::{
+    BodySide, Durability, Reader, Segments, SessionCounts, StoreError, Writer, WriterOptions,
+};
 
 /// Stores flows and finds them again. Cheap to clone.
 ///
@@ -103,6 +105,15 @@ pub struct Stats {
     pub groups: u64,
     /// Bytes of the records that were committed.
     pub record_bytes: u64,
+}
+
+impl Stats {
+    /// What of it is kept in the store.
+    pub(super) fn for_session(self) -> SessionCounts {
+        let Self { stored, lost, lost_bodies, queued: _, messages, lost_messages, groups, record_bytes } =
+            self;
+        SessionCounts { stored, lost, lost_bodies, messages, lost_messages, groups, record_bytes }
+    }
 }
 
 /// A flow whose transaction has committed.

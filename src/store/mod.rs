@@ -9,6 +9,7 @@
 //! that a row that survives a power cut finds its bodies.
 
 mod body;
+mod check;
 mod draft;
 mod error;
 mod group;
@@ -22,11 +23,15 @@ mod recover;
 mod row;
 mod schema;
 mod segment;
+mod session;
+mod stats;
 #[cfg(test)]
 mod tests;
+mod top;
 mod writer;
 
 pub use body::BodyReader;
+pub use check::{Checked, Damage};
 pub use draft::Draft;
 pub use error::StoreError;
 pub use group::{Group, Outcome};
@@ -34,5 +39,8 @@ pub use note::{Annotator, BadNote, Change, Note};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};
 pub use segment::{BodySide, Segments};
+pub use session::{Session, SessionCounts};
+pub use stats::{Files, Stats, TopList};
+pub use top::Tally;
 pub(crate) use writer::Keeper;
 pub use writer::{Durability, Writer, WriterOptions};

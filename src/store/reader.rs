@@ -196,14 +196,14 @@ impl Reader {
     }
 
     /// A store of version 1 has no such table, until a writer opens it.
-    fn has_messages(&self) -> Result<bool, StoreError> {
+    pub(super) fn has_messages(&self) -> Result<bool, StoreError> {
         let fail = |e| StoreError::sqlite(&self.paths.db, "reading the schema", e);
         let mut statement = self.conn.prepare_cached(message::EXISTS).map_err(fail)?;
         statement.exists([]).map_err(fail)
     }
 
     /// The version of the tables, now.
-    fn version(&self) -> Result<u32, StoreError> {
+    pub(super) fn version(&self) -> Result<u32, StoreError> {
         if self.version.get() < schema::VERSION {
             let fail = |e| StoreError::sqlite(&self.paths.db, "reading the version of the tables", e);
             self.version.set(schema::version(&self.conn).map_err(fail)?);
@@ -247,7 +247,7 @@ impl Reader {
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
     }
 
-    fn conn_record(&self, id: u64, side: i64) -> Result<Option<Bytes>, StoreError> {
+    pub(super) fn conn_record(&self, id: u64, side: i64) -> Result<Option<Bytes>, StoreError> {
         let fail = |e| StoreError::sqlite(&self.paths.db, "reading a connection", e);
         let mut statement = self.conn.prepare_cached(CONN).map_err(fail)?;
         statement.query_row(params![sqlite_int(id), side], |row| blob(row, 0)).optional().map_err(fail)

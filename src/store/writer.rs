@@ -12,6 +12,7 @@ use super::recover::recover;
 use super::row::sqlite_int;
 use super::schema::{self, Contents};
 use super::segment::{DiskFiles, SegmentFiles, Segments};
+use super::session::{self, SessionCounts};
 
 /// What a commit promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,6 +54,8 @@ pub(crate) struct Keeper {
     next_conn: u64,
     /// Bytes that went into the WAL since it was last checkpointed whole, by estimate.
     pub(super) wal_bytes: u64,
+    /// What the recorder counted, for the session's row; to be told before it is closed.
+    pub(crate) counts: Option<SessionCounts>,
     _lock: Lock,
 }
 
@@ -91,7 +94,8 @@ impl Writer {
         let segments = Segments::start(files(paths.clone()), start, options.queue_bytes)
             .map_err(|e| StoreError::io(&paths.bodies, "starting the segment thread", e))?;
         let book = Book::new(session, options.durability);
-        let keeper = Keeper { paths, book, segments, next_mid, next_conn, wal_bytes: 0, _lock: lock };
+        let keeper =
+            Keeper { paths, book, segments, next_mid, next_conn, wal_bytes: 0, counts: None, _lock: lock };
         Ok(Self { conn, keeper })
     }
 
@@ -185,11 +189,7 @@ impl Keeper {
         self.segments.close();
         self.segments.sync();
         let fail = |e| StoreError::sqlite(&self.paths.db, "closing the store", e);
-        conn.execute(
-            "UPDATE session SET ended_unix_ns = ?1 WHERE id = ?2",
-            params![unix_ns(), self.book.session],
-        )
-        .map_err(fail)?;
+        session::end(conn, self.book.session, unix_ns(), self.counts).map_err(fail)?;
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(fail)
     }
 }
