@@ -1,8 +1,10 @@
 //! The store from below: files, faults, recovery, and cuts of power.
 
+mod check;
 mod faults;
 mod files;
 mod messages;
+mod notes;
 mod power_cut;
 
 use std::io::Read;
