@@ -4,7 +4,7 @@
 //! only while its turn lasts: of a year of daily files, one or two at a time. So memory is that of a few pages.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::row;
 use super::stores::Opened;
 use crate::filter::Filter;
 use crate::flow::Mid;
-use crate::store::{ListQuery, Order, Progress, Reader, Row, Search, StoreError};
+use crate::store::{ListQuery, Note, Order, Progress, Reader, Row, Search, StoreError};
 
 /// A store, and which of its rows are wanted.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub(super) struct Found {
     /// Of a WebSocket: how many are stored, if any.
     pub(super) messages: Option<u64>,
     pub(super) store: Option<Arc<str>>,
+    /// What people wrote beside it.
+    pub(super) note: Option<Note>,
     /// Which of the parts it is of.
     pub(super) part: usize,
 }
@@ -55,6 +57,8 @@ struct Cursor {
     part: usize,
     reader: Reader,
     page: VecDeque<Row>,
+    /// Those of the page.
+    notes: BTreeMap<Mid, Note>,
     query: ListQuery,
     filter: Option<Arc<Filter>>,
     /// Whether a search has come to its end.
@@ -65,11 +69,17 @@ struct Cursor {
 
 impl Found {
     /// With what is stored beside the row. A list is worth having without what cannot be read of that.
-    pub(super) fn of(row: Row, reader: Option<&Reader>, part: usize, store: Option<Arc<str>>) -> Self {
+    pub(super) fn of(
+        row: Row,
+        reader: Option<&Reader>,
+        part: usize,
+        store: Option<Arc<str>>,
+        note: Option<Note>,
+    ) -> Self {
         // A look-up a row, so only for the few that may have some.
         let reader = reader.filter(|_| row::may_have_messages(&row));
         let messages = reader.and_then(|reader| reader.last_message(row.mid).ok()).filter(|&count| count > 0);
-        Self { row, messages, store, part }
+        Self { row, messages, store, note, part }
     }
 }
 
@@ -159,6 +169,7 @@ impl Cursor {
             part: at,
             reader,
             page: VecDeque::new(),
+            notes: BTreeMap::new(),
             query,
             filter: part.filter.clone(),
             searched: false,
@@ -170,14 +181,23 @@ impl Cursor {
 
     fn pop(&mut self, parts: &[Part]) -> Option<Found> {
         let row = self.page.pop_front()?;
-        Some(Found::of(row, Some(&self.reader), self.part, parts[self.part].name.clone()))
+        let note = self.notes.remove(&row.mid);
+        Some(Found::of(row, Some(&self.reader), self.part, parts[self.part].name.clone(), note))
     }
 
     /// Brings the next page: by key, so that it costs the same wherever it is.
     fn fill(&mut self) -> Result<(), StoreError> {
         if let Some(filter) = self.filter.clone() {
-            return self.search(&filter);
+            self.search(&filter)?;
+        } else {
+            self.list()?;
         }
+        let mids: Vec<Mid> = self.page.iter().map(|row| row.mid).collect();
+        self.notes = self.reader.notes(&mids)?;
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<(), StoreError> {
         self.page = self.reader.list(&self.query)?.into();
         let last = self.page.back().map(|row| row.mid);
         match self.query.order {

@@ -22,6 +22,7 @@ use super::signals::Signals;
 use super::stores::{self, Opened, Stores};
 use super::{ls, search};
 use crate::filter::Filter;
+use crate::flow::Mid;
 use crate::store::{Follower, StoreError};
 
 /// Show the newest flows, and follow what is recorded
@@ -238,6 +239,8 @@ impl Watched {
             return Ok(None);
         }
         let reader = self.follower.reader();
+        let mids: Vec<Mid> = rows.iter().map(|row| row.mid).collect();
+        let mut notes = reader.map(|reader| reader.notes(&mids)).transpose()?.unwrap_or_default();
         let mut page = Vec::new();
         for row in rows {
             if let (Some(filter), Some(reader)) = (filter, reader)
@@ -245,7 +248,8 @@ impl Watched {
             {
                 continue;
             }
-            page.push(Found::of(row, reader, 0, self.name.clone()));
+            let note = notes.remove(&row.mid);
+            page.push(Found::of(row, reader, 0, self.name.clone(), note));
         }
         Ok(Some(page))
     }

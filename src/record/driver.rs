@@ -145,10 +145,13 @@ impl Driver {
 
     async fn close(self) -> Result<Stats, Arc<StoreError>> {
         let keeper = Arc::clone(&self.keeper);
-        let closed = self
-            .db
-            .call_raw(move |conn| keeper.lock().unwrap_or_else(PoisonError::into_inner).close(conn))
-            .await;
+        let stats = self.shared.stats();
+        let work = move |conn: &mut rusqlite::Connection| {
+            let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
+            keeper.counts = Some(stats.for_session());
+            keeper.close(conn)
+        };
+        let closed = self.db.call_raw(work).await;
         // With the checkpoint done, closing the connection can only fail to delete the WAL.
         let _ = self.db.close().await;
         self.shared.queue.end();

@@ -15,7 +15,9 @@ use super::queue::Queue;
 use super::ticket::Ticket;
 use crate::filter::Filter;
 use crate::flow::{ClientConn, ConnId, Content, Flow, FlowError, Kind, Mid, ServerConn, State};
-use crate::store::{BodySide, Durability, Reader, Segments, StoreError, Writer, WriterOptions};
+use crate::store::{
+    BodySide, Durability, Reader, Segments, SessionCounts, StoreError, Writer, WriterOptions,
+};
 
 /// Stores flows and finds them again. Cheap to clone.
 ///
@@ -131,6 +133,14 @@ impl Stats {
             record_bytes: self.record_bytes + other.record_bytes,
             left_out: self.left_out + other.left_out,
         }
+    }
+}
+
+impl Stats {
+    /// What of it is kept in the store.
+    pub(super) fn for_session(self) -> SessionCounts {
+        let Self { stored, lost, lost_bodies, messages, lost_messages, groups, record_bytes, .. } = self;
+        SessionCounts { stored, lost, lost_bodies, messages, lost_messages, groups, record_bytes }
     }
 }
 

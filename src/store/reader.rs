@@ -264,7 +264,7 @@ impl Reader {
     }
 
     /// A store of version 1 has no such table, until a writer opens it.
-    fn has_messages(&self) -> Result<bool, StoreError> {
+    pub(super) fn has_messages(&self) -> Result<bool, StoreError> {
         let fail = |e| StoreError::sqlite(&self.paths.db, "reading the schema", e);
         let mut statement = self.conn.prepare_cached(message::EXISTS).map_err(fail)?;
         statement.exists([]).map_err(fail)
@@ -315,7 +315,7 @@ impl Reader {
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
     }
 
-    fn conn_record(&self, id: u64, side: i64) -> Result<Option<Bytes>, StoreError> {
+    pub(super) fn conn_record(&self, id: u64, side: i64) -> Result<Option<Bytes>, StoreError> {
         let fail = |e| StoreError::sqlite(&self.paths.db, "reading a connection", e);
         let mut statement = self.conn.prepare_cached(CONN).map_err(fail)?;
         statement.query_row(params![sqlite_int(id), side], |row| blob(row, 0)).optional().map_err(fail)
@@ -328,6 +328,14 @@ impl Reader {
 
 pub(super) fn integer(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<i64>> {
     Ok(if let ValueRef::Integer(n) = row.get_ref(at)? { Some(n) } else { None })
+}
+
+/// Text, with bytes that are not UTF-8 replaced; `None` for anything else.
+pub(super) fn text(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(at)? {
+        ValueRef::Text(text) | ValueRef::Blob(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    })
 }
 
 pub(super) fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes> {

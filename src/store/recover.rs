@@ -54,7 +54,7 @@ fn committed(conn: &Connection) -> rusqlite::Result<std::collections::BTreeMap<u
 }
 
 /// The numbers of the segment files that are there, rising.
-fn segment_numbers(folder: &Path) -> Result<Vec<u32>, StoreError> {
+pub(super) fn segment_numbers(folder: &Path) -> Result<Vec<u32>, StoreError> {
     let fail = |e| StoreError::io(folder, "listing the segments", e);
     let entries = match folder.read_dir() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -15,6 +15,7 @@ use super::recover::recover;
 use super::row::sqlite_int;
 use super::schema;
 use super::segment::{DiskFiles, SegmentFiles, Segments};
+use super::session::{self, SessionCounts};
 
 /// What a commit promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +56,8 @@ pub(crate) struct Keeper {
     next_mid: u64,
     next_conn: u64,
     pub(super) checkpoints: Checkpoints,
+    /// What the recorder counted, for the session's row; to be told before it is closed.
+    pub(crate) counts: Option<SessionCounts>,
     file: DbFile,
     _lock: Lock,
 }
@@ -109,6 +112,7 @@ impl Writer {
             next_mid,
             next_conn,
             checkpoints: Checkpoints::default(),
+            counts: None,
             file,
             _lock: lock,
         };
@@ -229,11 +233,7 @@ impl Keeper {
         }
         self.checkpoints.join();
         let fail = |e| StoreError::sqlite(&self.paths.db, "closing the store", e);
-        conn.execute(
-            "UPDATE session SET ended_unix_ns = ?1 WHERE id = ?2",
-            params![unix_ns(), self.book.session],
-        )
-        .map_err(fail)?;
+        session::end(conn, self.book.session, unix_ns(), self.counts).map_err(fail)?;
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(fail)
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
 
 mod body_limit;
+mod check;
 mod cli;
 mod cli_messages;
 mod conformance;
@@ -14,7 +15,9 @@ mod grpc;
 mod harness;
 mod large_bodies;
 mod limits;
+mod notes;
 mod shutdown;
+mod stats;
 mod store;
 mod tls;
 mod tunnels;

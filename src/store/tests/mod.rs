@@ -1,10 +1,12 @@
 //! The store from below: files, faults, recovery, cuts of power, and zones.
 
+mod check;
 mod checkpoint;
 mod faults;
 mod files;
 mod follow;
 mod messages;
+mod notes;
 mod power_cut;
 mod search;
 mod zones;
