@@ -255,6 +255,13 @@ fn of_store(error: &StoreError) -> Report {
             Report::new("E404", STORE, format!("no space left for {}", text::path(path)))
                 .hint("manent -s FILE   records on another disk")
         }
+        StoreError::NoRoom { path, need, free } => {
+            let message = format!("the disk of {} is too full for that", text::path(path));
+            Report::new("E404", STORE, message)
+                .fact(format!("It takes {} for a while; {} are free.", text::size(*need), text::size(*free)))
+                .fact("Nothing was changed.")
+                .hint("manent prune --max-age 7d   deletes flows, which takes no room")
+        }
         StoreError::NotAStore { path } => {
             Report::new("E406", STORE, format!("{} is not a store of manent's", text::path(path)))
                 .fact("Nothing was changed.")

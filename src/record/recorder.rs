@@ -12,7 +12,9 @@ use super::driver::{self, Driver};
 use super::queue::Queue;
 use super::ticket::Ticket;
 use crate::flow::{ClientConn, ConnId, Content, Flow, FlowError, Kind, Mid, ServerConn, State};
-use crate::store::{BodySide, Durability, Reader, Segments, StoreError, Writer, WriterOptions};
+use crate::store::{
+    BodySide, Durability, Limits, Pins, Reader, Segments, StoreError, Writer, WriterOptions,
+};
 
 /// Stores flows and finds them again. Cheap to clone.
 ///
@@ -44,6 +46,8 @@ pub struct RecorderOptions {
     pub label: String,
     /// Where the proxy listens.
     pub listen: String,
+    /// What the store may hold.
+    pub limits: Limits,
 }
 
 impl Default for RecorderOptions {
@@ -57,6 +61,7 @@ impl Default for RecorderOptions {
             durability: Durability::Full,
             label: String::new(),
             listen: String::new(),
+            limits: Limits::default(),
         }
     }
 }
@@ -135,6 +140,7 @@ pub(super) struct Shared {
     pub(super) options: RecorderOptions,
     pub(super) queue: Arc<Queue>,
     pub(super) segments: Segments,
+    pub(super) pins: Pins,
     pub(super) next_mid: AtomicU64,
     pub(super) next_conn: AtomicU64,
     /// The first connection id of this session.
@@ -195,6 +201,7 @@ impl Recorder {
             queue_bytes: options.queue_bytes / 2,
             label: options.label.clone(),
             listen: options.listen.clone(),
+            limits: options.limits,
         };
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || Writer::open(&path, &writer_options)).await;
@@ -213,6 +220,7 @@ impl Recorder {
             path: writer.path().to_owned(),
             queue: Arc::new(Queue::new(options.queue_places, options.queue_bytes / 2)),
             segments: writer.segments().clone(),
+            pins: writer.pins().clone(),
             next_mid: AtomicU64::new(next_mid),
             next_conn: AtomicU64::new(next_conn),
             first_conn: next_conn,

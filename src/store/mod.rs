@@ -23,6 +23,7 @@ mod recover;
 mod row;
 mod schema;
 mod segment;
+mod space;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -34,5 +35,7 @@ pub use group::{Group, Outcome};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};
 pub use segment::{BodySide, Segments};
+pub(crate) use space::Step;
+pub use space::{Estimate, Freed, Limits, Marked, Pin, Pins, Pruner, Vacuum};
 pub(crate) use writer::Keeper;
 pub use writer::{Durability, Writer, WriterOptions};

@@ -13,7 +13,7 @@ use super::paths::Paths;
 use super::{Durability, StoreError};
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 /// `application_id` in the database's header: "mnnt".
 const APPLICATION_ID: u32 = 0x6d6e_6e74;
@@ -88,10 +88,16 @@ ALTER TABLE flow ADD COLUMN record_offset INTEGER;
 ALTER TABLE flow ADD COLUMN record_len INTEGER;  -- in the file, with the heads of its pieces
 ";
 
+/// What this version added: bytes of a segment that no row refers to any more, at least, and whether its file is to go.
+const DEAD_BYTES: &str = "
+ALTER TABLE segment ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE segment ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+";
+
 /// What makes version 2 of version 1, and so on. A new store takes the same steps.
 ///
 /// A reader finds a store whose writer has not been here since: it must do without what a step adds.
-const STEPS: [&str; (VERSION - 1) as usize] = [MESSAGES, TRUNCATED, RECORD_EXTENTS];
+const STEPS: [&str; (VERSION - 1) as usize] = [MESSAGES, TRUNCATED, RECORD_EXTENTS, DEAD_BYTES];
 
 /// Bytes of a database's header (sqlite.org/fileformat2.html §1.3).
 pub(super) const HEAD: usize = 100;

@@ -14,6 +14,7 @@ use super::recover::recover;
 use super::row::sqlite_int;
 use super::schema;
 use super::segment::{DiskFiles, SegmentFiles, Segments};
+use super::space::{Limits, Pins, Space, Step};
 
 /// What a commit promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +37,8 @@ pub struct WriterOptions {
     pub label: String,
     /// Where the proxy listens.
     pub listen: String,
+    /// What it may hold.
+    pub limits: Limits,
 }
 
 /// A store open for writing. Its methods block; they are for a thread that may.
@@ -48,13 +51,14 @@ pub struct Writer {
 /// All of a writer but its connection, which lives on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    paths: Paths,
+    pub(super) paths: Paths,
     book: Book,
-    segments: Segments,
+    pub(super) segments: Segments,
     next_mid: u64,
     next_conn: u64,
     pub(super) checkpoints: Checkpoints,
     file: DbFile,
+    pub(super) space: Space,
     _lock: Lock,
 }
 
@@ -101,7 +105,9 @@ impl Writer {
         let segments = Segments::start(files(paths.clone()), start, options.queue_bytes)
             .map_err(|e| StoreError::io(&paths.bodies, "starting the segment thread", e))?;
         let book = Book::new(session, options.durability);
+        let space = Space::new(&paths, options.limits);
         let keeper = Keeper {
+            space,
             paths,
             book,
             segments,
@@ -124,6 +130,12 @@ impl Writer {
     #[must_use]
     pub fn segments(&self) -> &Segments {
         &self.keeper.segments
+    }
+
+    /// The flows that are under way: their pieces are not taken for dead.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.keeper.space.pins
     }
 
     /// The database, symbolic links resolved.
@@ -170,7 +182,18 @@ impl Keeper {
             .book
             .commit(conn, &self.segments, group)
             .map_err(|e| StoreError::sqlite(&self.paths.db, "storing flows", e))?;
+        self.space.committed(group.fresh());
         let bytes = outcome.row_bytes + rows * ROW_BYTES + GROUP_BYTES;
+        self.after_commit(conn, bytes);
+        Ok(outcome)
+    }
+
+    /// Flows were deleted by the connection.
+    pub(super) fn pruned(&mut self, conn: &Connection) {
+        self.after_commit(conn, TIDY_BYTES);
+    }
+
+    fn after_commit(&mut self, conn: &Connection, bytes: u64) {
         let by = match self.book.durability {
             Durability::Full => By::Thread,
             // Their segments are synced no more often than the database is.
@@ -178,7 +201,16 @@ impl Keeper {
         };
         let sync = || drop(self.segments.sync());
         self.checkpoints.after_commit(conn, &self.paths, bytes, by, sync);
-        Ok(outcome)
+    }
+
+    /// Does a little to keep the store within its limits, and to give space back.
+    pub(crate) fn tidy(&mut self, conn: &mut Connection) -> Result<Step, StoreError> {
+        self.still_there()?;
+        let step = self.space.step(conn, &self.paths, &self.segments)?;
+        if step == Step::More {
+            self.after_commit(conn, TIDY_BYTES);
+        }
+        Ok(step)
     }
 
     /// A look at the file's name and header, which costs a microsecond or two a group.
@@ -238,6 +270,9 @@ fn unix_ns() -> i64 {
 
 /// Of the database (`schema`), in bytes.
 const PAGE_BYTES: u64 = 8192;
+
+/// What a step of tidying gives to the WAL, at most about.
+const TIDY_BYTES: u64 = 32 * PAGE_BYTES;
 
 /// What a row adds to the WAL beside its texts, and a commit by its partly filled pages.
 const ROW_BYTES: u64 = 100;
