@@ -56,7 +56,7 @@ async fn capture(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let tally = feed.finish().await;
     if config.record {
         let stored = Tally::of(summary.stored);
-        output.talk(&if followed { tally } else { stored }.told());
+        output.talk(&if followed { tally } else { stored }.told(summary.left_out));
     }
     Ok(match lost(&summary) {
         Some(error) => errors::report(&error.into(), &output),
@@ -178,5 +178,6 @@ Examples:
   manent                                   127.0.0.1:8080, into the default store
   manent -p 0 -s bug.db                    any free port, into a store of its own
   manent --json | jq .url                  each flow as it ends
+  manent --record 'host:api.test !~a'      only what matches; see `manent filter`
   manent --upstream-ca company-root.pem    trust a company's own servers
   curl -x 127.0.0.1:8080 --cacert \"$(manent ca path)\" https://example.com/";

@@ -12,6 +12,7 @@ use super::output::{Output, StdoutFailed};
 use super::{busy, escape, text};
 use crate::app::StartError;
 use crate::config::ConfigError;
+use crate::filter::FilterError;
 use crate::flow::Mid;
 use crate::format::coding::{CapReached, CodingError};
 use crate::store::StoreError;
@@ -69,6 +70,12 @@ pub(super) enum CliError {
     /// The database went away under the recorder.
     #[error("the store was taken away or overwritten while it was in use")]
     StoreGone,
+    /// A filter could not be read.
+    #[error("{0}")]
+    Filter(#[source] FilterError),
+    /// Flows would be deleted, and nobody could be asked.
+    #[error("nothing was deleted")]
+    NotConfirmed,
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
@@ -176,6 +183,17 @@ fn of_cli(error: &CliError) -> Report {
             .fact("They were passed on all the same. The log says why.")
             .hint("manent --require-recording   refuses what it cannot record"),
         CliError::StoreGone => gone(error.to_string()),
+        CliError::Filter(error) => {
+            let report = Report::new("E003", USAGE, format!("in the filter, {error}"));
+            let report =
+                error.caret().into_iter().fold(report, |report, line| report.fact(format!("  {line}")));
+            match &error.hint {
+                Some(hint) => report.hint(hint.clone()),
+                None => report.hint("manent filter   tells the language"),
+            }
+        }
+        CliError::NotConfirmed => Report::new("E210", NO, error.to_string())
+            .hint("--yes   deletes without asking; --dry-run   says what would be deleted"),
         CliError::Environment { .. } => Report::new("E002", USAGE, error.to_string()),
     }
 }
@@ -183,6 +201,7 @@ fn of_cli(error: &CliError) -> Report {
 fn of_config(error: &ConfigError) -> Report {
     let report = Report::new("E102", USAGE, error.to_string());
     match error {
+        ConfigError::RecordFilter { .. } => report.hint("record more, and ask `manent ls FILTER` later"),
         ConfigError::NoHome { .. } => report.hint("manent --store FILE --ca-dir DIR"),
         ConfigError::RemoteListen { addr } => {
             report.hint(format!("manent -p {}     or, on a trusted network: --allow-remote", addr.port()))
@@ -196,6 +215,8 @@ fn of_start(error: &StartError) -> Report {
         StartError::Store(error) => of_store(error),
         StartError::Ca(error) => of_ca(error),
         StartError::Roots(error) => of_roots(error),
+        StartError::Cert(error) => Report::new("E605", TLS, causes(error))
+            .hint("--cert [HOST=]PEM   takes a file with certificate and key, for clients to be shown"),
         StartError::ClientCert(error) => Report::new("E604", TLS, causes(error))
             .hint("--client-cert [HOST=]PEM   takes a file with certificate and key, for origins that ask"),
         StartError::Leaf(_) | StartError::Tls(_) => Report::new("E603", TLS, causes(error)),

@@ -21,12 +21,15 @@ mod ls;
 mod messages;
 mod output;
 mod process;
+mod prune;
 mod row;
 mod run;
+mod search;
 mod show;
 mod signals;
 mod store;
 mod text;
+mod vacuum;
 
 use std::process::ExitCode;
 
@@ -51,6 +54,9 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => ls::run(&args, &cli.global, &output),
         Command::Show(args) => show::run(&args, &cli.global, &output),
         Command::Cat(args) => cat::run(&args, &cli.global, &output),
+        Command::Filter(args) => search::run(&args, &output),
+        Command::Prune(args) => prune::run(&args, &cli.global, &output),
+        Command::Vacuum(args) => vacuum::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

@@ -1,9 +1,10 @@
 //! The database as a file: looked at without SQLite, before it is opened and while it is open.
 //!
 //! Closing any descriptor of a file gives up all locks that the process has on it, SQLite's among them (fcntl(2),
-//! sqlite.org/howtocorrupt.html §2.2). A program that then opens and closes the database takes itself for the last to use it,
-//! and deletes the WAL under our writer. So there is one descriptor a file and process, shared by all that have it open and
-//! closed after the last connection: a [`DbFile`] has to outlive the connection beside it.
+//! sqlite.org/howtocorrupt.html §2.2). A program with an older SQLite (3.40 does, 3.53 does not) that then opens and closes the
+//! database takes itself for the last to use it, and deletes the WAL under our writer. So there is one descriptor a file and
+//! process, shared by all that have it open and closed after the last connection: a [`DbFile`] has to outlive the connection
+//! beside it.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};

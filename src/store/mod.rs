@@ -20,13 +20,16 @@ mod paths;
 mod reader;
 mod record;
 mod recover;
+mod remove;
 mod row;
 mod schema;
+mod search;
 mod segment;
 mod space;
 #[cfg(test)]
 mod tests;
 mod writer;
+mod zone;
 
 pub use body::BodyReader;
 pub use draft::Draft;
@@ -34,8 +37,10 @@ pub use error::StoreError;
 pub use group::{Group, Outcome};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};
+pub use search::{Explanation, MAX_BODY, Progress, Search, explain};
 pub use segment::{BodySide, Segments};
 pub(crate) use space::Step;
 pub use space::{Estimate, Freed, Limits, Marked, Pin, Pins, Pruner, Vacuum};
 pub(crate) use writer::Keeper;
 pub use writer::{Durability, Writer, WriterOptions};
+pub use zone::{Block, Blocks, Hits, HostSet, Measure, Property, UrlPattern, Urls, Zone};

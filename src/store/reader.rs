@@ -1,7 +1,7 @@
 //! Reading a store: any number at a time, beside a writer, none of them in its way.
 
 use std::cell::Cell;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::paths::Paths;
 use super::record::{Found, RecordFiles};
 use super::row::{self, sqlite_int};
 use super::schema::{self, Contents};
-use super::{ListQuery, Order, Row, StoreError};
+use super::{Blocks, HostSet, ListQuery, Order, Row, StoreError, Urls};
 use crate::codec;
 use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 
@@ -105,9 +105,7 @@ impl Reader {
             if len > limit {
                 continue;
             }
-            let mut bytes = Vec::new();
-            self.content(&body.content).map_err(io::Error::other)?.take(limit).read_to_end(&mut bytes)?;
-            body.content = Content::Inline(Bytes::from(bytes));
+            body.content = Content::Inline(self.content(&body.content).map_err(io::Error::other)?.into_bytes(len, limit)?);
         }
         Ok(())
     }
@@ -133,6 +131,31 @@ impl Reader {
         let mut statement = self.conn.prepare_cached(&sql).map_err(fail)?;
         let rows = statement.query_map(params![after, before, limit], Row::read).map_err(fail)?;
         rows.collect::<Result<_, _>>().map_err(fail)
+    }
+
+    /// The mids from `first` to `last`, both within, in blocks with what each holds: what a filter leaves out is not read.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn blocks(&self, first: Mid, last: Mid, order: Order) -> Result<Blocks<'_>, StoreError> {
+        Blocks::new((&self.conn, &self.paths.db), (first, last), order)
+    }
+
+    /// Loads the URLs of the block that `mid` is in, of a block with a zone; `false` if there are none, so that any may
+    /// match.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn urls(&self, mid: Mid, urls: &mut Urls) -> Result<bool, StoreError> {
+        urls.load(&self.conn, mid).map_err(|e| StoreError::sqlite(&self.paths.db, "reading URLs", e))
+    }
+
+    /// The hosts whose names pass `test`.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn hosts(&self, test: impl FnMut(&[u8]) -> bool) -> Result<HostSet, StoreError> {
+        HostSet::read(&self.conn, test).map_err(|e| StoreError::sqlite(&self.paths.db, "reading hosts", e))
     }
 
     /// Lowest mid, highest mid and how many there are; `None` for a store without flows.
@@ -221,7 +244,7 @@ impl Reader {
     }
 
     /// The version of the tables, now.
-    fn version(&self) -> Result<u32, StoreError> {
+    pub(super) fn version(&self) -> Result<u32, StoreError> {
         if self.version.get() < schema::VERSION {
             let fail = |e| StoreError::sqlite(&self.paths.db, "reading the version of the tables", e);
             self.version.set(schema::version(&self.conn).map_err(fail)?);
@@ -253,13 +276,13 @@ impl Reader {
         Ok(None)
     }
 
-    fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
+    pub(super) fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
         let Some(record) = self.conn_record(id, 1)? else { return Ok(None) };
         let conn = codec::decode_client_conn(&record);
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
     }
 
-    fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
+    pub(super) fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
         let Some(record) = self.conn_record(id, 2)? else { return Ok(None) };
         let conn = codec::decode_server_conn(&record);
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))

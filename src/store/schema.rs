@@ -13,7 +13,7 @@ use super::paths::Paths;
 use super::{Durability, StoreError};
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 
 /// `application_id` in the database's header: "mnnt".
 const APPLICATION_ID: u32 = 0x6d6e_6e74;
@@ -88,7 +88,24 @@ ALTER TABLE flow ADD COLUMN record_offset INTEGER;
 ALTER TABLE flow ADD COLUMN record_len INTEGER;  -- in the file, with the heads of its pieces
 ";
 
-/// What this version added: bytes of a segment that no row refers to any more, at least, and whether its file is to go.
+/// What version 5 added: zones, see there. A set of numbers is LEB128 of differences, one of texts has the length before each;
+/// NULL is not known. `present` and `absent`: bits of what some rows have, and of what some have not.
+pub(super) const ZONES: &str = "
+CREATE TABLE zone (          -- what the rows of a block hold, or held: mids of which mid >> 10 is the block
+  block INTEGER PRIMARY KEY,
+  kinds INTEGER NOT NULL, states INTEGER NOT NULL, schemes INTEGER NOT NULL,     -- bit 1 << number
+  present INTEGER NOT NULL, absent INTEGER NOT NULL,
+  started_min INTEGER, started_max INTEGER, duration_min INTEGER, duration_max INTEGER,
+  request_len_min INTEGER, request_len_max INTEGER, response_len_min INTEGER, response_len_max INTEGER,
+  len_min INTEGER, len_max INTEGER,
+  hosts BLOB, ports BLOB, statuses BLOB, methods BLOB, request_types BLOB, response_types BLOB
+) STRICT;
+CREATE TABLE zone_url (      -- the URLs of a block, a line for each mid; left_out: the places of those that are too long
+  block INTEGER PRIMARY KEY, urls BLOB NOT NULL, left_out BLOB
+) STRICT;
+";
+
+/// What version 6 added: bytes of a segment that no row refers to any more, at least, and whether its file is to go.
 const DEAD_BYTES: &str = "
 ALTER TABLE segment ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE segment ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
@@ -97,7 +114,7 @@ ALTER TABLE segment ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
 /// What makes version 2 of version 1, and so on. A new store takes the same steps.
 ///
 /// A reader finds a store whose writer has not been here since: it must do without what a step adds.
-const STEPS: [&str; (VERSION - 1) as usize] = [MESSAGES, TRUNCATED, RECORD_EXTENTS, DEAD_BYTES];
+const STEPS: [&str; (VERSION - 1) as usize] = [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, DEAD_BYTES];
 
 /// Bytes of a database's header (sqlite.org/fileformat2.html §1.3).
 pub(super) const HEAD: usize = 100;

@@ -1,8 +1,9 @@
 //! The one writer of a store: opens it, commits groups, keeps the WAL short, closes it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::StoreError;
 use super::checkpoint::{By, Checkpoints};
@@ -52,7 +53,7 @@ pub struct Writer {
 #[derive(Debug)]
 pub(crate) struct Keeper {
     pub(super) paths: Paths,
-    book: Book,
+    pub(super) book: Book,
     pub(super) segments: Segments,
     next_mid: u64,
     next_conn: u64,
@@ -104,7 +105,7 @@ impl Writer {
         let (session, next_mid, next_conn) = begin_session(&conn, options).map_err(fail)?;
         let segments = Segments::start(files(paths.clone()), start, options.queue_bytes)
             .map_err(|e| StoreError::io(&paths.bodies, "starting the segment thread", e))?;
-        let book = Book::new(session, options.durability);
+        let book = Book::new(session, options.durability, next_mid);
         let space = Space::new(&paths, options.limits);
         let keeper = Keeper {
             space,
@@ -153,6 +154,15 @@ impl Writer {
         self.keeper.commit(&mut self.conn, group)
     }
 
+    /// Makes zones that are missing, such as those of a store of an older version, until all are there or `patience` is
+    /// over; gives whether that is all that can be done. Without it they come as flows are stored.
+    ///
+    /// # Errors
+    /// What SQLite said. Nothing but zones is missing then, and filters are slow without them.
+    pub fn make_zones(&mut self, patience: Duration) -> Result<bool, StoreError> {
+        self.keeper.make_zones(&mut self.conn, patience)
+    }
+
     /// Writes what is queued, takes the WAL into the database and closes it.
     ///
     /// # Errors
@@ -183,17 +193,17 @@ impl Keeper {
             .commit(conn, &self.segments, group)
             .map_err(|e| StoreError::sqlite(&self.paths.db, "storing flows", e))?;
         self.space.committed(group.fresh());
-        let bytes = outcome.row_bytes + rows * ROW_BYTES + GROUP_BYTES;
-        self.after_commit(conn, bytes);
+        self.wal_grew(conn, outcome.row_bytes + rows * ROW_BYTES + GROUP_BYTES);
         Ok(outcome)
     }
 
     /// Flows were deleted by the connection.
     pub(super) fn pruned(&mut self, conn: &Connection) {
-        self.after_commit(conn, TIDY_BYTES);
+        self.wal_grew(conn, TIDY_BYTES);
     }
 
-    fn after_commit(&mut self, conn: &Connection, bytes: u64) {
+    /// Keeps the WAL short, now that a commit gave it about `bytes`.
+    fn wal_grew(&mut self, conn: &Connection, bytes: u64) {
         let by = match self.book.durability {
             Durability::Full => By::Thread,
             // Their segments are synced no more often than the database is.
@@ -208,7 +218,7 @@ impl Keeper {
         self.still_there()?;
         let step = self.space.step(conn, &self.paths, &self.segments)?;
         if step == Step::More {
-            self.after_commit(conn, TIDY_BYTES);
+            self.wal_grew(conn, TIDY_BYTES);
         }
         Ok(step)
     }
@@ -221,11 +231,31 @@ impl Keeper {
         }
     }
 
+    fn make_zones(&mut self, conn: &mut Connection, patience: Duration) -> Result<bool, StoreError> {
+        let end = Instant::now() + patience;
+        while !self.book.zones.is_complete() {
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate);
+            let made = tx.and_then(|tx| {
+                let bytes = self.book.zones.make_early(&tx)?;
+                tx.commit().map(|()| bytes)
+            });
+            let bytes = made.map_err(|e| StoreError::sqlite(&self.paths.db, "noting what blocks hold", e))?;
+            self.wal_grew(conn, bytes);
+        }
+        Ok(true)
+    }
+
     pub(crate) fn close(&mut self, conn: &mut Connection) -> Result<(), StoreError> {
         self.segments.close();
         self.segments.sync();
-        self.checkpoints.join();
         self.still_there()?;
+        if let Err(error) = self.make_zones(conn, ZONES_AT_CLOSE) {
+            tracing::warn!(%error, "what the last blocks hold is not noted");
+        }
+        self.checkpoints.join();
         let fail = |e| StoreError::sqlite(&self.paths.db, "closing the store", e);
         conn.execute(
             "UPDATE session SET ended_unix_ns = ?1 WHERE id = ?2",
@@ -267,6 +297,9 @@ fn unix_ns() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     sqlite_int(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
+
+/// How long closing a store may take to make the zones that still wait: those of 500,000 flows.
+const ZONES_AT_CLOSE: Duration = Duration::from_millis(500);
 
 /// Of the database (`schema`), in bytes.
 const PAGE_BYTES: u64 = 8192;

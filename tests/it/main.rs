@@ -9,6 +9,7 @@ mod conformance;
 mod examples;
 mod failures;
 mod faults;
+mod filter;
 mod grpc;
 mod harness;
 mod large_bodies;

@@ -1,6 +1,6 @@
 //! Deleting flows, some at a time: what dies with each is found out first, then one short transaction takes the rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavior, params};
@@ -8,6 +8,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavi
 use super::super::reader::{blob, integer};
 use super::super::record::{Found, RecordFiles};
 use super::super::row::sqlite_int;
+use super::super::zone;
 use crate::codec;
 use crate::flow::{Body, Content, Extent, Flow, Mid};
 
@@ -57,7 +58,7 @@ pub(in crate::store) struct Doomed {
 /// What of some flows may be deleted.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Plan {
-    pub(super) doomed: Vec<Doomed>,
+    pub(in crate::store) doomed: Vec<Doomed>,
     /// What of it is left, and why.
     pub(super) left: Freed,
     /// How many of the mids were looked at before the time was up.
@@ -168,6 +169,7 @@ pub(in crate::store) fn delete(
         let others = others.chain(has_notes.then_some(&DELETE_TAGS));
         let mut others = others.map(|sql| tx.prepare_cached(sql)).collect::<Result<Vec<_>, _>>()?;
         let mut dead = BTreeMap::<u32, u64>::new();
+        let mut blocks = BTreeSet::new();
         for doomed in doomed {
             let mid = sqlite_int(doomed.mid.0);
             if flow.execute(params![mid, doomed.at[0], doomed.at[1]])? == 0 {
@@ -176,11 +178,17 @@ pub(in crate::store) fn delete(
             for other in &mut others {
                 other.execute([mid])?;
             }
+            blocks.insert(doomed.mid.0 >> zone::BLOCK_BITS);
             freed.flows += 1;
             freed.bytes += doomed.bytes;
             for (&segment, &bytes) in &doomed.dead {
                 *dead.entry(segment).or_default() += bytes;
             }
+        }
+        // They hold URLs of what is gone now. Blocks without zones are scanned, until they get new ones.
+        for block in blocks {
+            tx.prepare_cached(DELETE_ZONE)?.execute([sqlite_int(block)])?;
+            tx.prepare_cached(DELETE_URLS)?.execute([sqlite_int(block)])?;
         }
         let mut count = tx.prepare_cached(DEAD)?;
         for (segment, bytes) in dead {
@@ -219,5 +227,7 @@ const DELETE_RECORD: &str = "DELETE FROM record WHERE mid = ?1";
 const DELETE_MESSAGES: &str = "DELETE FROM message WHERE mid = ?1";
 const DELETE_NOTE: &str = "DELETE FROM note WHERE mid = ?1";
 const DELETE_TAGS: &str = "DELETE FROM tag WHERE mid = ?1";
+const DELETE_ZONE: &str = "DELETE FROM zone WHERE block = ?1";
+const DELETE_URLS: &str = "DELETE FROM zone_url WHERE block = ?1";
 /// No row is made: a record from elsewhere may name any number.
 const DEAD: &str = "UPDATE segment SET dead = dead + ?2 WHERE number = ?1";

@@ -60,7 +60,7 @@ pub(in crate::store) struct Space {
     limits: Limits,
     pub(in crate::store) pins: Pins,
     files: RecordFiles,
-    pub(super) reclaimer: Reclaimer,
+    pub(in crate::store) reclaimer: Reclaimer,
     /// Flows up to this mid were looked at, and stay.
     floor: Mid,
     /// When flows that were left are looked at again.
@@ -94,6 +94,12 @@ impl Space {
             count: Count::default(),
             freed: Freed::default(),
         }
+    }
+
+    /// For tests: as if the time of the next look had come.
+    #[cfg(test)]
+    pub(in crate::store) fn look_now(&mut self) {
+        self.next_check = Instant::now();
     }
 
     /// A group is committed that had so many flows that are new.
@@ -236,7 +242,7 @@ impl Usage {
         let page = number("page_size").map_err(fail)?.cast_unsigned();
         // Before this version nothing was deleted.
         let dead: i64 = match schema::version(conn).map_err(fail)? {
-            0..5 => 0,
+            0..6 => 0,
             _ => conn.prepare_cached(DEAD).and_then(|mut s| s.query_row([], |row| row.get(0))).map_err(fail)?,
         };
         let len = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());

@@ -10,7 +10,7 @@
 //! pieces are its own: a walk finds the flows of a segment by the mids in its pieces. Bytes of a flow that is under way are
 //! never taken for dead ([`Pins`]).
 
-mod delete;
+pub(super) mod delete;
 mod keep;
 mod pins;
 mod prune;

@@ -28,7 +28,7 @@ pub(super) struct Site<'a> {
 
 /// Reclaims segments, one at a time, a bounded step at a time.
 #[derive(Debug, Default)]
-pub(super) struct Reclaimer {
+pub(in crate::store) struct Reclaimer {
     job: Option<Job>,
     /// Segments that have to stay for now, and with how many dead bytes that was found.
     left: BTreeMap<u32, u64>,
@@ -88,7 +88,7 @@ impl Reclaimer {
     }
 
     /// Segments that could not be had because of flows that were under way may be tried again.
-    pub(super) fn forgive(&mut self) {
+    pub(in crate::store) fn forgive(&mut self) {
         self.left.retain(|_, dead| *dead == u64::MAX);
     }
 

@@ -1,10 +1,13 @@
-//! The store from below: files, faults, recovery, and cuts of power.
+//! The store from below: files, faults, recovery, cuts of power, and zones.
 
 mod checkpoint;
 mod faults;
 mod files;
 mod messages;
 mod power_cut;
+mod space;
+mod search;
+mod zones;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -21,6 +24,7 @@ fn options() -> WriterOptions {
         queue_bytes: 8 << 20,
         label: "test".into(),
         listen: String::new(),
+        limits: Limits::default(),
     }
 }
 
