@@ -15,6 +15,7 @@ mod harness;
 mod large_bodies;
 mod limits;
 mod shutdown;
+mod space;
 mod store;
 mod tls;
 mod tunnels;

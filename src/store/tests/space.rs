@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flow::{Message, Opcode};
+use crate::store::space::delete as deleting;
 
 /// A flow with a body of so many bytes, which lies in segments.
 fn store(writer: &mut Writer, mid: Mid, len: usize) {
@@ -18,8 +19,8 @@ fn store(writer: &mut Writer, mid: Mid, len: usize) {
 fn delete(writer: &mut Writer, mids: &[Mid]) -> Freed {
     let files = record::RecordFiles::new(writer.keeper.paths.clone());
     let conn = &mut writer.conn;
-    let plan = space::delete::plan(conn, &files, mids, Marked::Keep, Duration::MAX).unwrap();
-    space::delete::delete(conn, &plan.doomed, Marked::Keep).unwrap()
+    let plan = deleting::plan(conn, &files, mids, Marked::Keep, Duration::MAX).unwrap();
+    deleting::delete(conn, &plan.doomed, Marked::Keep).unwrap()
 }
 
 /// Lets the writer tidy until it has nothing more to do.
