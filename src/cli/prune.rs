@@ -109,19 +109,16 @@ fn oldest(
     page: &mut dyn FnMut(&[Mid]) -> anyhow::Result<Freed>,
 ) -> anyhow::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let cutoff = args.max_age.map(|age| i64::try_from(now.saturating_sub(age).as_nanos()).unwrap_or(i64::MAX));
+    let cutoff =
+        args.max_age.map(|age| i64::try_from(now.saturating_sub(age).as_nanos()).unwrap_or(i64::MAX));
     let count = reader.bounds()?.map_or(0, |(_, _, count)| count);
     let excess_flows = args.max_flows.map_or(0, |max| count.saturating_sub(max));
     let live = if args.max_size.is_some() { reader.live_bytes()? } else { 0 };
     let excess_bytes = args.max_size.map_or(0, |max| live.saturating_sub(max));
     let (mut freed, mut after) = (Freed::default(), None);
     loop {
-        let rows = reader.list(&ListQuery {
-            limit: Some(PAGE),
-            before: None,
-            after,
-            order: Order::OldestFirst,
-        })?;
+        let rows =
+            reader.list(&ListQuery { limit: Some(PAGE), before: None, after, order: Order::OldestFirst })?;
         let Some(last) = rows.last() else { return Ok(()) };
         after = Some(last.mid);
         let too_old = rows.iter().take_while(|row| cutoff.is_some_and(|cutoff| row.started_unix_ns < cutoff));

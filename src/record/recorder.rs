@@ -13,9 +13,7 @@ use super::queue::Queue;
 use super::ticket::Ticket;
 use crate::filter::Filter;
 use crate::flow::{ClientConn, ConnId, Content, Flow, FlowError, Kind, Mid, ServerConn, State};
-use crate::store::{
-    BodySide, Durability, Limits, Pins, Reader, Segments, StoreError, Writer, WriterOptions,
-};
+use crate::store::{BodySide, Durability, Limits, Pins, Reader, Segments, StoreError, Writer, WriterOptions};
 
 /// Stores flows and finds them again. Cheap to clone.
 ///

@@ -95,6 +95,7 @@ impl Ticket {
         }
         self.finished = true;
         self.shared.counts.left_out.fetch_add(1, Ordering::Relaxed);
+        self.shared.pins.left_out(flow);
         if self.snapshot {
             self.shared.queue.remove(self.mid);
         }

@@ -105,7 +105,9 @@ impl Reader {
             if len > limit {
                 continue;
             }
-            body.content = Content::Inline(self.content(&body.content).map_err(io::Error::other)?.into_bytes(len, limit)?);
+            body.content = Content::Inline(
+                self.content(&body.content).map_err(io::Error::other)?.into_bytes(len, limit)?,
+            );
         }
         Ok(())
     }

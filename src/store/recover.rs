@@ -12,8 +12,8 @@ use rusqlite::{Connection, params};
 
 use super::StoreError;
 use super::paths::Paths;
-use super::space;
 use super::segment::{Start, piece};
+use super::space;
 
 /// Marks what was open, cuts what is torn; where appending goes on.
 pub(super) fn recover(conn: &Connection, paths: &Paths) -> Result<Start, StoreError> {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use manent::flow::Mid;
 use manent::store::{
-    Durability, Limits, HostSet, Measure, Order, Reader, UrlPattern, Urls, Writer, WriterOptions, Zone,
+    Durability, HostSet, Limits, Measure, Order, Reader, UrlPattern, Urls, Writer, WriterOptions, Zone,
 };
 use regex::bytes::RegexBuilder;
 use rusqlite::{Connection, params};

@@ -190,13 +190,18 @@ pub(in crate::store) fn delete(
             tx.prepare_cached(DELETE_ZONE)?.execute([sqlite_int(block)])?;
             tx.prepare_cached(DELETE_URLS)?.execute([sqlite_int(block)])?;
         }
-        let mut count = tx.prepare_cached(DEAD)?;
-        for (segment, bytes) in dead {
-            count.execute(params![segment, sqlite_int(bytes)])?;
-        }
+        count_dead(&tx, dead)?;
     }
     tx.commit()?;
     Ok(freed)
+}
+
+/// Adds to what is dead, by segment.
+pub(super) fn count_dead(conn: &Connection, dead: BTreeMap<u32, u64>) -> rusqlite::Result<()> {
+    for (segment, bytes) in dead {
+        conn.prepare_cached(DEAD)?.execute(params![segment, sqlite_int(bytes)])?;
+    }
+    Ok(())
 }
 
 /// The bodies of a flow that may lie in segments, but for messages.

@@ -132,6 +132,8 @@ impl Space {
         }
         if !self.reclaimer.is_busy() {
             reclaim::know_files(conn, paths)?;
+            delete::count_dead(conn, self.pins.take_dead())
+                .map_err(|e| StoreError::sqlite(&paths.db, "counting dead bytes", e))?;
         }
         let (deleted, usage) = self.enforce(conn, paths)?;
         // Over the limit, what is dead is worth more than the time to get it.
@@ -160,7 +162,8 @@ impl Space {
             Some(max) => self.count.flows(conn, max).map_err(fail)?.saturating_sub(max),
             None => 0,
         };
-        let cutoff = self.limits.max_age.map_or(i64::MIN, |age| sqlite_int(unix_ns().saturating_sub(nanos(age))));
+        let cutoff =
+            self.limits.max_age.map_or(i64::MIN, |age| sqlite_int(unix_ns().saturating_sub(nanos(age))));
         let too_old = oldest.iter().take_while(|(_, started)| *started < cutoff).count();
         let due = too_old.max(usize::try_from(excess_flows).unwrap_or(usize::MAX)).min(oldest.len());
         let due = if excess_bytes > 0 { oldest.len() } else { due };
@@ -243,10 +246,13 @@ impl Usage {
         // Before this version nothing was deleted.
         let dead: i64 = match schema::version(conn).map_err(fail)? {
             0..6 => 0,
-            _ => conn.prepare_cached(DEAD).and_then(|mut s| s.query_row([], |row| row.get(0))).map_err(fail)?,
+            _ => {
+                conn.prepare_cached(DEAD).and_then(|mut s| s.query_row([], |row| row.get(0))).map_err(fail)?
+            }
         };
         let len = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        let segments = segment_numbers(&paths.bodies)?.into_iter().map(|n| len(&paths.segment(n))).sum::<u64>();
+        let segments =
+            segment_numbers(&paths.bodies)?.into_iter().map(|n| len(&paths.segment(n))).sum::<u64>();
         let mut wal = paths.db.clone().into_os_string();
         wal.push("-wal");
         Ok(Self {

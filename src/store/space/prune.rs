@@ -53,7 +53,9 @@ impl Pruner {
                 let file = file.ok_or_else(|| StoreError::NotFound { path: paths.db.clone() })?;
                 let conn = schema::open_checkpointer(&paths.db)?;
                 let version = schema::version(&conn);
-                match version.map_err(|e| StoreError::sqlite(&paths.db, "reading the version of the tables", e))? {
+                match version
+                    .map_err(|e| StoreError::sqlite(&paths.db, "reading the version of the tables", e))?
+                {
                     schema::VERSION => Place::Beside { conn, _file: file },
                     _ => return Err(locked),
                 }

@@ -60,7 +60,7 @@ impl Source<'_> {
         for extent in extents.iter() {
             match self.holds(extent) && self.budget > 0 {
                 true => self.copy_extent(extent, &mut moved)?,
-                false => moved.push(extent.clone()),
+                false => moved.push(*extent),
             }
         }
         *extents = moved;
@@ -75,7 +75,7 @@ impl Source<'_> {
         };
         let mut file = BufReader::with_capacity(64 << 10, self.file);
         file.seek(SeekFrom::Start(extent.offset))?;
-        let mut left = extent.clone();
+        let mut left = *extent;
         let (mut run, mut run_len, mut data) = (Vec::new(), 0, Vec::new());
         while left.stored_len > 0 && self.budget > 0 {
             let piece = piece::read(&mut file, &mut data)?.ok_or_else(damaged)?;
@@ -100,7 +100,7 @@ impl Source<'_> {
     fn append(&mut self, pieces: Bytes) -> io::Result<Extent> {
         let full = || io::Error::other("the disk takes no bodies at the moment");
         let copy = self.segments.append_pieces(pieces).ok_or_else(full)?;
-        self.copies.push(copy.clone());
+        self.copies.push(copy);
         Ok(copy)
     }
 
@@ -232,7 +232,6 @@ const RUN_BYTES: usize = 1 << 20;
 
 const MESSAGES: &str = "SELECT seq, extents FROM message WHERE mid = ?1 AND extents NOT NULL ORDER BY seq";
 const STILL: &str = "SELECT 1 FROM flow WHERE mid = ?1 AND record_segment IS ?2 AND record_offset IS ?3";
-const MOVE: &str =
-    "UPDATE flow SET record_segment = ?2, record_offset = ?3, record_len = ?4 WHERE mid = ?1";
+const MOVE: &str = "UPDATE flow SET record_segment = ?2, record_offset = ?3, record_len = ?4 WHERE mid = ?1";
 const RECORD: &str = "UPDATE record SET pbuf = ?2 WHERE mid = ?1";
 const MESSAGE: &str = "UPDATE message SET extents = ?3 WHERE mid = ?1 AND seq = ?2";

@@ -204,7 +204,8 @@ fn estimate(conn: &Connection, paths: &Paths, found: &[Candidate]) -> Result<Est
 
 fn vacuum(conn: &Connection) -> rusqlite::Result<()> {
     // It attaches its temporary file, which may be larger than memory.
-    let attached = conn.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 1).and(conn.limit(Limit::SQLITE_LIMIT_ATTACHED));
+    let attached =
+        conn.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 1).and(conn.limit(Limit::SQLITE_LIMIT_ATTACHED));
     conn.execute_batch("PRAGMA temp_store = FILE; VACUUM; PRAGMA temp_store = MEMORY;")?;
     attached.and_then(|_| conn.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0).map(drop))
 }

@@ -5,8 +5,8 @@ mod faults;
 mod files;
 mod messages;
 mod power_cut;
-mod space;
 mod search;
+mod space;
 mod zones;
 
 use std::io::Read;

@@ -178,7 +178,8 @@ fn a_kill_at_either_side_of_the_unlink_loses_nothing() {
     drop(writer);
     let writer = open(&path);
     assert!(!first.exists());
-    let rows: i64 = writer.conn.query_row("SELECT count(*) FROM segment WHERE dropped", [], |r| r.get(0)).unwrap();
+    let rows: i64 =
+        writer.conn.query_row("SELECT count(*) FROM segment WHERE dropped", [], |r| r.get(0)).unwrap();
     assert_eq!(rows, 0);
     expect_bodies(&path, &[(Mid(2), 10_000)].into());
 }
