@@ -113,6 +113,9 @@ pub(super) enum CliError {
     /// A filter could not be read.
     #[error("{0}")]
     Filter(#[source] FilterError),
+    /// Flows would be deleted, and nobody could be asked.
+    #[error("nothing was deleted")]
+    NotConfirmed,
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
@@ -260,6 +263,8 @@ fn of_cli(error: &CliError) -> Report {
                 None => report.hint("manent filter   tells the language"),
             }
         }
+        CliError::NotConfirmed => Report::new("E210", NO, error.to_string())
+            .hint("--yes   deletes without asking; --dry-run   says what would be deleted"),
         CliError::Environment { .. } => Report::new("E002", USAGE, error.to_string()),
     }
 }
@@ -362,6 +367,13 @@ fn of_store(error: &StoreError) -> Report {
         StoreError::Full { path, .. } => {
             Report::new("E404", STORE, format!("no space left for {}", text::path(path)))
                 .hint("manent -s FILE   records on another disk")
+        }
+        StoreError::NoRoom { path, need, free } => {
+            let message = format!("the disk of {} is too full for that", text::path(path));
+            Report::new("E404", STORE, message)
+                .fact(format!("It takes {} for a while; {} are free.", text::size(*need), text::size(*free)))
+                .fact("Nothing was changed.")
+                .hint("manent prune --max-age 7d   deletes flows, which takes no room")
         }
         StoreError::NotAStore { path } => {
             Report::new("E406", STORE, format!("{} is not a store of manent's", text::path(path)))

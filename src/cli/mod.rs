@@ -27,6 +27,7 @@ mod note;
 mod output;
 mod process;
 mod progress;
+mod prune;
 mod row;
 mod run;
 mod search;
@@ -37,6 +38,7 @@ mod store;
 mod stores;
 mod tail;
 mod text;
+mod vacuum;
 
 use std::process::ExitCode;
 
@@ -68,6 +70,8 @@ pub fn main() -> ExitCode {
         Command::Tag(args) => note::tag(&args, &cli.global, &output),
         Command::Stats(args) => stats::run(&args, &cli.global, &output),
         Command::Check(args) => check::run(&args, &cli.global, &output),
+        Command::Prune(args) => prune::run(&args, &cli.global, &output),
+        Command::Vacuum(args) => vacuum::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

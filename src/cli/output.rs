@@ -100,6 +100,13 @@ impl Output {
         !self.quiet && !self.json && io::stderr().is_terminal()
     }
 
+    /// Shows how far a long work has come, in the place of what was shown before; an empty line clears it.
+    pub(super) fn progress(&self, line: &str) {
+        if self.shows_progress() {
+            self.status(line);
+        }
+    }
+
     /// Puts `line` in the place of the terminal's last one; an empty one takes it away.
     pub(super) fn status(&self, line: &str) {
         let mut terminal = io::stderr().lock();

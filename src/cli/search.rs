@@ -1,5 +1,6 @@
 //! Filters on the command line: read from words, and explained.
 
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -7,7 +8,7 @@ use clap::Args;
 use super::errors::CliError;
 use super::output::Output;
 use crate::filter::{self, Filter};
-use crate::store::{Explanation, explain};
+use crate::store::{Explanation, Order, Reader, Row, Search, explain};
 
 /// Tell the language of filters, or what a filter says and how it is answered
 #[derive(Debug, Args)]
@@ -56,4 +57,42 @@ pub(super) fn show_explanation(filter: &Filter, output: &Output) -> std::io::Res
         lines.extend(tests.iter().map(|test| format!("{title}{test}")));
     }
     lines.iter().try_for_each(|line| output.data_line(&super::escape::line(line)))
+}
+
+/// Shows all from the oldest on, each as soon as the step of the search that found it is over; how many flows could not be
+/// read.
+///
+/// # Errors
+/// If the store cannot be read, or `show` fails.
+pub(super) fn all(
+    reader: &Reader,
+    filter: &Filter,
+    show: &mut dyn FnMut(&[Row]) -> anyhow::Result<()>,
+) -> anyhow::Result<u64> {
+    let search = Search { order: Order::OldestFirst, ..Search::new(filter) };
+    let page = std::cell::RefCell::new(Vec::new());
+    let mut failed = None;
+    let mut found = |row| {
+        page.borrow_mut().push(row);
+        ControlFlow::Continue(())
+    };
+    // A step finds no more than a few hundred.
+    let mut step_is_over = |_: &crate::store::Progress| {
+        let rows = std::mem::take(&mut *page.borrow_mut());
+        if rows.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        match show(&rows) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    };
+    let progress = reader.search(&search, &mut found, &mut step_is_over)?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(progress.unreadable),
+    }
 }

@@ -16,7 +16,7 @@ use super::ticket::Ticket;
 use crate::filter::Filter;
 use crate::flow::{ClientConn, ConnId, Content, Flow, FlowError, Kind, Mid, ServerConn, State};
 use crate::store::{
-    BodySide, Durability, Reader, Segments, SessionCounts, StoreError, Writer, WriterOptions,
+    BodySide, Durability, Limits, Pins, Reader, Segments, SessionCounts, StoreError, Writer, WriterOptions,
 };
 
 /// Stores flows and finds them again. Cheap to clone.
@@ -52,6 +52,8 @@ pub struct RecorderOptions {
     pub label: String,
     /// Where the proxy listens.
     pub listen: String,
+    /// What the store may hold.
+    pub limits: Limits,
 }
 
 impl Default for RecorderOptions {
@@ -66,6 +68,7 @@ impl Default for RecorderOptions {
             filter: None,
             label: String::new(),
             listen: String::new(),
+            limits: Limits::default(),
         }
     }
 }
@@ -174,6 +177,7 @@ pub(super) struct Shared {
     pub(super) options: RecorderOptions,
     pub(super) queue: Arc<Queue>,
     pub(super) segments: Segments,
+    pub(super) pins: Pins,
     pub(super) next_mid: AtomicU64,
     /// Also of the recorders that follow when stores rotate: a connection outlives a store.
     pub(super) next_conn: Arc<AtomicU64>,
@@ -253,6 +257,7 @@ impl Recorder {
             queue_bytes: options.queue_bytes / 2,
             label: options.label.clone(),
             listen: options.listen.clone(),
+            limits: options.limits,
         };
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || Writer::open(&path, &writer_options)).await;
@@ -277,6 +282,7 @@ impl Recorder {
             path: writer.path().to_owned(),
             queue: Arc::new(Queue::new(options.queue_places, options.queue_bytes / 2)),
             segments: writer.segments().clone(),
+            pins: writer.pins().clone(),
             next_mid: AtomicU64::new(next_mid),
             next_conn: conns,
             first_conn: next_conn,

@@ -90,6 +90,16 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// What was asked for needs room on the disk for a while, and there is less.
+    #[error("{} needs {need} bytes of free disk for that, and there are {free}", path.display())]
+    NoRoom {
+        /// The database.
+        path: PathBuf,
+        /// Bytes that it takes.
+        need: u64,
+        /// Bytes that there are.
+        free: u64,
+    },
     /// What was read is not what was written.
     #[error("{} is damaged: {detail}", path.display())]
     Damaged {

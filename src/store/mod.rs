@@ -31,6 +31,7 @@ mod schema;
 mod search;
 mod segment;
 mod session;
+mod space;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,8 @@ pub use row::{ListQuery, Order, Row};
 pub use search::{Explanation, MAX_BODY, Progress, Search, explain};
 pub use segment::{BodySide, Segments};
 pub use session::{Session, SessionCounts};
+pub(crate) use space::Step;
+pub use space::{Estimate, Freed, Limits, Marked, Pin, Pins, Pruner, Vacuum};
 pub use stats::{Files, Stats, TopList};
 pub use top::Tally;
 pub(crate) use writer::Keeper;

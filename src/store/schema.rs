@@ -13,7 +13,7 @@ use super::paths::Paths;
 use super::{Durability, StoreError};
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 7;
+pub(super) const VERSION: u32 = 8;
 
 /// `application_id` in the database's header: "mnnt".
 const APPLICATION_ID: u32 = 0x6d6e_6e74;
@@ -128,10 +128,17 @@ ALTER TABLE session ADD COLUMN groups INTEGER;
 ALTER TABLE session ADD COLUMN record_bytes INTEGER;
 ";
 
+/// What version 8 added: bytes of a segment that no row refers to any more, at least, and whether its file is to go.
+const DEAD_BYTES: &str = "
+ALTER TABLE segment ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE segment ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+";
+
 /// What makes version 2 of version 1, and so on. A new store takes the same steps.
 ///
 /// A reader finds a store whose writer has not been here since: it must do without what a step adds.
-const STEPS: [&str; (VERSION - 1) as usize] = [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, NOTES, COUNTERS];
+const STEPS: [&str; (VERSION - 1) as usize] =
+    [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, NOTES, COUNTERS, DEAD_BYTES];
 
 /// Bytes of a database's header (sqlite.org/fileformat2.html §1.3).
 pub(super) const HEAD: usize = 100;

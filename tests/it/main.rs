@@ -17,6 +17,7 @@ mod large_bodies;
 mod limits;
 mod notes;
 mod shutdown;
+mod space;
 mod stats;
 mod store;
 mod tls;

@@ -9,6 +9,7 @@ mod messages;
 mod notes;
 mod power_cut;
 mod search;
+mod space;
 mod zones;
 
 use std::io::Read;
@@ -26,6 +27,7 @@ fn options() -> WriterOptions {
         queue_bytes: 8 << 20,
         label: "test".into(),
         listen: String::new(),
+        limits: Limits::default(),
     }
 }
 
