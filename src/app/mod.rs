@@ -12,7 +12,7 @@ use crate::config::{self, Config, Durability};
 use crate::http1::HeadLimits;
 use crate::proxy::{Limits, Server, ServerError, ServerOptions};
 use crate::record::{self, RecordError, RecorderOptions, Rotating, Stats};
-use crate::store::StoreError;
+use crate::store::{Limits as StoreLimits, StoreError};
 use crate::tls::{
     Ca, CaError, ClientTls, HostCert, HostCertError, LeafError, Leaves, Roots, RootsError, Verification,
 };
@@ -206,5 +206,7 @@ fn recorder_options(config: &Config) -> RecorderOptions {
         Durability::Normal => record::Durability::Normal,
     };
     let (body_limit, filter) = (config.body_limit, config.record_filter.clone());
-    RecorderOptions { durability, body_limit, filter, ..RecorderOptions::default() }
+    let config::Keep { max_age, max_size_bytes, max_flows } = config.keep;
+    let limits = StoreLimits { max_age, max_size_bytes, max_flows };
+    RecorderOptions { durability, body_limit, filter, limits, ..RecorderOptions::default() }
 }

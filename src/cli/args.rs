@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::errors::CliError;
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
-use super::{ca, capture, cat, ls, run, search, show, tail};
+use super::{ca, capture, cat, check, ls, note, prune, run, search, show, stats, tail, vacuum};
 use crate::config::{self, ConfigError};
 
 /// An intercepting HTTP(S) proxy that keeps what passes through it.
@@ -34,6 +34,13 @@ pub(super) enum Command {
     Cat(cat::CatArgs),
     Tail(tail::TailArgs),
     Filter(search::FilterArgs),
+    Mark(note::MarkArgs),
+    Comment(note::CommentArgs),
+    Tag(note::TagArgs),
+    Stats(stats::StatsArgs),
+    Check(check::CheckArgs),
+    Prune(prune::PruneArgs),
+    Vacuum(vacuum::VacuumArgs),
     Ca(ca::CaArgs),
 }
 

@@ -11,10 +11,10 @@ use super::errors::CliError;
 use super::escape::TextStream;
 use super::messages::{self, Payloads};
 use super::output::{Data, Output};
-use super::store::FlowArg;
+use super::store::{self, Flows};
 use super::text;
 use crate::config::units::{UnitError, parse_size_or_none};
-use crate::flow::{Content, Mid};
+use crate::flow::{Content, Flow, Mid};
 use crate::format::coding::Caps;
 use crate::store::Reader;
 
@@ -22,8 +22,10 @@ use crate::store::Reader;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct CatArgs {
-    /// The flow's number, or `last`; with several stores also FILE:NUMBER
-    mid: FlowArg,
+    /// The flows, whose bodies are written one behind the other: 12  12,15  40-60  100-  last  last:5  @FILE  -; with
+    /// several stores FILE:12
+    #[arg(required = true)]
+    mids: Vec<Flows>,
     /// The request's body instead of the response's
     #[arg(long)]
     request: bool,
@@ -42,56 +44,47 @@ pub(super) struct CatArgs {
 }
 
 pub(super) fn run(args: &CatArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-    let (reader, flow, mid) = args.mid.find(global, output)?;
+    store::each_flow(&args.mids, global, output, |reader, mid, flow| cat(args, reader, mid, flow, output))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cat(args: &CatArgs, reader: &Reader, mid: Mid, flow: &Flow, output: &Output) -> anyhow::Result<()> {
     let part = if args.request { Part::Request } else { Part::Response };
     let escaped = output.terminal && !args.force;
     if let Some(seq) = args.message {
-        return one_message(&reader, mid, seq, escaped, output);
+        return one_message(reader, mid, seq, escaped, output);
     }
     if flow.websocket.is_some() {
-        return all_messages(&reader, mid, part, escaped, output);
+        return all_messages(reader, mid, part, escaped, output);
     }
     let missing = |what, why| CliError::NotRecorded { mid, what, why };
     let message =
-        content::message(&flow, part).ok_or_else(|| missing(part.as_str(), content::why_missing(&flow)))?;
+        content::message(flow, part).ok_or_else(|| missing(part.as_str(), content::why_missing(flow)))?;
     if content::is_absent(message.body) {
         let why = format!("{} bytes passed, and none was recorded.", message.body.len);
         return Err(missing(body_of(part), why).into());
     }
     let mut body = if args.raw {
-        content::wire(&reader, message.body)?
+        content::wire(reader, message.body)?
     } else {
-        content::decoded(&reader, message, args.max_decoded)?
+        content::decoded(reader, message, args.max_decoded)?
     };
     let end = copy(&mut body, mid, escaped, output.data())?;
-    judge(end, mid, part, message)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(judge(end, mid, part, message)?)
 }
 
 /// The payloads of what one end of a WebSocket sent, one behind the other; control frames are left out.
-fn all_messages(
-    store: &Reader,
-    mid: Mid,
-    part: Part,
-    escaped: bool,
-    output: &Output,
-) -> anyhow::Result<ExitCode> {
+fn all_messages(store: &Reader, mid: Mid, part: Part, escaped: bool, output: &Output) -> anyhow::Result<()> {
     let mut payloads = Payloads::new(store, mid, part == Part::Request);
     copy(&mut payloads, mid, escaped, output.data())?.map_err(|source| CliError::Damaged { mid, source })?;
     match payloads.not_whole {
         Some(why) => Err(CliError::NotWhole { mid, what: "message", why: why.to_owned() }.into()),
-        None => Ok(ExitCode::SUCCESS),
+        None => Ok(()),
     }
 }
 
 /// The payload of one message, whoever sent it and whatever it is.
-fn one_message(
-    store: &Reader,
-    mid: Mid,
-    seq: u64,
-    escaped: bool,
-    output: &Output,
-) -> anyhow::Result<ExitCode> {
+fn one_message(store: &Reader, mid: Mid, seq: u64, escaped: bool, output: &Output) -> anyhow::Result<()> {
     let missing = |why: String| CliError::NotRecorded { mid, what: "message", why };
     let Some(message) = messages::one(store, mid, seq)? else {
         let last = store.last_message(mid)?;
@@ -105,7 +98,7 @@ fn one_message(
     copy(&mut payload, mid, escaped, output.data())?.map_err(|source| CliError::Damaged { mid, source })?;
     match not_whole {
         Some(why) => Err(CliError::NotWhole { mid, what: "message", why: why.to_owned() }.into()),
-        None => Ok(ExitCode::SUCCESS),
+        None => Ok(()),
     }
 }
 

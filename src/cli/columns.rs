@@ -96,7 +96,7 @@ impl Lines {
     }
 
     fn default_for_terminal(&self, found: &Found) -> String {
-        let line = Line::from(&found.row).with_messages(found.messages);
+        let line = Line::from(&found.row).with_messages(found.messages).with_note(found.note.as_ref());
         let Some(store) = &found.store else {
             return line.for_terminal(self.output.width, self.mid_width, self.output.paint);
         };
@@ -167,7 +167,7 @@ fn parser() -> impl TypedValueParser<Value = Chosen> {
 }
 
 fn object(found: &Found) -> serde_json::Map<String, Value> {
-    let mut object = match row::row_json(&found.row, found.messages) {
+    let mut object = match row::row_json(&found.row, found.messages, found.note.as_ref()) {
         Value::Object(object) => object,
         _ => serde_json::Map::new(),
     };
@@ -256,7 +256,7 @@ mod tests {
 
     fn found() -> Found {
         let row = row::tests::row();
-        Found { row, messages: None, store: Some("a.db".into()), part: 0 }
+        Found { row, messages: None, store: Some("a.db".into()), note: None, part: 0 }
     }
 
     #[test]

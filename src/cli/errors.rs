@@ -15,15 +15,34 @@ use crate::config::ConfigError;
 use crate::filter::FilterError;
 use crate::flow::Mid;
 use crate::format::coding::{CapReached, CodingError};
-use crate::store::StoreError;
+use crate::store::{BadNote, StoreError};
 use crate::tls::{CaError, RootsError};
 
 /// What a subcommand can fail with by itself.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    /// No flow has this mid.
-    #[error("no flow with mid {mid}")]
-    UnknownMid { mid: Mid, bounds: Option<(Mid, Mid, u64)> },
+    /// No flow has this mid, or one of this range.
+    #[error("no flow with mid {first}{}", if last > first { format!("–{last}") } else { String::new() })]
+    UnknownMid { first: Mid, last: Mid, bounds: Option<(Mid, Mid, u64)> },
+    /// A list of mids holds something else.
+    #[error("line {line} of {name} names no flow")]
+    BadMids { name: String, line: usize, why: String },
+    /// A text cannot be a marker, a comment or a tag.
+    #[error(transparent)]
+    BadNote(BadNote),
+    /// What `tag` is to do is neither `+name` nor `-name`.
+    #[error("`{word}` is neither +name nor -name")]
+    BadTagChange { word: String },
+    /// Mids and a text cannot both come from there.
+    #[error("standard input cannot be both the mids and the comment")]
+    StdinTwice,
+    /// A file could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
     /// The store holds no flow at all.
     #[error("the store holds no flow yet")]
     EmptyStore,
@@ -94,6 +113,9 @@ pub(super) enum CliError {
     /// A filter could not be read.
     #[error("{0}")]
     Filter(#[source] FilterError),
+    /// Flows would be deleted, and nobody could be asked.
+    #[error("nothing was deleted")]
+    NotConfirmed,
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
@@ -169,6 +191,17 @@ fn of_cli(error: &CliError) -> Report {
                 }
             }
         }
+        CliError::BadMids { why, .. } => Report::new("E210", USAGE, error.to_string())
+            .fact(sentence(why))
+            .hint("manent ls | manent mark -"),
+        CliError::BadNote(_) | CliError::StdinTwice => Report::new("E211", USAGE, error.to_string()),
+        CliError::BadTagChange { .. } => Report::new("E211", USAGE, error.to_string())
+            .fact("Options stand before the mids.")
+            .hint("manent tag 12 +login -cart"),
+        CliError::Read { source, .. } => {
+            let exit = if source.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NO };
+            Report::new("E212", exit, error.to_string()).fact(sentence(&plain_io(source)))
+        }
         CliError::EmptyStore => Report::new("E204", NOT_FOUND, error.to_string())
             .hint("manent run -- curl https://example.com/   records one"),
         CliError::OneStore { .. } => Report::new("E004", USAGE, error.to_string()).hint("name one: -s FILE"),
@@ -230,6 +263,8 @@ fn of_cli(error: &CliError) -> Report {
                 None => report.hint("manent filter   tells the language"),
             }
         }
+        CliError::NotConfirmed => Report::new("E210", NO, error.to_string())
+            .hint("--yes   deletes without asking; --dry-run   says what would be deleted"),
         CliError::Environment { .. } => Report::new("E002", USAGE, error.to_string()),
     }
 }
@@ -299,8 +334,22 @@ fn of_store(error: &StoreError) -> Report {
         }
         StoreError::BadName { path, why } => {
             let message = format!("{} cannot be the name of a store: {why}", text::path(path));
-            Report::new("E409", USAGE, message).hint("manent -s 'flows-%Y%m%d.db'   a new file each day")
+            Report::new("E412", USAGE, message).hint("manent -s 'flows-%Y%m%d.db'   a new file each day")
         }
+        StoreError::OlderWriter { path, pid } => {
+            let who = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+            Report::new(
+                "E413",
+                STORE,
+                format!("the recorder that has the store is older than this manent{who}"),
+            )
+            .fact(text::path(path))
+            .fact("Its store has no place for marks, comments and tags yet. Nothing was changed.")
+            .hint("stop it, and try again; or start it anew with this version")
+        }
+        StoreError::TooManyTags { .. } => Report::new("E414", USAGE, error.to_string())
+            .fact("Flows before it may have been changed.")
+            .hint("manent tag MIDS -name   removes one"),
         StoreError::NotWritable { path, source } => {
             Report::new("E402", STORE, format!("cannot write to {}: {}", text::path(path), plain_io(source)))
                 .hint("manent -s FILE   records elsewhere")
@@ -318,6 +367,13 @@ fn of_store(error: &StoreError) -> Report {
         StoreError::Full { path, .. } => {
             Report::new("E404", STORE, format!("no space left for {}", text::path(path)))
                 .hint("manent -s FILE   records on another disk")
+        }
+        StoreError::NoRoom { path, need, free } => {
+            let message = format!("the disk of {} is too full for that", text::path(path));
+            Report::new("E404", STORE, message)
+                .fact(format!("It takes {} for a while; {} are free.", text::size(*need), text::size(*free)))
+                .fact("Nothing was changed.")
+                .hint("manent prune --max-age 7d   deletes flows, which takes no room")
         }
         StoreError::NotAStore { path } => {
             Report::new("E406", STORE, format!("{} is not a store of manent's", text::path(path)))
@@ -486,8 +542,8 @@ mod tests {
     #[test]
     fn an_unknown_mid_names_the_range() {
         let bounds = Some((Mid(1), Mid(1187), 1146));
-        let error =
-            anyhow::Error::from(CliError::UnknownMid { mid: Mid(1200), bounds }).context("while showing");
+        let error = anyhow::Error::from(CliError::UnknownMid { first: Mid(1200), last: Mid(1200), bounds })
+            .context("while showing");
         let report = diagnose(&error);
         assert_eq!((report.code, report.exit), ("E201", 3));
         assert_eq!(report.message, "no flow with mid 1200");

@@ -12,7 +12,7 @@ use super::errors::CliError;
 use crate::config::units::{
     UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
 };
-use crate::config::{CaFiles, Config, DEFAULT_LISTEN, Durability, HostCert, Limits, Timeouts};
+use crate::config::{CaFiles, Config, DEFAULT_LISTEN, Durability, HostCert, Keep, Limits, Timeouts};
 use crate::filter::Filter;
 use crate::proxy::{HostPattern, PassthroughOptions};
 
@@ -57,6 +57,15 @@ struct RecordFlags {
     #[arg(long, env = "MANENT_REQUIRE_RECORDING", value_parser = FalseyValueParser::new())]
     #[arg(conflicts_with = "no_record")]
     require_recording: bool,
+    /// Delete flows that began longer ago than this while recording; marked ones stay [default: none, no limit]
+    #[arg(long, value_name = "TIME", env = "MANENT_MAX_AGE", value_parser = parse_positive_duration)]
+    max_age: Option<Duration>,
+    /// Delete the oldest flows while recording, so that the store's files take no more than this, at least 64MiB
+    #[arg(long, value_name = "SIZE", env = "MANENT_MAX_SIZE", value_parser = parse_max_size)]
+    max_size: Option<u64>,
+    /// Delete the oldest flows while recording, so that there are no more than this
+    #[arg(long, value_name = "N", env = "MANENT_MAX_FLOWS", value_parser = parse_count)]
+    max_flows: Option<usize>,
     /// What a recorded flow survives: full, a power failure; normal, the end of the process
     #[arg(long, env = "MANENT_DURABILITY", value_enum, default_value_t)]
     durability: DurabilityChoice,
@@ -190,6 +199,11 @@ impl ProxyFlags {
                 DurabilityChoice::Full => Durability::Full,
                 DurabilityChoice::Normal => Durability::Normal,
             },
+            keep: Keep {
+                max_age: self.record.max_age,
+                max_size_bytes: self.record.max_size,
+                max_flows: self.record.max_flows.map(|count| count as u64),
+            },
             body_limit: self.record.body_limit.and_then(|BodyLimit(bytes)| bytes),
             ca_files: self.tls.ca_cert.clone().map(|cert| CaFiles { cert, key: self.tls.ca_key.clone() }),
             upstream_ca: self.tls.upstream_ca.clone(),
@@ -280,6 +294,14 @@ fn parse_host_cert(text: &str) -> Result<HostCert, String> {
 
 fn parse_body_limit(text: &str) -> Result<BodyLimit, UnitError> {
     parse_size_or_none(text).map(BodyLimit)
+}
+
+/// Less than this, and the log that SQLite writes ahead would be most of it.
+fn parse_max_size(text: &str) -> Result<u64, String> {
+    match parse_positive_size(text).map_err(|error| error.to_string())? {
+        size if size < 64 << 20 => Err("it must be at least 64MiB".to_owned()),
+        size => Ok(size),
+    }
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

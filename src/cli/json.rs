@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::content::{self, Message};
-use super::{grpc, text};
+use super::{grpc, note, text};
 use crate::flow::{
     Addr, Body, BodyEnd, ClientConn, Flow, Framing, Headers, Interim, Mid, Request, Response, ServerConn,
     Timing, TlsInfo,
@@ -43,6 +43,7 @@ pub(super) fn flow(flow: &Flow, mid: Mid, store: &Reader, max_body: u64) -> anyh
             "bad_text_from_client": ws.bad_text_from_client, "bad_text_from_server": ws.bad_text_from_server,
         })
     });
+    let note = note::of(store, mid)?;
     Ok(json!({
         "mid": mid.0,
         "kind": flow.kind.as_str(),
@@ -66,6 +67,9 @@ pub(super) fn flow(flow: &Flow, mid: Mid, store: &Reader, max_body: u64) -> anyh
         "server": flow.server.as_deref().map(server),
         "server_reused": flow.server_reused,
         "replay_of": flow.replay_of.map(|mid| mid.0),
+        "marker": note.marker,
+        "comment": note.comment,
+        "tags": note.tags,
     }))
 }
 

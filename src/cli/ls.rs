@@ -55,45 +55,37 @@ pub(super) fn run(args: &LsArgs, global: &Global, output: &Output) -> anyhow::Re
     if files.len() > 1 && (args.before.is_some() || args.after.is_some()) {
         return Err(CliError::MidOfMany { stores: files.len() }.into());
     }
-    let mut parts = parts(files, &stores);
+    let mut parts = parts(files, &stores, filter);
     for part in &mut parts {
         (part.before, part.after) = (args.before.map(Mid), args.after.map(Mid));
     }
     let mut opened = Opened::new(&stores, output);
     let mut lines = Lines::new(&args.columns, output);
     let mut show = |page: &[Found]| Ok(lines.write(page)?);
-    let list = List { parts, filter: filter.as_ref() };
     let on_screen = output.terminal && !output.json;
     let limit = args.limit.or(on_screen.then_some(SCREENFUL));
     let any = match limit {
-        Some(limit) if !args.oldest && args.after.is_none() => newest(&list, limit, &mut opened, &mut show)?,
-        limit => from(&list, limit.unwrap_or(usize::MAX), &mut opened, &mut show)?,
+        Some(limit) if !args.oldest && args.after.is_none() => newest(&parts, limit, &mut opened, &mut show)?,
+        limit => from(&parts, limit.unwrap_or(usize::MAX), &mut opened, &mut show)?,
     };
-    opened.tell_unreadable();
     Ok(opened.exit_code(any))
 }
 
-/// What is listed: rows of stores, all or those that match.
-#[derive(Debug)]
-pub(super) struct List<'a> {
-    pub(super) parts: Vec<Part>,
-    pub(super) filter: Option<&'a Filter>,
-}
-
-/// All rows of these files.
-pub(super) fn parts(files: Vec<PathBuf>, stores: &Stores) -> Vec<Part> {
+/// All rows of these files, or those that match.
+pub(super) fn parts(files: Vec<PathBuf>, stores: &Stores, filter: Option<Filter>) -> Vec<Part> {
     let named = stores.single().is_none();
     let names = stores::names(&files);
+    let filter = filter.map(Arc::new);
     let part = |(path, name): (PathBuf, String)| {
         let name = named.then(|| Arc::from(name));
-        Part { path, name, after: None, before: None }
+        Part { path, name, after: None, before: None, filter: filter.clone() }
     };
     files.into_iter().zip(names).map(part).collect()
 }
 
 /// Shows the newest `limit` flows, oldest of them first; whether there are any.
 pub(super) fn newest(
-    list: &List<'_>,
+    parts: &[Part],
     limit: usize,
     opened: &mut Opened,
     show: &mut Show<'_>,
@@ -101,7 +93,7 @@ pub(super) fn newest(
     let mut page = Vec::new();
     // More than fits in memory at once, perhaps: then it is enough to know where to begin.
     let mut begin: HashMap<usize, Mid> = HashMap::new();
-    let mut merged = Merged::open(&list.parts, list.filter, Order::NewestFirst, opened)?;
+    let mut merged = Merged::open(parts, Order::NewestFirst, limit, opened)?;
     let mut count = 0;
     while count < limit
         && let Some(found) = merged.next(opened)?
@@ -114,13 +106,12 @@ pub(super) fn newest(
     }
     if count > PAGE {
         drop(page);
-        opened.unreadable = 0; // they come by once more
         let from_there = |(at, part): (usize, &Part)| match begin.get(&at) {
             Some(first) => Part { after: Some(Mid(first.0.saturating_sub(1))), ..part.clone() },
             None => Part { before: Some(Mid(0)), ..part.clone() },
         };
-        let parts = list.parts.iter().enumerate().map(from_there).collect();
-        return from(&List { parts, filter: list.filter }, limit, opened, show);
+        let parts: Vec<Part> = parts.iter().enumerate().map(from_there).collect();
+        return from(&parts, limit, opened, show);
     }
     page.reverse();
     show(&page)?;
@@ -128,8 +119,8 @@ pub(super) fn newest(
 }
 
 /// Shows up to `limit` flows from the oldest on, page by page; whether there are any.
-fn from(list: &List<'_>, limit: usize, opened: &mut Opened, show: &mut Show<'_>) -> anyhow::Result<bool> {
-    let mut merged = Merged::open(&list.parts, list.filter, Order::OldestFirst, opened)?;
+fn from(parts: &[Part], limit: usize, opened: &mut Opened, show: &mut Show<'_>) -> anyhow::Result<bool> {
+    let mut merged = Merged::open(parts, Order::OldestFirst, limit, opened)?;
     let mut page: Vec<Found> = Vec::new();
     let mut left = limit;
     while left > 0
@@ -137,8 +128,8 @@ fn from(list: &List<'_>, limit: usize, opened: &mut Opened, show: &mut Show<'_>)
     {
         left -= 1;
         page.push(found);
-        // What a search has found is shown while it goes on.
-        if page.len() == PAGE || merged.is_searching() {
+        // What a filter lets through comes in small pages, perhaps with long pauses.
+        if page.len() == PAGE || merged.must_search() {
             show(&page)?;
             page.clear();
         }
@@ -156,9 +147,9 @@ const SCREENFUL: usize = 50;
 const EXAMPLES: &str = "\
 Examples:
   manent ls -n 20                    the newest 20
-  manent ls -n 20 --before 1041      the 20 before these
   manent ls 'status>=400' host:api   what failed there
   manent ls '~m POST & ~bq password' mitmproxy's filters, too
+  manent ls -n 20 --before 1041      the 20 before these
   manent ls | cut -f1,5              tab-separated when not on a terminal:
                                      mid, start, status, method, URL, type, response bytes, µs, state, error
   manent ls --columns mid,host,path  only these, in this order; with --json, only these keys

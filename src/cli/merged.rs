@@ -4,7 +4,7 @@
 //! only while its turn lasts: of a year of daily files, one or two at a time. So memory is that of a few pages.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::row;
 use super::stores::Opened;
 use crate::filter::Filter;
 use crate::flow::Mid;
-use crate::store::{ListQuery, Order, Progress, Reader, Row, Search, StoreError};
+use crate::store::{ListQuery, Note, Order, Progress, Reader, Row, Search, StoreError};
 
 /// A store, and which of its rows are wanted.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(super) struct Part {
     pub(super) name: Option<Arc<str>>,
     pub(super) after: Option<Mid>,
     pub(super) before: Option<Mid>,
+    /// What the rows have to match.
+    pub(super) filter: Option<Arc<Filter>>,
 }
 
 /// A row with what lists show beside it.
@@ -32,6 +34,8 @@ pub(super) struct Found {
     /// Of a WebSocket: how many are stored, if any.
     pub(super) messages: Option<u64>,
     pub(super) store: Option<Arc<str>>,
+    /// What people wrote beside it.
+    pub(super) note: Option<Note>,
     /// Which of the parts it is of.
     pub(super) part: usize,
 }
@@ -40,8 +44,9 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Merged<'a> {
     parts: &'a [Part],
-    filter: Option<&'a Filter>,
     order: Order,
+    /// How many rows are wanted.
+    limit: usize,
     /// Stores whose turn has not come: the last is the next. With the key of their first row.
     waiting: Vec<(i64, usize)>,
     open: Vec<Cursor>,
@@ -52,16 +57,29 @@ struct Cursor {
     part: usize,
     reader: Reader,
     page: VecDeque<Row>,
+    /// Those of the page.
+    notes: BTreeMap<Mid, Note>,
     query: ListQuery,
+    filter: Option<Arc<Filter>>,
+    /// Whether a search has come to its end.
+    searched: bool,
+    /// Flows that may have matched and could not be read.
+    unreadable: u64,
 }
 
 impl Found {
     /// With what is stored beside the row. A list is worth having without what cannot be read of that.
-    pub(super) fn of(row: Row, reader: Option<&Reader>, part: usize, store: Option<Arc<str>>) -> Self {
+    pub(super) fn of(
+        row: Row,
+        reader: Option<&Reader>,
+        part: usize,
+        store: Option<Arc<str>>,
+        note: Option<Note>,
+    ) -> Self {
         // A look-up a row, so only for the few that may have some.
         let reader = reader.filter(|_| row::may_have_messages(&row));
         let messages = reader.and_then(|reader| reader.last_message(row.mid).ok()).filter(|&count| count > 0);
-        Self { row, messages, store, part }
+        Self { row, messages, store, note, part }
     }
 }
 
@@ -72,8 +90,8 @@ impl<'a> Merged<'a> {
     /// If the only store cannot be read.
     pub(super) fn open(
         parts: &'a [Part],
-        filter: Option<&'a Filter>,
         order: Order,
+        limit: usize,
         opened: &mut Opened,
     ) -> anyhow::Result<Self> {
         let mut waiting = Vec::new();
@@ -85,7 +103,7 @@ impl<'a> Merged<'a> {
             waiting.extend(first.flatten().map(|key| (key, at)));
         }
         waiting.sort_unstable_by_key(|&first| std::cmp::Reverse(first));
-        Ok(Self { parts, filter, order, waiting, open: Vec::new() })
+        Ok(Self { parts, order, limit, waiting, open: Vec::new() })
     }
 
     /// The next row.
@@ -94,7 +112,6 @@ impl<'a> Merged<'a> {
     /// If the only store cannot be read.
     pub(super) fn next(&mut self, opened: &mut Opened) -> anyhow::Result<Option<Found>> {
         loop {
-            self.fill(opened)?;
             let heads =
                 self.open.iter().map(|cursor| cursor.page.front().map_or(i64::MAX, |row| self.key(row)));
             let best = heads.enumerate().min_by_key(|&(_, key)| key);
@@ -103,40 +120,27 @@ impl<'a> Merged<'a> {
             {
                 self.waiting.pop();
                 let cursor = Cursor::open(&self.parts[part], part, self.order, self.page());
-                self.open.extend(opened.keep(cursor)?);
+                if let Some(cursor) = opened.keep(cursor)? {
+                    self.open.push(cursor);
+                    if self.open.last().is_some_and(|cursor| cursor.page.is_empty()) {
+                        self.close(self.open.len() - 1, opened);
+                    }
+                }
                 continue;
             }
-            return Ok(best.and_then(|(at, _)| self.open[at].pop(self.parts)));
-        }
-    }
-
-    /// Whether the next row has to be searched for, which may take a while.
-    pub(super) fn is_searching(&self) -> bool {
-        self.filter.is_some() && self.open.iter().any(|cursor| cursor.page.is_empty())
-    }
-
-    /// Sees to it that each open store has its next row, and closes those that have none. Not before it is needed: it may
-    /// never be.
-    fn fill(&mut self, opened: &mut Opened) -> anyhow::Result<()> {
-        let mut at = 0;
-        while let Some(cursor) = self.open.get_mut(at) {
-            let mut is_over = false;
-            if cursor.page.is_empty() {
-                let filled = match self.filter {
-                    None => cursor.list(),
-                    Some(filter) => cursor.search(filter),
-                };
-                let unreadable = opened.keep(filled)?;
-                opened.unreadable += unreadable.unwrap_or(0);
-                is_over = unreadable.is_none() || cursor.page.is_empty();
+            let Some((at, _)) = best else { return Ok(None) };
+            let Some(found) = self.open[at].pop(self.parts) else {
+                self.close(at, opened);
+                continue;
+            };
+            if self.open[at].page.is_empty() {
+                let filled = self.open[at].fill();
+                if opened.keep(filled)?.is_none_or(|()| self.open[at].page.is_empty()) {
+                    self.close(at, opened);
+                }
             }
-            if is_over {
-                self.open.swap_remove(at);
-            } else {
-                at += 1;
-            }
+            return Ok(Some(found));
         }
-        Ok(())
     }
 
     fn key(&self, row: &Row) -> i64 {
@@ -144,7 +148,16 @@ impl<'a> Merged<'a> {
     }
 
     fn page(&self) -> usize {
-        if self.parts.len() == 1 { PAGE } else { SMALL_PAGE }
+        self.limit.clamp(1, if self.parts.len() == 1 { PAGE } else { SMALL_PAGE })
+    }
+
+    /// Whether the next row has to be searched for.
+    pub(super) fn must_search(&self) -> bool {
+        self.open.iter().any(|cursor| cursor.filter.is_some() && cursor.page.is_empty())
+    }
+
+    fn close(&mut self, at: usize, opened: &mut Opened) {
+        opened.unreadable += self.open.swap_remove(at).unreadable;
     }
 }
 
@@ -152,48 +165,84 @@ impl Cursor {
     fn open(part: &Part, at: usize, order: Order, page: usize) -> Result<Self, StoreError> {
         let query = ListQuery { limit: Some(page), before: part.before, after: part.after, order };
         let reader = Reader::open(&part.path)?;
-        Ok(Self { part: at, reader, page: VecDeque::new(), query })
+        let mut cursor = Self {
+            part: at,
+            reader,
+            page: VecDeque::new(),
+            notes: BTreeMap::new(),
+            query,
+            filter: part.filter.clone(),
+            searched: false,
+            unreadable: 0,
+        };
+        cursor.fill()?;
+        Ok(cursor)
     }
 
     fn pop(&mut self, parts: &[Part]) -> Option<Found> {
         let row = self.page.pop_front()?;
-        Some(Found::of(row, Some(&self.reader), self.part, parts[self.part].name.clone()))
+        let note = self.notes.remove(&row.mid);
+        Some(Found::of(row, Some(&self.reader), self.part, parts[self.part].name.clone(), note))
     }
 
-    /// Brings the next page: by key, so that it costs the same wherever it is. How many flows could not be read.
-    fn list(&mut self) -> Result<u64, StoreError> {
-        self.page = self.reader.list(&self.query)?.into();
-        self.go_on_from(self.page.back().map(|row| row.mid));
-        Ok(0)
-    }
-
-    /// Brings some of the next that match, as soon as some are found.
-    fn search(&mut self, filter: &Filter) -> Result<u64, StoreError> {
-        let page = RefCell::new(VecDeque::new());
-        let ListQuery { limit, before, after, order } = self.query;
-        let search = Search { limit, before, after, order, ..Search::new(filter) };
-        let mut found = |row| {
-            page.borrow_mut().push_back(row);
-            ControlFlow::Continue(())
-        };
-        let mut step_is_over = |_: &Progress| match page.borrow().is_empty() {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        };
-        let progress = self.reader.search(&search, &mut found, &mut step_is_over)?;
-        self.page = page.into_inner();
-        let last = self.page.back().map(|row: &Row| row.mid);
-        // A full page ends within a step; else the step may have gone further than to the last that matched.
-        let is_full = limit.is_some_and(|limit| self.page.len() >= limit);
-        self.go_on_from(if is_full { last } else { progress.reached.or(last) });
-        Ok(progress.unreadable)
-    }
-
-    fn go_on_from(&mut self, mid: Option<Mid>) {
-        match self.query.order {
-            Order::NewestFirst => self.query.before = mid.or(self.query.before),
-            Order::OldestFirst => self.query.after = mid.or(self.query.after),
+    /// Brings the next page: by key, so that it costs the same wherever it is.
+    fn fill(&mut self) -> Result<(), StoreError> {
+        if let Some(filter) = self.filter.clone() {
+            self.search(&filter)?;
+        } else {
+            self.list()?;
         }
+        let mids: Vec<Mid> = self.page.iter().map(|row| row.mid).collect();
+        self.notes = self.reader.notes(&mids)?;
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<(), StoreError> {
+        self.page = self.reader.list(&self.query)?.into();
+        let last = self.page.back().map(|row| row.mid);
+        match self.query.order {
+            Order::NewestFirst => self.query.before = last.or(self.query.before),
+            Order::OldestFirst => self.query.after = last.or(self.query.after),
+        }
+        Ok(())
+    }
+}
+
+impl Cursor {
+    /// Brings the next page of what matches, as soon as a step of the search has found some.
+    fn search(&mut self, filter: &Filter) -> Result<(), StoreError> {
+        let ListQuery { limit, before, after, order } = self.query;
+        while self.page.is_empty() && !self.searched {
+            let search = Search {
+                limit,
+                before: self.query.before,
+                after: self.query.after,
+                order,
+                ..Search::new(filter)
+            };
+            let page = RefCell::new(VecDeque::new());
+            let mut found = |row| {
+                page.borrow_mut().push_back(row);
+                ControlFlow::Continue(())
+            };
+            let mut step = |_: &Progress| match page.borrow().is_empty() {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            };
+            let progress = self.reader.search(&search, &mut found, &mut step)?;
+            self.unreadable += progress.unreadable;
+            self.searched = progress.complete;
+            self.page = page.into_inner();
+            // A full page ends within a step: what was looked at behind it is looked at again.
+            let last = self.page.back().map(|row| row.mid);
+            let full = limit.is_some_and(|limit| self.page.len() >= limit);
+            let reached = if full { last } else { progress.reached.or(last) };
+            match order {
+                Order::NewestFirst => self.query.before = reached.or(before),
+                Order::OldestFirst => self.query.after = reached.or(after),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ mod busy;
 mod ca;
 mod capture;
 mod cat;
+mod check;
 mod columns;
 mod connection;
 mod content;
@@ -21,17 +22,23 @@ mod log;
 mod ls;
 mod merged;
 mod messages;
+mod mids;
+mod note;
 mod output;
 mod process;
+mod progress;
+mod prune;
 mod row;
 mod run;
 mod search;
 mod show;
 mod signals;
+mod stats;
 mod store;
 mod stores;
 mod tail;
 mod text;
+mod vacuum;
 
 use std::process::ExitCode;
 
@@ -58,6 +65,13 @@ pub fn main() -> ExitCode {
         Command::Cat(args) => cat::run(&args, &cli.global, &output),
         Command::Tail(args) => tail::run(&args, &cli.global, output),
         Command::Filter(args) => search::run(&args, &output),
+        Command::Mark(args) => note::mark(&args, &cli.global, &output),
+        Command::Comment(args) => note::comment(&args, &cli.global, &output),
+        Command::Tag(args) => note::tag(&args, &cli.global, &output),
+        Command::Stats(args) => stats::run(&args, &cli.global, &output),
+        Command::Check(args) => check::run(&args, &cli.global, &output),
+        Command::Prune(args) => prune::run(&args, &cli.global, &output),
+        Command::Vacuum(args) => vacuum::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

@@ -95,6 +95,25 @@ impl Output {
         }
     }
 
+    /// Whether a person is there who wants to know how far things are.
+    pub(super) fn shows_progress(&self) -> bool {
+        !self.quiet && !self.json && io::stderr().is_terminal()
+    }
+
+    /// Shows how far a long work has come, in the place of what was shown before; an empty line clears it.
+    pub(super) fn progress(&self, line: &str) {
+        if self.shows_progress() {
+            self.status(line);
+        }
+    }
+
+    /// Puts `line` in the place of the terminal's last one; an empty one takes it away.
+    pub(super) fn status(&self, line: &str) {
+        let mut terminal = io::stderr().lock();
+        // Nobody is left to be told that standard error is closed.
+        let _ = write!(terminal, "\r\x1b[K{line}").and_then(|()| terminal.flush());
+    }
+
     /// Says something that has to be said even when quiet: warnings, errors, readiness.
     pub(super) fn say(&self, line: &str) {
         // Nobody is left to be told that standard error is closed.

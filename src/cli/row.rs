@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::output::Paint;
-use super::{escape, text};
+use super::{escape, note, text};
 use crate::flow::{Kind, Mid, Scheme, State, Target};
 use crate::record::Committed;
-use crate::store::Row;
+use crate::store::{Note, Row};
 
 /// What a line shows of a flow.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub(super) struct Line {
     messages: Option<u64>,
     duration_us: Option<u64>,
     error: Option<String>,
+    /// What people wrote beside it.
+    note: Option<Note>,
 }
 
 impl From<&Row> for Line {
@@ -41,6 +43,7 @@ impl From<&Row> for Line {
             messages: None,
             duration_us: row.duration_us,
             error: row.error.clone(),
+            note: None,
         }
     }
 }
@@ -61,6 +64,7 @@ impl From<&Committed> for Line {
             messages: None,
             duration_us: flow.duration_us,
             error: error.map(|e| format!("{} {}: {}", e.side.as_str(), e.stage.as_str(), e.message)),
+            note: None,
         }
     }
 }
@@ -72,10 +76,18 @@ impl Line {
         self
     }
 
+    /// With what people wrote beside it.
+    pub(super) fn with_note(mut self, note: Option<&Note>) -> Self {
+        self.note = note.cloned();
+        self
+    }
+
     /// For a terminal of `width` columns, cut to fit.
     pub(super) fn for_terminal(&self, width: usize, mid_width: usize, paint: Paint) -> String {
         let time = self.started_unix_ns.map(|at| text::local_short(at) + "  ").unwrap_or_default();
-        let head = format!("{:>mid_width$}  {time}", self.mid.0);
+        // In the place of a blank, so that columns stay where they are.
+        let mark = if self.note.as_ref().is_some_and(|note| note.marker.is_some()) { '*' } else { ' ' };
+        let head = format!("{:>mid_width$}{mark} {time}", self.mid.0);
         let method = text::truncate(&escape::line(self.method()), METHOD_WIDTH);
         let media_type = match (self.messages, &self.media_type) {
             (Some(count), _) => format!("{} msgs", text::size(count)),
@@ -98,8 +110,12 @@ impl Line {
         if let Some(error) = &self.error {
             what = format!("{what}  {}", escape::line(error));
         }
-        let what = text::truncate(&what, room);
-        format!("{head}{}  {method:<METHOD_WIDTH$}  {what:<room$}{tail}", self.painted_status(paint))
+        let tags = text::truncate(&self.tags(), room / 3);
+        // Two blanks between the two.
+        let taken = if tags.is_empty() { 0 } else { tags.chars().count() + 2 };
+        let (what, room) = (text::truncate(&what, room - taken), room - taken);
+        let tags = if tags.is_empty() { tags } else { format!("  {}", paint.cyan(&tags)) };
+        format!("{head}{}  {method:<METHOD_WIDTH$}  {what:<room$}{tags}{tail}", self.painted_status(paint))
     }
 
     /// Tab-separated and whole, for programs: mid, start, status, method, URL, type, response bytes, microseconds,
@@ -139,6 +155,12 @@ impl Line {
         object
     }
 
+    /// `+login +cart`
+    fn tags(&self) -> String {
+        let tags = self.note.iter().flat_map(|note| &note.tags);
+        tags.map(|tag| format!("+{}", escape::line(tag))).collect::<Vec<_>>().join(" ")
+    }
+
     /// `CONN`, `TUN` and `TLS` stand where there was no request of HTTP.
     pub(super) fn method(&self) -> &str {
         match self.kind {
@@ -173,7 +195,7 @@ impl Line {
 }
 
 /// The JSON object of `ls`: what the line knows, then the row's other columns.
-pub(super) fn row_json(row: &Row, messages: Option<u64>) -> Value {
+pub(super) fn row_json(row: &Row, messages: Option<u64>, note: Option<&Note>) -> Value {
     let mut object = Line::from(row).to_json();
     object.insert("scheme".into(), row.scheme.as_str().into());
     object.insert("host".into(), row.host.as_str().into());
@@ -188,6 +210,7 @@ pub(super) fn row_json(row: &Row, messages: Option<u64>) -> Value {
     object.insert("client_conn".into(), row.client_conn.0.into());
     object.insert("server_conn".into(), json!(row.server_conn.map(|id| id.0)));
     object.insert("replay_of".into(), json!(row.replay_of.map(|mid| mid.0)));
+    note::put_json(&mut object, note);
     Value::Object(object)
 }
 
@@ -265,6 +288,7 @@ pub(super) mod tests {
             messages: None,
             duration_us: Some(54_000),
             error: None,
+            note: None,
         }
     }
 
@@ -277,6 +301,19 @@ pub(super) mod tests {
         let failed = Line { state: State::Failed, error: Some("upstream connect: refused".into()), ..line() };
         let shown = failed.for_terminal(140, 5, Paint::Plain);
         assert!(shown.contains("  ERR  GET  ") && shown.contains("connect: refused"), "{shown}");
+    }
+
+    #[test]
+    fn marks_and_tags_take_their_room_from_the_url() {
+        let note =
+            Note { marker: Some("x".into()), comment: None, tags: vec!["login".into(), "a\u{1b}b".into()] };
+        let shown = line().with_note(Some(&note)).for_terminal(100, 5, Paint::Plain);
+        assert_eq!(shown.chars().count(), 100);
+        assert!(shown.starts_with(" 1041* ") && shown.contains("  +login +a\\x1bb  json"), "{shown}");
+        let many = Note { tags: (0..100).map(|n| format!("tag-{n}")).collect(), ..note };
+        let shown = line().with_note(Some(&many)).for_terminal(100, 5, Paint::Plain);
+        assert_eq!(shown.chars().count(), 100);
+        assert!(shown.contains("https://example.te") && shown.contains("…  json"), "{shown}");
     }
 
     #[test]

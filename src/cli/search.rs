@@ -1,6 +1,5 @@
-//! Filters on the command line: read from words, explained, and searched for in a store.
+//! Filters on the command line: read from words, and explained.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
@@ -9,8 +8,7 @@ use clap::Args;
 use super::errors::CliError;
 use super::output::Output;
 use crate::filter::{self, Filter};
-use crate::flow::Mid;
-use crate::store::{Explanation, Order, Reader, Row, Search, StoreError, explain};
+use crate::store::{Explanation, Order, Reader, Row, Search, explain};
 
 /// Tell the language of filters, or what a filter says and how it is answered
 #[derive(Debug, Args)]
@@ -61,26 +59,40 @@ pub(super) fn show_explanation(filter: &Filter, output: &Output) -> std::io::Res
     lines.iter().try_for_each(|line| output.data_line(&super::escape::line(line)))
 }
 
-/// Which of these rows match, each as it was given; and how many flows could not be read.
+/// Shows all from the oldest on, each as soon as the step of the search that found it is over; how many flows could not be
+/// read.
 ///
 /// # Errors
-/// What SQLite said.
-pub(super) fn matching(
+/// If the store cannot be read, or `show` fails.
+pub(super) fn all(
     reader: &Reader,
     filter: &Filter,
-    rows: &[Row],
-) -> Result<(HashSet<Mid>, u64), StoreError> {
-    let mut mids: Vec<Mid> = rows.iter().map(|row| row.mid).collect();
-    mids.sort_unstable();
-    mids.dedup();
+    show: &mut dyn FnMut(&[Row]) -> anyhow::Result<()>,
+) -> anyhow::Result<u64> {
     let search = Search { order: Order::OldestFirst, ..Search::new(filter) };
-    let mut matching = HashSet::new();
-    let mut found = |row: Row| {
-        matching.insert(row.mid);
+    let page = std::cell::RefCell::new(Vec::new());
+    let mut failed = None;
+    let mut found = |row| {
+        page.borrow_mut().push(row);
         ControlFlow::Continue(())
     };
-    let mut ranges =
-        mids.chunk_by(|a, b| a.0 + 1 == b.0).filter_map(|run| Some((*run.first()?, *run.last()?)));
-    let progress = reader.search_in(&search, &mut ranges, &mut found, &mut |_| ControlFlow::Continue(()))?;
-    Ok((matching, progress.unreadable))
+    // A step finds no more than a few hundred.
+    let mut step_is_over = |_: &crate::store::Progress| {
+        let rows = std::mem::take(&mut *page.borrow_mut());
+        if rows.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        match show(&rows) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    };
+    let progress = reader.search(&search, &mut found, &mut step_is_over)?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(progress.unreadable),
+    }
 }

@@ -10,19 +10,20 @@ use super::content::{self, Message, Part};
 use super::escape::{self, TextStream};
 use super::messages::Wanted;
 use super::output::{Data, Output, Paint};
-use super::store::FlowArg;
-use super::{connection, grpc, json, messages, text};
+use super::store::{self, Flows};
+use super::{connection, grpc, json, messages, note, text};
 use crate::config::units::parse_size;
 use crate::flow::{Flow, Headers, Mid};
 use crate::format::coding::Caps;
-use crate::store::Reader;
+use crate::store::{Note, Reader};
 
-/// Show one recorded flow
+/// Show recorded flows
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ShowArgs {
-    /// The flow's number, or `last`; with several stores also FILE:NUMBER
-    mid: FlowArg,
+    /// The flows: 12  12,15  40-60  100-  last  last:5  @FILE  -; with several stores FILE:12
+    #[arg(required = true)]
+    mids: Vec<Flows>,
     /// How much of each body [default: 8KiB on a terminal, 64MiB else]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_body: Option<u64>,
@@ -35,32 +36,39 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) fn run(args: &ShowArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-    let (reader, flow, mid) = args.mid.find(global, output)?;
+    let mut first = true;
+    store::each_flow(&args.mids, global, output, |reader, mid, flow| {
+        if !std::mem::take(&mut first) && !output.json {
+            output.data_line("")?;
+        }
+        show(args, reader, mid, flow, output)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(args: &ShowArgs, reader: &Reader, mid: Mid, flow: &Flow, output: &Output) -> anyhow::Result<()> {
     let on_screen = output.terminal && !output.json;
     let max_body = args.max_body.unwrap_or(if on_screen { SCREEN_BODY } else { PIPE_BODY });
     let default_messages = if on_screen { SCREEN_MESSAGES } else { u64::MAX };
     let mut wanted =
         Wanted { after: args.after, limit: args.messages.unwrap_or(default_messages), max_len: max_body };
     if output.json {
-        let object = json::flow(&flow, mid, &reader, max_body)?;
+        let object = json::flow(flow, mid, reader, max_body)?;
         if flow.websocket.is_none() {
-            output.data_line(&object.to_string())?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(output.data_line(&object.to_string())?);
         }
         let mut data = output.data();
-        messages::write_json(&mut data, &object, &reader, mid, wanted)?;
-        data.flush()?;
-        return Ok(ExitCode::SUCCESS);
+        messages::write_json(&mut data, &object, reader, mid, wanted)?;
+        return Ok(data.flush()?);
     }
     if on_screen {
         wanted.max_len = max_body.min(SCREEN_MESSAGE);
     }
     let listed = if on_screen { SCREEN_LIST } else { grpc::LISTED };
     let (data, paint) = (output.data(), output.paint);
-    let mut page = Page { data, paint, store: &reader, mid, max_body, wanted, listed, web_trailers: None };
-    page.flow(&flow)?;
-    page.data.flush()?;
-    Ok(ExitCode::SUCCESS)
+    let mut page = Page { data, paint, store: reader, mid, max_body, wanted, listed, web_trailers: None };
+    page.flow(flow)?;
+    Ok(page.data.flush()?)
 }
 
 /// Where the flow is written, and how.
@@ -80,6 +88,7 @@ struct Page<'a> {
 impl Page<'_> {
     fn flow(&mut self, flow: &Flow) -> anyhow::Result<()> {
         self.title(flow)?;
+        self.note()?;
         self.request(flow)?;
         self.interim(flow)?;
         self.response(flow)?;
@@ -105,6 +114,22 @@ impl Page<'_> {
             let (side, stage) = (error.side.as_str(), error.stage.as_str());
             let what = format!("error: {side} {stage}: {}", error.message);
             writeln!(self.data, "  {}", self.paint.red(&escape::line(what)))?;
+        }
+        Ok(())
+    }
+
+    /// What people wrote beside it.
+    fn note(&mut self) -> anyhow::Result<()> {
+        let Note { marker, comment, tags } = note::of(self.store, self.mid)?;
+        if let Some(marker) = marker {
+            writeln!(self.data, "  {}", self.paint.yellow(&format!("marked {}", escape::line(marker))))?;
+        }
+        if !tags.is_empty() {
+            let tags: Vec<_> = tags.iter().map(|tag| format!("+{}", escape::line(tag))).collect();
+            writeln!(self.data, "  tags    {}", self.paint.cyan(&tags.join(" ")))?;
+        }
+        for (at, line) in comment.iter().flat_map(|comment| comment.lines()).enumerate() {
+            writeln!(self.data, "  {} {}", if at == 0 { "comment" } else { "       " }, escape::line(line))?;
         }
         Ok(())
     }
@@ -220,17 +245,17 @@ impl Page<'_> {
             return Ok(());
         }
         if content::is_absent(body) {
-            return self.note(message, "not recorded");
+            return self.remark(message, "not recorded");
         }
         if let (0, Some(why)) = (body.recorded_len(), &why) {
-            return self.note(message, why);
+            return self.remark(message, why);
         }
         if grpc::is_framed(message) {
             return self.grpc_messages(message, why);
         }
         let mut reader = match content::decoded(self.store, message, Caps::default()) {
             Ok(reader) => reader,
-            Err(error) => return self.note(message, &error.to_string()),
+            Err(error) => return self.remark(message, &error.to_string()),
         };
         let mut buffer = vec![0; BUFFER];
         let mut stream = TextStream::default();
@@ -241,7 +266,7 @@ impl Page<'_> {
             let (filled, end) = content::fill(&mut reader, &mut buffer[..room]);
             if shown == 0 {
                 if content::is_binary(&buffer[..filled]) {
-                    return self.note(message, &format!("binary; manent cat {} writes it", self.mid));
+                    return self.remark(message, &format!("binary; manent cat {} writes it", self.mid));
                 }
                 writeln!(self.data)?;
             }
@@ -251,7 +276,7 @@ impl Page<'_> {
             ends_line = piece.ends_with('\n') || (piece.is_empty() && ends_line);
             if let Err(error) = end {
                 writeln!(self.data, "{}", stream.end())?;
-                return self.note(message, &why.unwrap_or_else(|| error.to_string()));
+                return self.remark(message, &why.unwrap_or_else(|| error.to_string()));
             }
             if filled < room || room == 0 {
                 break;
@@ -263,8 +288,8 @@ impl Page<'_> {
         }
         let more = shown == self.max_body && reader.read(&mut [0])? > 0;
         match (more, why) {
-            (true, _) => self.note(message, &format!("more; manent cat {} writes all", self.mid)),
-            (false, Some(why)) => self.note(message, &why),
+            (true, _) => self.remark(message, &format!("more; manent cat {} writes all", self.mid)),
+            (false, Some(why)) => self.remark(message, &why),
             (false, None) => Ok(()),
         }
     }
@@ -273,17 +298,17 @@ impl Page<'_> {
     fn grpc_messages(&mut self, message: Message<'_>, why: Option<String>) -> anyhow::Result<()> {
         let list = match grpc::list(self.store, message, self.listed) {
             Ok(list) => list,
-            Err(error) => return self.note(message, &error.to_string()),
+            Err(error) => return self.remark(message, &error.to_string()),
         };
         writeln!(self.data)?;
         for line in list.lines() {
             writeln!(self.data, "{line}")?;
         }
         self.web_trailers = list.into_trailers();
-        self.note(message, &why.unwrap_or_else(|| format!("binary; manent cat {} writes it", self.mid)))
+        self.remark(message, &why.unwrap_or_else(|| format!("binary; manent cat {} writes it", self.mid)))
     }
 
-    fn note(&mut self, message: Message<'_>, what: &str) -> anyhow::Result<()> {
+    fn remark(&mut self, message: Message<'_>, what: &str) -> anyhow::Result<()> {
         let coding = message.headers.and_then(|headers| headers.get("content-encoding"));
         let coding = coding.map(|name| format!(" {}", escape::line(name))).unwrap_or_default();
         let note = format!("(body of {} bytes{coding}: {})", message.body.len, escape::line(what));
@@ -327,6 +352,7 @@ const BUFFER: usize = 16 * 1024;
 const EXAMPLES: &str = "\
 Examples:
   manent show last
+  manent show 12,15 40-60
   manent show 1041 --messages 20 --after 100     messages 101 to 120 of a WebSocket
   manent show 1041 --json | jq -r '.response.headers[] | .name + \": \" + (.value | tostring)'
 

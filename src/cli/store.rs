@@ -1,14 +1,65 @@
-//! Finding one flow in a store, or in one of several: the `MID` argument of `show` and `cat`.
+//! Finding flows in a store, or one in several: the `MIDS` arguments of `show` and `cat`.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::args::Global;
 use super::errors::CliError;
+use super::mids::{Chosen, Mids};
 use super::output::Output;
 use super::stores::{self, Opened};
 use crate::flow::{Flow, Mid};
 use crate::store::{ListQuery, Order, Reader, Row, StoreError};
+
+/// Which flows are meant: of the only store, or one, of a store that is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Flows {
+    /// Of the only store, or one that only one of several has.
+    Mids(Mids),
+    /// Of a store that is named.
+    Named(FlowArg),
+}
+
+impl FromStr for Flows {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mids = text.parse().map(Self::Mids);
+        mids.or_else(|error| text.parse().map(Self::Named).map_err(|_: &str| error))
+    }
+}
+
+/// Goes through the flows, in the order in which they are named.
+///
+/// # Errors
+/// Those of `work`; if a flow is not there, or is in several stores; if a store cannot be read.
+pub(super) fn each_flow(
+    flows: &[Flows],
+    global: &Global,
+    output: &Output,
+    mut work: impl FnMut(&Reader, Mid, &Flow) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mids =
+        flows.iter().map(|flows| if let Flows::Mids(mids) = flows { Some(mids.clone()) } else { None });
+    if let Some(mids) = mids.collect::<Option<Vec<_>>>()
+        && let [file] = &global.stores()?.some_files()?[..]
+    {
+        let reader = Reader::open(file)?;
+        return Chosen::of(&mids, &reader)?.flows(&reader, |mid, flow| work(&reader, mid, flow));
+    }
+    for flows in flows {
+        let one = match flows {
+            Flows::Named(flow) => flow.clone(),
+            Flows::Mids(mids) => match mids.one() {
+                Some(mid) => FlowArg { store: None, mid },
+                None => return Err(CliError::MidOfMany { stores: global.stores()?.files().len() }.into()),
+            },
+        };
+        let (reader, flow, mid) = one.find(global, output)?;
+        work(&reader, mid, &flow)?;
+    }
+    Ok(())
+}
 
 /// Which flow is meant, and of which store where that is not clear: `12`, `last`, `flows-20261122.db:12`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +175,7 @@ pub(super) fn find(path: &Path, which: MidArg) -> anyhow::Result<(Reader, Flow, 
         MidArg::Mid(mid) => mid,
         MidArg::Last => bounds.ok_or(CliError::EmptyStore)?.1,
     };
-    let flow = reader.flow(mid)?.ok_or(CliError::UnknownMid { mid, bounds })?;
+    let flow = reader.flow(mid)?.ok_or(CliError::UnknownMid { first: mid, last: mid, bounds })?;
     Ok((reader, flow, mid))
 }
 

@@ -108,7 +108,7 @@ pub(super) struct Opened {
     pub(super) failed: bool,
     /// Whether rows have to say which store they are of.
     pub(super) several: bool,
-    /// Flows that a search could not read.
+    /// Flows that may have matched a filter and could not be read.
     pub(super) unreadable: u64,
     output: Output,
 }
@@ -121,16 +121,12 @@ impl Opened {
         Self { failed: false, several: stores.single().is_none(), unreadable: 0, output: *output }
     }
 
-    /// Says how many flows a search could not read.
-    pub(super) fn tell_unreadable(&self) {
+    /// How a list ends that has rows, or none.
+    pub(super) fn exit_code(&self, any: bool) -> ExitCode {
         if self.unreadable > 0 {
             let flows = text::count(self.unreadable, "flow");
             self.output.say(&format!("warning: {flows} could not be read, and may have matched"));
         }
-    }
-
-    /// How a list ends that has rows, or none.
-    pub(super) fn exit_code(&self, any: bool) -> ExitCode {
         match (self.failed, any) {
             (true, _) => ExitCode::from(errors::STORE),
             (false, true) => ExitCode::SUCCESS,

@@ -16,22 +16,19 @@ use clap::Args;
 use super::args::Global;
 use super::columns::{ColumnFlags, Lines};
 use super::errors;
-use super::ls::{self, List};
 use super::merged::Found;
 use super::output::Output;
-use super::search;
 use super::signals::Signals;
 use super::stores::{self, Opened, Stores};
+use super::{ls, search};
 use crate::filter::Filter;
-use crate::store::{Follower, Row, StoreError};
+use crate::flow::Mid;
+use crate::store::{Follower, StoreError};
 
 /// Show the newest flows, and follow what is recorded
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct TailArgs {
-    /// Only flows that match; words are joined by blanks, `manent filter` tells the language
-    #[arg(value_name = "FILTER")]
-    filter: Vec<String>,
     /// How many of those that are there
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     limit: usize,
@@ -41,6 +38,9 @@ pub(super) struct TailArgs {
     follow: bool,
     #[command(flatten)]
     columns: ColumnFlags,
+    /// Only flows that match; words are joined by blanks, `manent filter` tells the language
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
 }
 
 pub(super) fn run(args: &TailArgs, global: &Global, output: Output) -> anyhow::Result<ExitCode> {
@@ -49,11 +49,9 @@ pub(super) fn run(args: &TailArgs, global: &Global, output: Output) -> anyhow::R
     let mut lines = Lines::new(&args.columns, &output);
     let mut opened = Opened::new(&stores, &output);
     if !args.follow {
-        let parts = ls::parts(stores.some_files()?, &stores);
+        let parts = ls::parts(stores.some_files()?, &stores, filter);
         let mut show = |page: &[Found]| Ok(lines.write(page)?);
-        let list = List { parts, filter: filter.as_ref() };
-        let any = ls::newest(&list, args.limit, &mut opened, &mut show)?;
-        opened.tell_unreadable();
+        let any = ls::newest(&parts, args.limit, &mut opened, &mut show)?;
         return Ok(opened.exit_code(any));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -97,8 +95,6 @@ struct Watched {
     path: PathBuf,
     name: Option<Arc<str>>,
     follower: Follower,
-    /// News of which it is not known whether they match: the store could not be read just then.
-    unjudged: Vec<Row>,
     trouble: Option<Trouble>,
 }
 
@@ -126,7 +122,6 @@ impl Tail {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.opened.tell_unreadable();
         Ok(self.opened.exit_code(true))
     }
 
@@ -145,13 +140,7 @@ impl Tail {
             };
             there.extend(follower.is_some().then(|| path.clone()));
             let follower = follower.unwrap_or_else(|| Follower::from_first(&path));
-            self.watched.push_back(Watched {
-                path,
-                name: None,
-                follower,
-                unjudged: Vec::new(),
-                trouble: None,
-            });
+            self.watched.push_back(Watched { path, name: None, follower, trouble: None });
         }
         if self.watched.len() < files.len() {
             self.output
@@ -162,18 +151,18 @@ impl Tail {
         }
         self.name_stores();
         there.sort();
-        let list = List { parts: ls::parts(there, &self.stores), filter: self.filter.as_ref() };
+        let parts = ls::parts(there, &self.stores, self.filter.clone());
         let Self { lines, opened, watched, .. } = self;
         let mut show = |page: &[Found]| {
             for found in page {
-                let path = &list.parts[found.part].path;
+                let path = &parts[found.part].path;
                 if let Some(watched) = watched.iter_mut().find(|watched| watched.path == *path) {
                     watched.follower.note(&found.row);
                 }
             }
             Ok(lines.write(page)?)
         };
-        ls::newest(&list, limit, opened, &mut show)?;
+        ls::newest(&parts, limit, opened, &mut show)?;
         Ok(())
     }
 
@@ -181,7 +170,7 @@ impl Tail {
     fn look(&mut self, at: usize) -> anyhow::Result<()> {
         let watched = &mut self.watched[at];
         loop {
-            match watched.news(self.filter.as_ref(), &mut self.opened) {
+            match watched.news(self.filter.as_ref()) {
                 Ok(None) => {
                     watched.trouble = None;
                     return Ok(());
@@ -223,13 +212,7 @@ impl Tail {
         }
         for path in new {
             let follower = Follower::from_first(&path);
-            self.watched.push_back(Watched {
-                path,
-                name: None,
-                follower,
-                unjudged: Vec::new(),
-                trouble: None,
-            });
+            self.watched.push_back(Watched { path, name: None, follower, trouble: None });
         }
         while self.watched.len() > MAX_FOLLOWED {
             self.watched.pop_front();
@@ -249,26 +232,26 @@ impl Tail {
 }
 
 impl Watched {
-    /// News that match; `None` if there is no news at all, now.
-    fn news(
-        &mut self,
-        filter: Option<&Filter>,
-        opened: &mut Opened,
-    ) -> Result<Option<Vec<Found>>, StoreError> {
-        if self.unjudged.is_empty() || self.follower.reader().is_none() {
-            self.unjudged.extend(self.follower.news()?);
-        }
-        if self.unjudged.is_empty() {
+    /// What matches of what is new, `None` if nothing is.
+    fn news(&mut self, filter: Option<&Filter>) -> Result<Option<Vec<Found>>, StoreError> {
+        let rows = self.follower.news()?;
+        if rows.is_empty() {
             return Ok(None);
         }
         let reader = self.follower.reader();
-        if let (Some(filter), Some(reader)) = (filter, reader) {
-            let (matching, unreadable) = search::matching(reader, filter, &self.unjudged)?;
-            opened.unreadable += unreadable;
-            self.unjudged.retain(|row| matching.contains(&row.mid));
+        let mids: Vec<Mid> = rows.iter().map(|row| row.mid).collect();
+        let mut notes = reader.map(|reader| reader.notes(&mids)).transpose()?.unwrap_or_default();
+        let mut page = Vec::new();
+        for row in rows {
+            if let (Some(filter), Some(reader)) = (filter, reader)
+                && !reader.is_match(filter, row.mid)?
+            {
+                continue;
+            }
+            let note = notes.remove(&row.mid);
+            page.push(Found::of(row, reader, 0, self.name.clone(), note));
         }
-        let rows = std::mem::take(&mut self.unjudged).into_iter();
-        Ok(Some(rows.map(|row| Found::of(row, reader, 0, self.name.clone())).collect()))
+        Ok(Some(page))
     }
 }
 
@@ -305,7 +288,7 @@ const EXAMPLES: &str = "\
 Examples:
   manent tail                             the newest 10
   manent tail -f                          and what comes, until Ctrl-C
-  manent tail -f 'status>=400'            only what fails
+  manent tail -f 'status>=400'            only of what fails
   manent tail -n 0 -f --json | jq .url    only what comes, an object a line
   manent tail -f -s 'flows-%Y%m%d.db'     of stores that follow the clock, also of the next one
 

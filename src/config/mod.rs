@@ -32,6 +32,8 @@ pub struct Config {
     pub durability: Durability,
     /// Bytes of each body that are recorded; `None` for all. What passes is not limited.
     pub body_limit: Option<u64>,
+    /// What the store may hold: the oldest flows go.
+    pub keep: Keep,
     /// Whether requests are answered with 503 when they cannot be recorded, rather than passed on.
     pub require_recording: bool,
     /// Where the certificate authority lives, and is made at the first start.
@@ -52,6 +54,17 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much peers may ask for.
     pub limits: Limits,
+}
+
+/// What a store may hold; `None` for any. Flows that are marked or under way stay, whatever it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keep {
+    /// For so long.
+    pub max_age: Option<Duration>,
+    /// Bytes of its files.
+    pub max_size_bytes: Option<u64>,
+    /// Flows.
+    pub max_flows: Option<u64>,
 }
 
 /// A certificate authority in files of the user's.
@@ -153,6 +166,7 @@ impl Config {
             record_filter: None,
             durability: Durability::default(),
             body_limit: None,
+            keep: Keep::default(),
             require_recording: false,
             ca_dir,
             ca_files: None,

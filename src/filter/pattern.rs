@@ -11,6 +11,7 @@ use super::{Problem, Text};
 pub struct Pattern {
     how: How,
     text: String,
+    of: Text,
     regex: Regex,
     matches_empty: bool,
 }
@@ -43,21 +44,15 @@ impl Pattern {
                 format!(r"\A(?s:{})\z", parts.join(".*"))
             }
         };
-        let lines = how == How::Regex && matches!(of, Text::Header(_) | Text::Comment);
-        let is_text = matches!(of, Text::Marker | Text::Comment | Text::Tag);
-        let regex = RegexBuilder::new(&source)
-            .case_insensitive(true)
-            .unicode(is_text || !text.is_ascii())
-            .dot_matches_new_line(matches!(of, Text::Body(_)))
-            .multi_line(lines)
-            .crlf(lines)
-            .size_limit(COMPILED_BYTES)
-            .dfa_size_limit(COMPILED_BYTES)
-            .nest_limit(REGEX_NESTING)
-            .build()
-            .map_err(|error| refused(text, &error))?;
+        let regex = builder(&source, how, text, of).build().map_err(|error| refused(text, &error))?;
         let matches_empty = regex.is_match(b"");
-        Ok(Self { how, text: text.to_owned(), regex, matches_empty })
+        Ok(Self { how, text: text.to_owned(), of, regex, matches_empty })
+    }
+
+    /// What it was compiled with, for those who search many texts at once.
+    #[must_use]
+    pub fn builder(&self) -> RegexBuilder {
+        builder(self.regex.as_str(), self.how, &self.text, self.of)
     }
 
     /// How its text is meant.
@@ -101,6 +96,22 @@ impl Pattern {
         }
         f.write_str("\"")
     }
+}
+
+fn builder(source: &str, how: How, text: &str, of: Text) -> RegexBuilder {
+    let lines = how == How::Regex && matches!(of, Text::Header(_) | Text::Comment);
+    let is_text = matches!(of, Text::Marker | Text::Comment | Text::Tag);
+    let mut builder = RegexBuilder::new(source);
+    builder
+        .case_insensitive(true)
+        .unicode(is_text || !text.is_ascii())
+        .dot_matches_new_line(matches!(of, Text::Body(_)))
+        .multi_line(lines)
+        .crlf(lines)
+        .size_limit(COMPILED_BYTES)
+        .dfa_size_limit(COMPILED_BYTES)
+        .nest_limit(REGEX_NESTING);
+    builder
 }
 
 impl PartialEq for Pattern {

@@ -3,13 +3,13 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::queue::{Batch, Due};
 use super::recorder::{Shared, Stats};
-use crate::store::{Keeper, Outcome, StoreError, Writer};
+use crate::store::{Keeper, Outcome, Step, StoreError, Writer};
 
 /// What the task owns.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Driver {
     failing: bool,
     /// An emptied batch, used again.
     spare: Batch,
+    /// When the store is tidied next.
+    tidy_at: Instant,
 }
 
 /// What became of a group.
@@ -36,18 +38,22 @@ impl Driver {
         let db = tokio_rusqlite::Connection::from(conn);
         #[cfg(test)]
         shared.db.set(db.clone()).unwrap();
-        Self { shared, db, keeper, failing: false, spare: Batch::default() }
+        Self { shared, db, keeper, failing: false, spare: Batch::default(), tidy_at: Instant::now() + TIDY }
     }
 
     /// Waits until there is a group to commit; `false` when all is over.
-    async fn wait(&self) -> bool {
-        let queue = &self.shared.queue;
+    async fn wait(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let queue = &shared.queue;
         loop {
             let patience = match queue.due() {
                 Due::Over => return false,
                 Due::Now => return true,
                 Due::Nothing => {
-                    queue.changed_due().await;
+                    match tokio::time::timeout_at(self.tidy_at.into(), queue.changed_due()).await {
+                        Ok(()) => {}
+                        Err(_) => self.tidy().await,
+                    }
                     continue;
                 }
                 Due::Connections => CONNECTIONS_LINGER,
@@ -78,6 +84,28 @@ impl Driver {
         }
         self.settle(done, ended);
         self.shared.queue.release(weight, ended);
+    }
+
+    /// Deletes what is beyond the limits and reclaims segments, for a moment. Then commits have four times as long for
+    /// themselves, so that it takes a fifth of the thread at most.
+    async fn tidy(&mut self) {
+        let keeper = Arc::clone(&self.keeper);
+        let work = move |conn: &mut rusqlite::Connection| {
+            let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
+            std::panic::catch_unwind(AssertUnwindSafe(|| keeper.tidy(conn)))
+                .unwrap_or_else(|panic| Err(keeper.panicked(&*panic)))
+        };
+        let started = Instant::now();
+        let pause = match self.db.call_raw(work).await {
+            Ok(Ok(Step::More)) => started.elapsed() * 4,
+            Ok(Ok(Step::Idle)) => TIDY,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the store could not be tidied");
+                TIDY_RETRY
+            }
+            Err(_) => TIDY_RETRY,
+        };
+        self.tidy_at = Instant::now() + pause;
     }
 
     /// Commits on SQLite's thread. A panic there is caught, so that the thread and the recording go on.
@@ -145,10 +173,13 @@ impl Driver {
 
     async fn close(self) -> Result<Stats, Arc<StoreError>> {
         let keeper = Arc::clone(&self.keeper);
-        let closed = self
-            .db
-            .call_raw(move |conn| keeper.lock().unwrap_or_else(PoisonError::into_inner).close(conn))
-            .await;
+        let stats = self.shared.stats();
+        let work = move |conn: &mut rusqlite::Connection| {
+            let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
+            keeper.counts = Some(stats.for_session());
+            keeper.close(conn)
+        };
+        let closed = self.db.call_raw(work).await;
         // With the checkpoint done, closing the connection can only fail to delete the WAL.
         let _ = self.db.close().await;
         self.shared.queue.end();
@@ -163,11 +194,20 @@ impl Driver {
 pub(super) async fn run(mut driver: Driver, end: watch::Sender<Option<Result<Stats, Arc<StoreError>>>>) {
     while driver.wait().await {
         driver.commit_one().await;
+        if Instant::now() >= driver.tidy_at {
+            driver.tidy().await;
+        }
     }
     let result = driver.close().await;
     // Nobody may be waiting.
     let _ = end.send(Some(result));
 }
+
+/// How often the store is looked at; a look costs some microseconds when there is nothing to do.
+const TIDY: Duration = Duration::from_secs(1);
+
+/// The pause after that failed.
+const TIDY_RETRY: Duration = Duration::from_secs(10);
 
 /// How long news of connections waits for a flow to go with.
 const CONNECTIONS_LINGER: Duration = Duration::from_secs(1);

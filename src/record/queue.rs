@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::recorder::Committed;
 use crate::flow::{ClientConn, ConnId, Message, Mid, ServerConn};
-use crate::store::{Draft, Group, StoreError};
+use crate::store::{Draft, Group, Pin, StoreError};
 
 /// How a caller learns what became of its flow.
 pub(super) type Waiter = oneshot::Sender<Result<bool, Arc<StoreError>>>;
@@ -53,6 +53,8 @@ pub(super) struct Finished {
     /// News of it for the feed, where somebody listens.
     pub(super) news: Option<Committed>,
     pub(super) waiter: Option<Waiter>,
+    /// Of a flow that has ended, if it has bodies outside of its record.
+    pub(super) pin: Option<Pin>,
 }
 
 /// What the driver takes at a time: flows, and what is to be told and given back when they are stored.
@@ -61,6 +63,8 @@ pub(super) struct Batch {
     pub(super) group: Group,
     pub(super) news: Vec<Committed>,
     pub(super) waiters: Vec<(Mid, Waiter)>,
+    /// Dropped when the group is done with.
+    pins: Vec<Pin>,
     pub(super) weight: usize,
     pub(super) ended: usize,
 }
@@ -71,6 +75,7 @@ impl Batch {
         self.group.clear();
         self.news = Vec::new();
         self.waiters.clear();
+        self.pins.clear();
         (self.weight, self.ended) = (0, 0);
     }
 }
@@ -157,6 +162,7 @@ impl Queue {
         batch.weight += weight;
         batch.ended += usize::from(flow.ended);
         batch.news.extend(flow.news);
+        batch.pins.extend(flow.pin);
         batch.waiters.extend(flow.waiter.map(|waiter| (mid, waiter)));
         let is = waiting.due();
         drop(waiting);

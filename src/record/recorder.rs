@@ -15,7 +15,9 @@ use super::queue::Queue;
 use super::ticket::Ticket;
 use crate::filter::Filter;
 use crate::flow::{ClientConn, ConnId, Content, Flow, FlowError, Kind, Mid, ServerConn, State};
-use crate::store::{BodySide, Durability, Reader, Segments, StoreError, Writer, WriterOptions};
+use crate::store::{
+    BodySide, Durability, Limits, Pins, Reader, Segments, SessionCounts, StoreError, Writer, WriterOptions,
+};
 
 /// Stores flows and finds them again. Cheap to clone.
 ///
@@ -50,6 +52,8 @@ pub struct RecorderOptions {
     pub label: String,
     /// Where the proxy listens.
     pub listen: String,
+    /// What the store may hold.
+    pub limits: Limits,
 }
 
 impl Default for RecorderOptions {
@@ -64,6 +68,7 @@ impl Default for RecorderOptions {
             filter: None,
             label: String::new(),
             listen: String::new(),
+            limits: Limits::default(),
         }
     }
 }
@@ -134,6 +139,14 @@ impl Stats {
     }
 }
 
+impl Stats {
+    /// What of it is kept in the store.
+    pub(super) fn for_session(self) -> SessionCounts {
+        let Self { stored, lost, lost_bodies, messages, lost_messages, groups, record_bytes, .. } = self;
+        SessionCounts { stored, lost, lost_bodies, messages, lost_messages, groups, record_bytes }
+    }
+}
+
 /// A flow whose transaction has committed.
 #[derive(Debug, Clone)]
 pub struct Committed {
@@ -164,6 +177,7 @@ pub(super) struct Shared {
     pub(super) options: RecorderOptions,
     pub(super) queue: Arc<Queue>,
     pub(super) segments: Segments,
+    pub(super) pins: Pins,
     pub(super) next_mid: AtomicU64,
     /// Also of the recorders that follow when stores rotate: a connection outlives a store.
     pub(super) next_conn: Arc<AtomicU64>,
@@ -243,6 +257,7 @@ impl Recorder {
             queue_bytes: options.queue_bytes / 2,
             label: options.label.clone(),
             listen: options.listen.clone(),
+            limits: options.limits,
         };
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || Writer::open(&path, &writer_options)).await;
@@ -267,6 +282,7 @@ impl Recorder {
             path: writer.path().to_owned(),
             queue: Arc::new(Queue::new(options.queue_places, options.queue_bytes / 2)),
             segments: writer.segments().clone(),
+            pins: writer.pins().clone(),
             next_mid: AtomicU64::new(next_mid),
             next_conn: conns,
             first_conn: next_conn,

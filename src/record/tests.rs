@@ -274,7 +274,7 @@ async fn a_full_database_costs_flows_and_not_the_recorder() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f.db");
     let recorder = Recorder::open(&path, options()).await.unwrap();
-    recorder.limit_pages(40).await;
+    recorder.limit_pages(24).await;
     let first = recorder.store(flow(vec![])).await.unwrap();
     let mut stored = vec![first];
     let error = loop {

@@ -1,8 +1,8 @@
 //! A place in the recorder, from admission to the end of the flow.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use super::queue::{Finished, Waiter};
 use super::recorder::{Committed, Shared};
 use crate::filter::{FlowSubject, Notes, OpenSubject};
 use crate::flow::{Extent, Flow, Message, Mid};
-use crate::store::{BodySide, Draft, Segments};
+use crate::store::{BodySide, Draft, Pin, Segments};
 
 /// An admitted flow: its mid, and its place in the queue.
 ///
@@ -23,11 +23,13 @@ pub struct Ticket {
     /// Whether a snapshot was handed over, so that there may be a row already.
     snapshot: bool,
     finished: bool,
+    /// Held from its first body until its commit.
+    pin: OnceLock<Pin>,
 }
 
 impl Ticket {
     pub(super) fn new(shared: Arc<Shared>, mid: Mid) -> Self {
-        Self { shared, mid, snapshot: false, finished: false }
+        Self { shared, mid, snapshot: false, finished: false, pin: OnceLock::new() }
     }
 
     /// The mid that the flow will have. Nobody outside may be told before it is committed.
@@ -39,6 +41,7 @@ impl Ticket {
     /// A writer for one of the flow's bodies. One for each side at a time.
     #[must_use]
     pub fn body(&self, side: BodySide) -> BodyWriter {
+        self.pin.get_or_init(|| self.shared.pins.pin(self.mid));
         BodyWriter {
             segments: self.shared.segments.clone(),
             mid: self.mid,
@@ -92,6 +95,7 @@ impl Ticket {
         }
         self.finished = true;
         self.shared.counts.left_out.fetch_add(1, Ordering::Relaxed);
+        self.shared.pins.left_out(flow);
         if self.snapshot {
             self.shared.queue.remove(self.mid);
         }
@@ -103,15 +107,16 @@ impl Ticket {
         self.push(flow, true, waiter);
     }
 
-    fn push(&self, flow: &Flow, ended: bool, waiter: Option<Waiter>) {
+    fn push(&mut self, flow: &Flow, ended: bool, waiter: Option<Waiter>) {
         thread_local! {
             static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let flow = &*self.shared.at_home(flow);
         let news = self.shared.is_followed().then(|| Committed::of(self.mid, flow));
         BYTES.with_borrow_mut(|bytes| {
+            let pin = if ended { self.pin.take() } else { None };
             let draft = Draft::new(self.mid, flow, self.snapshot, bytes);
-            self.shared.queue.push(Finished { draft, ended, news, waiter }, bytes);
+            self.shared.queue.push(Finished { draft, ended, news, waiter, pin }, bytes);
             bytes.shrink_to(KEPT_BYTES);
         });
     }

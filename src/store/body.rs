@@ -96,8 +96,16 @@ impl Open {
         let Extent { segment, offset, stored_len, .. } = *extent;
         let damaged = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
         let path = paths.segment(segment);
-        let file =
-            File::open(&path).map_err(|e| io::Error::new(e.kind(), format!("segment {segment:06}: {e}")))?;
+        let file = File::open(&path).map_err(|e| match e.kind() {
+            // An open file could be read on; this one was not open yet.
+            io::ErrorKind::NotFound => {
+                let detail = format!(
+                    "segment {segment:06} is gone: its flow was deleted or moved since its record was read"
+                );
+                io::Error::new(e.kind(), detail)
+            }
+            kind => io::Error::new(kind, format!("segment {segment:06}: {e}")),
+        })?;
         let end = offset
             .checked_add(stored_len)
             .ok_or_else(|| damaged(format!("segment {segment:06}: an extent is out of range at {offset}")))?;

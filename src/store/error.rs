@@ -47,6 +47,22 @@ pub enum StoreError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// It is of an older version, and cannot be brought up to date while its writer has it.
+    #[error("{} is being written by an older version{}", path.display(), pid.map_or(String::new(), |pid| format!(" (pid {pid})")))]
+    OlderWriter {
+        /// The database.
+        path: PathBuf,
+        /// The process that writes, where its lock file tells.
+        pid: Option<u32>,
+    },
+    /// One flow would have more tags than any may have.
+    #[error("flow {mid} would have more than {limit} tags")]
+    TooManyTags {
+        /// The flow.
+        mid: crate::flow::Mid,
+        /// How many it may have.
+        limit: usize,
+    },
     /// There is no such file.
     #[error("there is no store at {}", path.display())]
     NotFound {
@@ -73,6 +89,16 @@ pub enum StoreError {
         path: PathBuf,
         /// What SQLite said.
         source: rusqlite::Error,
+    },
+    /// What was asked for needs room on the disk for a while, and there is less.
+    #[error("{} needs {need} bytes of free disk for that, and there are {free}", path.display())]
+    NoRoom {
+        /// The database.
+        path: PathBuf,
+        /// Bytes that it takes.
+        need: u64,
+        /// Bytes that there are.
+        free: u64,
     },
     /// What was read is not what was written.
     #[error("{} is damaged: {detail}", path.display())]

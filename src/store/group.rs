@@ -69,6 +69,11 @@ impl Group {
         self.drafts.len() + self.messages.len() + self.removed.len()
     }
 
+    /// How many flows it has that are not in the store as open.
+    pub(super) fn fresh(&self) -> usize {
+        self.drafts.iter().filter(|draft| !draft.rewrite).count()
+    }
+
     /// How many messages of WebSockets it has.
     #[must_use]
     pub fn messages(&self) -> usize {
@@ -413,7 +418,7 @@ fn mark_lost_bodies(flow: &mut Flow, segments: &Segments) -> u64 {
     lost
 }
 
-fn save_segments(tx: &Transaction<'_>, grown: &[(u32, u64)]) -> rusqlite::Result<()> {
+pub(super) fn save_segments(tx: &Transaction<'_>, grown: &[(u32, u64)]) -> rusqlite::Result<()> {
     for &(number, len) in grown {
         tx.prepare_cached(SEGMENT)?.execute(params![number, sqlite_int(len)])?;
     }

@@ -9,6 +9,7 @@
 //! that a row that survives a power cut finds its bodies.
 
 mod body;
+mod check;
 mod checkpoint;
 mod db_file;
 mod draft;
@@ -19,6 +20,7 @@ mod group;
 mod lock;
 mod message;
 mod name;
+mod note;
 mod paths;
 mod reader;
 mod record;
@@ -28,21 +30,32 @@ mod row;
 mod schema;
 mod search;
 mod segment;
+mod session;
+mod space;
+mod stats;
 #[cfg(test)]
 mod tests;
+mod top;
 mod writer;
 mod zone;
 
 pub use body::BodyReader;
+pub use check::{Checked, Damage};
 pub use draft::Draft;
 pub use error::StoreError;
 pub use follow::Follower;
 pub use group::{Group, Outcome};
 pub use name::NameFormat;
+pub use note::{Annotator, BadNote, Change, Note};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};
 pub use search::{Explanation, MAX_BODY, Progress, Search, explain};
 pub use segment::{BodySide, Segments};
+pub use session::{Session, SessionCounts};
+pub(crate) use space::Step;
+pub use space::{Estimate, Freed, Limits, Marked, Pin, Pins, Pruner, Vacuum};
+pub use stats::{Files, Stats, TopList};
+pub use top::Tally;
 pub(crate) use writer::Keeper;
 pub use writer::{Durability, Writer, WriterOptions};
 pub use zone::{Block, Blocks, Hits, HostSet, Measure, Property, UrlPattern, Urls, Zone};

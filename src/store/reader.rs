@@ -1,6 +1,7 @@
 //! Reading a store: any number at a time, beside a writer, none of them in its way.
 
 use std::cell::Cell;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 pub struct Reader {
     pub(super) conn: Connection,
     pub(super) paths: Paths,
-    records: RecordFiles,
+    pub(super) records: RecordFiles,
     /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
     version: Cell<u32>,
     /// Behind the connection, which it outlives.
@@ -81,7 +82,20 @@ impl Reader {
     /// # Errors
     /// As [`Reader::flow`]; [`StoreError::Damaged`] also if a body is not what was written.
     pub fn load(&self, mid: Mid, limit: u64) -> Result<Option<Flow>, StoreError> {
-        let Some(mut flow) = self.flow(mid)? else { return Ok(None) };
+        let mut tried: Option<Flow> = None;
+        loop {
+            let Some(flow) = self.flow(mid)? else { return Ok(None) };
+            let mut loaded = flow.clone();
+            match self.load_bodies(&mut loaded, limit) {
+                Ok(()) => return Ok(Some(loaded)),
+                // Its bytes may have been moved meanwhile: then its record names other places now.
+                Err(_) if tried.as_ref().is_none_or(|tried| *tried != flow) => tried = Some(flow),
+                Err(error) => return Err(self.damaged(format!("a body of flow {mid}: {error}"))),
+            }
+        }
+    }
+
+    fn load_bodies(&self, flow: &mut Flow, limit: u64) -> io::Result<()> {
         let request = flow.request.as_mut().map(|r| &mut r.body);
         let response = flow.response.as_mut().map(|r| &mut r.body);
         let tunnel = flow.tunnel.as_mut().map(|t| [&mut t.from_client, &mut t.from_server]);
@@ -91,11 +105,11 @@ impl Reader {
             if len > limit {
                 continue;
             }
-            let bytes = self.body(body)?.into_bytes(len, limit);
-            let bytes = bytes.map_err(|e| self.damaged(format!("a body of flow {mid}: {e}")))?;
-            body.content = Content::Inline(bytes);
+            body.content = Content::Inline(
+                self.content(&body.content).map_err(io::Error::other)?.into_bytes(len, limit)?,
+            );
         }
-        Ok(Some(flow))
+        Ok(())
     }
 
     /// A page of flows.
@@ -264,7 +278,7 @@ impl Reader {
     }
 
     /// A store of version 1 has no such table, until a writer opens it.
-    fn has_messages(&self) -> Result<bool, StoreError> {
+    pub(super) fn has_messages(&self) -> Result<bool, StoreError> {
         let fail = |e| StoreError::sqlite(&self.paths.db, "reading the schema", e);
         let mut statement = self.conn.prepare_cached(message::EXISTS).map_err(fail)?;
         statement.exists([]).map_err(fail)
@@ -315,7 +329,7 @@ impl Reader {
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
     }
 
-    fn conn_record(&self, id: u64, side: i64) -> Result<Option<Bytes>, StoreError> {
+    pub(super) fn conn_record(&self, id: u64, side: i64) -> Result<Option<Bytes>, StoreError> {
         let fail = |e| StoreError::sqlite(&self.paths.db, "reading a connection", e);
         let mut statement = self.conn.prepare_cached(CONN).map_err(fail)?;
         statement.query_row(params![sqlite_int(id), side], |row| blob(row, 0)).optional().map_err(fail)
@@ -328,6 +342,14 @@ impl Reader {
 
 pub(super) fn integer(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<i64>> {
     Ok(if let ValueRef::Integer(n) = row.get_ref(at)? { Some(n) } else { None })
+}
+
+/// Text, with bytes that are not UTF-8 replaced; `None` for anything else.
+pub(super) fn text(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(at)? {
+        ValueRef::Text(text) | ValueRef::Blob(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    })
 }
 
 pub(super) fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes> {

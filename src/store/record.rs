@@ -130,6 +130,11 @@ impl RecordFiles {
         }
     }
 
+    /// Closes the file of a segment, if it is open.
+    pub(super) fn forget(&self, segment: u32) {
+        self.open.borrow_mut().retain(|(number, _)| *number != segment);
+    }
+
     fn read(&self, mid: Mid, at: RecordAt) -> io::Result<Bytes> {
         let len = usize::try_from(at.stored_len).ok().filter(|&len| len <= LONGEST);
         let mut pieces = vec![0; len.ok_or(io::ErrorKind::InvalidData)?];

@@ -1,8 +1,8 @@
 //! What the writer does with a store whose last writer did not close it: rows still open become interrupted, and the
 //! torn tail of a segment is cut.
 //!
-//! Only bytes that are no whole piece are taken away. Whole pieces that no row refers to (their flow never ended)
-//! stay; reclaiming them is another matter.
+//! Segments that were dropped go, if their files are still there. Else only bytes that are no whole piece are taken away.
+//! Whole pieces that no row refers to (their flow never ended) stay; reclaiming them is another matter.
 
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom};
@@ -13,6 +13,7 @@ use rusqlite::{Connection, params};
 use super::StoreError;
 use super::paths::Paths;
 use super::segment::{Start, piece};
+use super::space;
 
 /// Marks what was open, cuts what is torn; where appending goes on.
 pub(super) fn recover(conn: &Connection, paths: &Paths) -> Result<Start, StoreError> {
@@ -22,6 +23,7 @@ pub(super) fn recover(conn: &Connection, paths: &Paths) -> Result<Start, StoreEr
     if swept > 0 {
         tracing::info!(swept, "flows that were open when the last writer ended are now interrupted");
     }
+    space::finish_drops(conn, paths)?;
     let mut start = Start { number: 1, offset: 0 };
     let known = committed(conn).map_err(|e| StoreError::sqlite(&paths.db, "reading the segments", e))?;
     if let Some((&number, _)) = known.last_key_value() {
@@ -54,7 +56,7 @@ fn committed(conn: &Connection) -> rusqlite::Result<std::collections::BTreeMap<u
 }
 
 /// The numbers of the segment files that are there, rising.
-fn segment_numbers(folder: &Path) -> Result<Vec<u32>, StoreError> {
+pub(super) fn segment_numbers(folder: &Path) -> Result<Vec<u32>, StoreError> {
     let fail = |e| StoreError::io(folder, "listing the segments", e);
     let entries = match folder.read_dir() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -288,7 +288,7 @@ fn error_text(error: &FlowError) -> String {
     format!("{} {}: {}", error.side.as_str(), error.stage.as_str(), error.message)
 }
 
-fn cap(text: &[u8], len: usize) -> &[u8] {
+pub(super) fn cap(text: &[u8], len: usize) -> &[u8] {
     text.get(..len).unwrap_or(text)
 }
 

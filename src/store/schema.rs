@@ -13,7 +13,7 @@ use super::paths::Paths;
 use super::{Durability, StoreError};
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 8;
 
 /// `application_id` in the database's header: "mnnt".
 const APPLICATION_ID: u32 = 0x6d6e_6e74;
@@ -105,10 +105,40 @@ CREATE TABLE zone_url (      -- the URLs of a block, a line for each mid; left_o
 ) STRICT;
 ";
 
+/// What version 6 added: what people write beside flows. A flow is marked if its marker is neither NULL nor empty. Others than the
+/// recorder write here, see [`super::Annotator`], so it is apart from `flow`, whose rows the recorder replaces.
+const NOTES: &str = "
+CREATE TABLE note (
+  mid INTEGER PRIMARY KEY, marker TEXT, comment TEXT
+) STRICT;
+CREATE TABLE tag (
+  mid INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (mid, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tag_name ON tag(name, mid);
+";
+
+/// What version 7 added: what a recorder had counted when it closed the store; NULL if it was not closed in order.
+const COUNTERS: &str = "
+ALTER TABLE session ADD COLUMN stored INTEGER;
+ALTER TABLE session ADD COLUMN lost INTEGER;
+ALTER TABLE session ADD COLUMN lost_bodies INTEGER;
+ALTER TABLE session ADD COLUMN messages INTEGER;
+ALTER TABLE session ADD COLUMN lost_messages INTEGER;
+ALTER TABLE session ADD COLUMN groups INTEGER;
+ALTER TABLE session ADD COLUMN record_bytes INTEGER;
+";
+
+/// What version 8 added: bytes of a segment that no row refers to any more, at least, and whether its file is to go.
+const DEAD_BYTES: &str = "
+ALTER TABLE segment ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE segment ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+";
+
 /// What makes version 2 of version 1, and so on. A new store takes the same steps.
 ///
 /// A reader finds a store whose writer has not been here since: it must do without what a step adds.
-const STEPS: [&str; (VERSION - 1) as usize] = [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES];
+const STEPS: [&str; (VERSION - 1) as usize] =
+    [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, NOTES, COUNTERS, DEAD_BYTES];
 
 /// Bytes of a database's header (sqlite.org/fileformat2.html §1.3).
 pub(super) const HEAD: usize = 100;
@@ -173,6 +203,22 @@ pub(super) fn open_checkpointer(db: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
+/// Opens a connection that writes notes, beside any writer. The file must be a store of ours.
+///
+/// It never checkpoints while a writer is there: that is the writer's, which has to bring bodies to disk first.
+pub(super) fn open_annotator(paths: &Paths) -> Result<Connection, StoreError> {
+    let fail = |action| move |e| StoreError::sqlite(&paths.db, action, e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(&paths.db, flags).map_err(fail("opening the database"))?;
+    harden(&conn).map_err(fail("setting up the connection"))?;
+    conn.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; PRAGMA wal_autocheckpoint = 0;
+         PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;",
+    )
+    .map_err(fail("setting up the connection"))?;
+    Ok(conn)
+}
+
 /// In a rollback transaction, before WAL is switched on: so the header that [`inspect`] reads is in the database
 /// itself, never only in the WAL.
 fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
@@ -187,7 +233,7 @@ fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Brings an older store up to [`VERSION`], all at once or not at all, under the writer's lock.
-fn upgrade(conn: &Connection) -> rusqlite::Result<()> {
+pub(super) fn upgrade(conn: &Connection) -> rusqlite::Result<()> {
     let from = version(conn)?;
     let due = STEPS.get(from.saturating_sub(1) as usize..).unwrap_or_default();
     if due.is_empty() {
@@ -241,7 +287,7 @@ fn probe(conn: &Connection) -> rusqlite::Result<()> {
     conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
 }
 
-fn is_cantopen(error: &rusqlite::Error) -> bool {
+pub(super) fn is_cantopen(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, ReadOnly};
     matches!(error.sqlite_error_code(), Some(CannotOpen | ReadOnly))
 }

@@ -15,6 +15,8 @@ use super::recover::recover;
 use super::row::sqlite_int;
 use super::schema;
 use super::segment::{DiskFiles, SegmentFiles, Segments};
+use super::session::{self, SessionCounts};
+use super::space::{Limits, Pins, Space, Step};
 
 /// What a commit promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,6 +39,8 @@ pub struct WriterOptions {
     pub label: String,
     /// Where the proxy listens.
     pub listen: String,
+    /// What it may hold.
+    pub limits: Limits,
 }
 
 /// A store open for writing. Its methods block; they are for a thread that may.
@@ -49,13 +53,16 @@ pub struct Writer {
 /// All of a writer but its connection, which lives on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    paths: Paths,
+    pub(super) paths: Paths,
     pub(super) book: Book,
-    segments: Segments,
+    pub(super) segments: Segments,
     next_mid: u64,
     next_conn: u64,
     pub(super) checkpoints: Checkpoints,
+    /// What the recorder counted, for the session's row; to be told before it is closed.
+    pub(crate) counts: Option<SessionCounts>,
     file: DbFile,
+    pub(super) space: Space,
     _lock: Lock,
 }
 
@@ -102,13 +109,16 @@ impl Writer {
         let segments = Segments::start(files(paths.clone()), start, options.queue_bytes)
             .map_err(|e| StoreError::io(&paths.bodies, "starting the segment thread", e))?;
         let book = Book::new(session, options.durability, next_mid);
+        let space = Space::new(&paths, options.limits);
         let keeper = Keeper {
+            space,
             paths,
             book,
             segments,
             next_mid,
             next_conn,
             checkpoints: Checkpoints::default(),
+            counts: None,
             file,
             _lock: lock,
         };
@@ -125,6 +135,12 @@ impl Writer {
     #[must_use]
     pub fn segments(&self) -> &Segments {
         &self.keeper.segments
+    }
+
+    /// The flows that are under way: their pieces are not taken for dead.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.keeper.space.pins
     }
 
     /// The database, symbolic links resolved.
@@ -180,8 +196,14 @@ impl Keeper {
             .book
             .commit(conn, &self.segments, group)
             .map_err(|e| StoreError::sqlite(&self.paths.db, "storing flows", e))?;
+        self.space.committed(group.fresh());
         self.wal_grew(conn, outcome.row_bytes + rows * ROW_BYTES + GROUP_BYTES);
         Ok(outcome)
+    }
+
+    /// Flows were deleted by the connection.
+    pub(super) fn pruned(&mut self, conn: &Connection) {
+        self.wal_grew(conn, TIDY_BYTES);
     }
 
     /// Keeps the WAL short, now that a commit gave it about `bytes`.
@@ -193,6 +215,16 @@ impl Keeper {
         };
         let sync = || drop(self.segments.sync());
         self.checkpoints.after_commit(conn, &self.paths, bytes, by, sync);
+    }
+
+    /// Does a little to keep the store within its limits, and to give space back.
+    pub(crate) fn tidy(&mut self, conn: &mut Connection) -> Result<Step, StoreError> {
+        self.still_there()?;
+        let step = self.space.step(conn, &self.paths, &self.segments)?;
+        if step == Step::More {
+            self.wal_grew(conn, TIDY_BYTES);
+        }
+        Ok(step)
     }
 
     /// A look at the file's name and header, which costs a microsecond or two a group.
@@ -229,11 +261,7 @@ impl Keeper {
         }
         self.checkpoints.join();
         let fail = |e| StoreError::sqlite(&self.paths.db, "closing the store", e);
-        conn.execute(
-            "UPDATE session SET ended_unix_ns = ?1 WHERE id = ?2",
-            params![unix_ns(), self.book.session],
-        )
-        .map_err(fail)?;
+        session::end(conn, self.book.session, unix_ns(), self.counts).map_err(fail)?;
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(fail)
     }
 }
@@ -275,6 +303,9 @@ const ZONES_AT_CLOSE: Duration = Duration::from_millis(500);
 
 /// Of the database (`schema`), in bytes.
 const PAGE_BYTES: u64 = 8192;
+
+/// What a step of tidying gives to the WAL, at most about.
+const TIDY_BYTES: u64 = 32 * PAGE_BYTES;
 
 /// What a row adds to the WAL beside its texts, and a commit by its partly filled pages.
 const ROW_BYTES: u64 = 100;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use manent::flow::Mid;
 use manent::store::{
-    Durability, HostSet, Measure, Order, Reader, UrlPattern, Urls, Writer, WriterOptions, Zone,
+    Durability, HostSet, Limits, Measure, Order, Reader, UrlPattern, Urls, Writer, WriterOptions, Zone,
 };
 use regex::bytes::RegexBuilder;
 use rusqlite::{Connection, params};
@@ -32,6 +32,7 @@ fn main() {
         queue_bytes: 1 << 20,
         label: String::new(),
         listen: String::new(),
+        limits: Limits::default(),
     };
     Writer::open(&path, &options()).unwrap().close().unwrap();
     fill(&path, flows);

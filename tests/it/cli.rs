@@ -28,7 +28,10 @@ fn help_and_version_go_to_standard_output() {
         assert!(text(&output.stdout).contains(word), "{args:?}: {}", text(&output.stdout));
         assert!(output.stderr.is_empty());
     }
-    for command in ["capture", "run", "ls", "show", "cat", "filter", "ca"] {
+    for command in [
+        "capture", "run", "ls", "tail", "show", "cat", "filter", "mark", "comment", "tag", "stats", "check",
+        "ca",
+    ] {
         let help = home.run(&[command, "--help"]);
         assert!(text(&help.stdout).contains("Examples:"), "{command}");
     }
@@ -39,7 +42,7 @@ fn usage_errors_end_with_2_and_say_what_was_meant() {
     let home = Home::new();
     home.refuses(&["shwo", "1"], 2, "'show'");
     home.refuses(&["ls", "--limt", "1"], 2, "--limit");
-    home.refuses(&["show", "one"], 2, "a mid is a whole number, or `last`");
+    home.refuses(&["show", "one"], 2, "mids are whole numbers or `last`");
     home.refuses(&["--head-timeout", "10"], 2, "unit must be one of");
     home.refuses(&["--no-record", "--require-recording"], 2, "cannot be used with");
     home.refuses(&["-l", "0.0.0.0:0"], 2, "error[E102]: refusing to listen on 0.0.0.0:0");
@@ -257,8 +260,8 @@ fn what_run_made_is_gone_when_the_command_has_ended() {
 
 /// A directory with a store and a CA, and the binary told to use them.
 pub(crate) struct Home {
-    dir: tempfile::TempDir,
-    store: PathBuf,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) store: PathBuf,
     pub(crate) runtime: tokio::runtime::Runtime,
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
 
 mod body_limit;
+mod check;
 mod cli;
 mod cli_messages;
 mod conformance;
@@ -15,8 +16,11 @@ mod harness;
 mod large_bodies;
 mod limits;
 mod lists;
+mod notes;
 mod rotation;
 mod shutdown;
+mod space;
+mod stats;
 mod store;
 mod tail;
 mod tls;

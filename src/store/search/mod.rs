@@ -1,6 +1,7 @@
 //! Searching a store: which flows match a filter, in constant memory, newest or oldest first.
 //!
-//! A filter is answered in three steps, each on what the one before left: a condition in SQL, necessary and not always
+//! A filter is answered in four steps, each on what the one before left: blocks of mids in which nothing can match (`zones`);
+//! a condition in SQL, necessary and not always
 //! sufficient (`sql`); the tests that a row's columns can answer, before anything is copied (`row`); the record and
 //! the bodies (`body`). Only SQLite's columns, records that may match and bodies that must be looked into are read.
 //!
@@ -10,6 +11,7 @@
 mod body;
 mod row;
 mod sql;
+mod zones;
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -22,6 +24,7 @@ use crate::flow::{Flow, Mid};
 use body::Bodies;
 use row::{Lookups, RowSubject};
 use sql::{Condition, Schema};
+use zones::Candidates;
 
 /// What is searched for, and where.
 #[derive(Debug, Clone)]
@@ -108,7 +111,12 @@ impl Reader {
         found: &mut dyn FnMut(Row) -> ControlFlow<()>,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Progress, StoreError> {
-        self.search_in(search, &mut std::iter::once((Mid(0), Mid(u64::MAX))), found, progress)
+        let mut candidates = Candidates::new(self, search, bounds(search))?;
+        let done = self.search_in(search, &mut candidates, found, progress)?;
+        match candidates.error {
+            Some(error) => Err(error),
+            None => Ok(done),
+        }
     }
 
     /// As [`Reader::search`], of nothing but the mids in `ranges`, both ends within, which come in the order of the search
@@ -147,6 +155,21 @@ impl Reader {
             }
         }
         Ok(Progress { complete: true, ..walk.progress })
+    }
+
+    /// Whether the flow with this mid matches; `false` if there is none, or if it cannot be read.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn is_match(&self, filter: &Filter, mid: Mid) -> Result<bool, StoreError> {
+        let mut matches = false;
+        let mut found = |_| {
+            matches = true;
+            ControlFlow::Break(())
+        };
+        let range = &mut std::iter::once((mid, mid));
+        self.search_in(&Search::new(filter), range, &mut found, &mut |_| ControlFlow::Continue(()))?;
+        Ok(matches)
     }
 
     /// The row of a flow; `None` if there is no such flow.

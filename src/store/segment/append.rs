@@ -210,6 +210,24 @@ impl Segments {
         Some(Extent { segment, offset, stored_len, len: 0 })
     }
 
+    /// Where the next piece goes, unless it does not fit there.
+    pub(in crate::store) fn current(&self) -> Start {
+        self.shared.lock().next
+    }
+
+    /// Goes on in a new segment.
+    pub(in crate::store) fn roll(&self) {
+        let mut state = self.shared.lock();
+        if state.next.offset > 0 {
+            state.next = Start { number: state.next.number + 1, offset: 0 };
+        }
+    }
+
+    /// Closes the file of a segment that nothing is appended to any more.
+    pub(in crate::store) fn forget(&self, segment: u32) {
+        self.shared.lock().dirty.remove(&segment);
+    }
+
     /// Number of the last piece that was taken so far.
     #[must_use]
     pub fn taken(&self) -> u64 {

@@ -56,15 +56,23 @@ pub(in crate::store) fn read(file: &mut impl Read, data: &mut Vec<u8>) -> io::Re
     if !filled(file.read_exact(&mut header))? {
         return Ok(None);
     }
+    let Some(piece) = parse(&header) else { return Ok(None) };
+    data.resize(piece.len as usize, 0);
+    Ok((filled(file.read_exact(data))? && piece.header(data) == header).then_some(piece))
+}
+
+/// Reads the next piece's header, its sum unchecked; its data come next. `Ok(None)` where there is none.
+pub(in crate::store) fn read_header(file: &mut impl Read) -> io::Result<Option<Piece>> {
+    let mut header = [0; HEADER];
+    Ok(if filled(file.read_exact(&mut header))? { parse(&header) } else { None })
+}
+
+fn parse(header: &[u8; HEADER]) -> Option<Piece> {
     let word = |at: usize| header.as_chunks::<4>().0.get(at / 4).map_or(0, |w| u32::from_le_bytes(*w));
     let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
     let piece = Piece { len: word(4), mid: long(8), seq: long(16), side: header[24] };
     let len = piece.len as usize;
-    if header[..4] != MAGIC || len == 0 || len > PIECE_BYTES {
-        return Ok(None);
-    }
-    data.resize(len, 0);
-    Ok((filled(file.read_exact(data))? && piece.header(data) == header).then_some(piece))
+    (header[..4] == MAGIC && len > 0 && len <= PIECE_BYTES).then_some(piece)
 }
 
 /// Where the last good piece ends, reading from `from`, which is the position of `file`.

@@ -1,12 +1,15 @@
 //! The store from below: files, faults, recovery, cuts of power, and zones.
 
+mod check;
 mod checkpoint;
 mod faults;
 mod files;
 mod follow;
 mod messages;
+mod notes;
 mod power_cut;
 mod search;
+mod space;
 mod zones;
 
 use std::io::Read;
@@ -24,6 +27,7 @@ fn options() -> WriterOptions {
         queue_bytes: 8 << 20,
         label: "test".into(),
         listen: String::new(),
+        limits: Limits::default(),
     }
 }
 

@@ -121,6 +121,8 @@ fn record_run(folder: &Path) -> Vec<Event> {
         }
         let mids = flows.iter().map(|f| f.mid.unwrap()).collect();
         commit(&mut writer, flows).unwrap();
+        // The next commit may begin the WAL anew, since the database is on disk by then: so it is in the snapshot.
+        writer.keeper.checkpoints.join();
         snapshot(mids);
     }
     drop(writer);

@@ -28,7 +28,7 @@ pub use urls::{Hits, UrlPattern, Urls};
 
 /// A block is the mids that agree in all but so many bits: enough rows that a zone costs each of them little, few enough
 /// that scanning a block takes 0.2 ms.
-const BLOCK_BITS: u32 = 10;
+pub(super) const BLOCK_BITS: u32 = 10;
 
 /// How many mids a block has.
 const BLOCK: u64 = 1 << BLOCK_BITS;
