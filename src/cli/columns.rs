@@ -185,6 +185,10 @@ fn piped(column: &Column, found: &Found, object: &serde_json::Map<String, Value>
         name => match object.get(name) {
             None | Some(Value::Null) => String::new(),
             Some(Value::String(text)) => escape::line(text),
+            // Names of tags, the only list, have no commas.
+            Some(Value::Array(texts)) => {
+                escape::line(texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
+            }
             Some(other) => other.to_string(),
         },
     }
@@ -237,6 +241,9 @@ const COLUMNS: &[Column] = &[
     column("client_conn", "", Width::Right(6)),
     column("server_conn", "", Width::Right(6)),
     column("replay_of", "", Width::Right(6)),
+    column("marker", "", Width::Left(9)),
+    column("comment", "", Width::Rest),
+    column("tags", "", Width::Left(20)),
 ];
 
 /// `flows-20261122.db` fits.
