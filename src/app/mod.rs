@@ -186,5 +186,10 @@ fn recorder_options(config: &Config) -> RecorderOptions {
         Durability::Full => record::Durability::Full,
         Durability::Normal => record::Durability::Normal,
     };
-    RecorderOptions { durability, body_limit: config.body_limit, ..RecorderOptions::default() }
+    RecorderOptions {
+        durability,
+        body_limit: config.body_limit,
+        compress: config.compress,
+        ..RecorderOptions::default()
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::output::{ColorChoice, Output};
-use super::{ca, capture, cat, ls, run, show};
+use super::{ca, capture, cat, ls, pack, run, show};
 use crate::config::{self, ConfigError};
 
 /// An intercepting HTTP(S) proxy that keeps what passes through it.
@@ -30,6 +30,7 @@ pub(super) enum Command {
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Cat(cat::CatArgs),
+    Store(pack::StoreArgs),
     Ca(ca::CaArgs),
 }
 

@@ -20,6 +20,7 @@ mod log;
 mod ls;
 mod messages;
 mod output;
+mod pack;
 mod process;
 mod row;
 mod run;
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => ls::run(&args, &cli.global, &output),
         Command::Show(args) => show::run(&args, &cli.global, &output),
         Command::Cat(args) => cat::run(&args, &cli.global, &output),
+        Command::Store(args) => pack::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

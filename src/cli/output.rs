@@ -85,6 +85,15 @@ impl Output {
         }
     }
 
+    /// Shows how far a long work has come, each time in the place of the last; nothing clears it. On a terminal only.
+    pub(super) fn progress(&self, line: &str) {
+        let mut stderr = io::stderr().lock();
+        if !self.quiet && !self.json && stderr.is_terminal() {
+            // As in `say`.
+            let _ = write!(stderr, "\r{line}\x1b[K").and_then(|()| stderr.flush());
+        }
+    }
+
     /// Says something that has to be said even when quiet: warnings, errors, readiness.
     pub(super) fn say(&self, line: &str) {
         // Nobody is left to be told that standard error is closed.

@@ -29,6 +29,8 @@ pub struct Config {
     pub durability: Durability,
     /// Bytes of each body that are recorded; `None` for all. What passes is not limited.
     pub body_limit: Option<u64>,
+    /// zstd's level for recorded bodies that shrink by it; `None` to store them as they passed.
+    pub compress: Option<i32>,
     /// Whether requests are answered with 503 when they cannot be recorded, rather than passed on.
     pub require_recording: bool,
     /// Where the certificate authority lives, and is made at the first start.
@@ -135,6 +137,7 @@ impl Config {
             record: true,
             durability: Durability::default(),
             body_limit: None,
+            compress: None,
             require_recording: false,
             ca_dir,
             ca_files: None,

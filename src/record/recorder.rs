@@ -38,6 +38,8 @@ pub struct RecorderOptions {
     pub body_limit: Option<u64>,
     /// How long a flow for which nobody waits may wait for others to go with. Fewer, larger groups cost less.
     pub linger: Duration,
+    /// zstd's level for bodies outside of records that shrink by it; `None` to store them as they passed.
+    pub compress: Option<i32>,
     /// What a commit promises.
     pub durability: Durability,
     /// A name for this session, as people gave it.
@@ -53,6 +55,7 @@ impl Default for RecorderOptions {
             queue_bytes: 16 << 20,
             inline_limit: 2048,
             body_limit: None,
+            compress: None,
             linger: Duration::from_millis(50),
             durability: Durability::Full,
             label: String::new(),

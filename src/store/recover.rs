@@ -5,7 +5,7 @@
 //! stay; reclaiming them is another matter.
 
 use std::fs::OpenOptions;
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
 
 use rusqlite::{Connection, params};
@@ -27,7 +27,9 @@ pub(super) fn recover(conn: &Connection, paths: &Paths) -> Result<Start, StoreEr
     if let Some((&number, _)) = known.last_key_value() {
         start = Start { number: number + 1, offset: 0 };
     }
-    for number in segment_numbers(&paths.bodies)? {
+    let numbers = segment_numbers(&paths.bodies)
+        .map_err(|e| StoreError::io(&paths.bodies, "listing the segments", e))?;
+    for number in numbers {
         let committed = known.get(&number).copied().unwrap_or(0);
         let path = paths.segment(number);
         let len =
@@ -54,15 +56,14 @@ fn committed(conn: &Connection) -> rusqlite::Result<std::collections::BTreeMap<u
 }
 
 /// The numbers of the segment files that are there, rising.
-fn segment_numbers(folder: &Path) -> Result<Vec<u32>, StoreError> {
-    let fail = |e| StoreError::io(folder, "listing the segments", e);
+pub(super) fn segment_numbers(folder: &Path) -> io::Result<Vec<u32>> {
     let entries = match folder.read_dir() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(fail)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
     };
     let mut numbers = Vec::new();
     for entry in entries {
-        let name = entry.map_err(fail)?.file_name();
+        let name = entry?.file_name();
         let number = name.to_str().and_then(|n| n.strip_suffix(".seg")).and_then(|n| n.parse::<u32>().ok());
         numbers.extend(number.filter(|&n| n > 0));
     }
@@ -71,14 +72,14 @@ fn segment_numbers(folder: &Path) -> Result<Vec<u32>, StoreError> {
 }
 
 /// Cuts what follows the last whole piece after `committed`; the length of the file then.
-fn cut(path: &Path, committed: u64) -> std::io::Result<u64> {
+fn cut(path: &Path, committed: u64) -> io::Result<u64> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let len = file.metadata()?.len();
     if len <= committed {
         return Ok(len);
     }
     file.seek(SeekFrom::Start(committed))?;
-    let good = piece::good_end(&mut std::io::BufReader::with_capacity(1 << 18, &file), committed)?;
+    let good = piece::good_end(&mut io::BufReader::with_capacity(1 << 18, &file), committed)?;
     if good < len {
         file.set_len(good)?;
         file.sync_all()?;

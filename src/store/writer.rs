@@ -220,7 +220,7 @@ fn begin_session(conn: &Connection, options: &WriterOptions) -> rusqlite::Result
     Ok((conn.last_insert_rowid(), next_mid, next_conn))
 }
 
-fn unix_ns() -> i64 {
+pub(super) fn unix_ns() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     sqlite_int(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
