@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use super::segment::piece::{self, Piece};
-use super::source::{Source, Stream};
+use super::source::{self, Source, Stream};
 use crate::flow::Extent;
 
 /// The bytes of a body, from the record or from segment files, each piece checked against its sum.
@@ -59,6 +59,10 @@ impl BodyReader {
         loop {
             let open = match &mut self.open {
                 Some(open) if open.offset < open.end => open,
+                Some(open) if open.len > 0 => {
+                    let (name, end, len) = (source::name(open.segment), open.end, open.len);
+                    return Err(damaged(format!("{name} lacks {len} bytes of a body at offset {end}")));
+                }
                 _ => match self.extents.next() {
                     None => return Ok(false),
                     Some(extent) => {
@@ -69,16 +73,17 @@ impl BodyReader {
             };
             self.at = 0;
             // The buffer is not emptied before: filling it with zeros anew costs more than the read.
-            let read = piece::read(&mut open.stream, &mut self.stored, &mut self.piece)
-                .inspect_err(|_| self.piece.clear())?;
-            let fits = |read: &Piece| open.offset + read.stored_len() <= open.end;
-            let len = self.piece.len() as u64;
-            let is_last = |read: &Piece| open.offset + read.stored_len() == open.end;
-            let Some(read) = read.filter(fits).filter(|r| len < open.len || len == open.len && is_last(r))
-            else {
+            let read = piece::read(&mut open.stream, &mut self.stored, &mut self.piece);
+            let read = read.map_err(|e| {
                 self.piece.clear();
-                let detail = format!("segment {:06} is damaged at offset {}", open.segment, open.offset);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
+                io::Error::new(e.kind(), format!("{}: {e}", source::name(open.segment)))
+            })?;
+            let len = self.piece.len() as u64;
+            let fits = |piece: &Piece| open.offset + piece.stored_len() <= open.end && len <= open.len;
+            let Some(read) = read.filter(fits) else {
+                self.piece.clear();
+                let name = source::name(open.segment);
+                return Err(damaged(format!("{name} is damaged at offset {}", open.offset)));
             };
             open.offset += read.stored_len();
             open.len -= len;
@@ -90,13 +95,12 @@ impl BodyReader {
 impl Open {
     fn at(source: &Arc<Source>, extent: &Extent) -> io::Result<Self> {
         let Extent { segment, offset, stored_len, len } = *extent;
-        let end = offset.checked_add(stored_len).ok_or_else(|| {
-            let detail = format!("segment {segment:06}: an extent is out of range at {offset}");
-            io::Error::new(io::ErrorKind::InvalidData, detail)
-        })?;
-        let stream = source
-            .open(segment, offset)
-            .map_err(|e| io::Error::new(e.kind(), format!("segment {segment:06}: {e}")))?;
+        let name = || source::name(segment);
+        let end = offset
+            .checked_add(stored_len)
+            .ok_or_else(|| damaged(format!("{}: an extent is out of range at {offset}", name())))?;
+        let stream =
+            source.open(segment, offset).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", name())))?;
         Ok(Self { stream, segment, offset, end, len })
     }
 }
@@ -119,4 +123,8 @@ impl Read for BodyReader {
         self.at += n;
         Ok(n)
     }
+}
+
+fn damaged(detail: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, detail)
 }

@@ -115,6 +115,14 @@ impl Source {
     }
 }
 
+/// What a segment is called in messages.
+pub(super) fn name(segment: u32) -> String {
+    match segment {
+        PACKED => "the segment in the database".to_owned(),
+        number => format!("segment {number:06}"),
+    }
+}
+
 /// When a store was packed, nanoseconds since 1970, by its table `meta`; `None` for a store with files.
 pub(super) fn packed(conn: &Connection) -> rusqlite::Result<Option<i64>> {
     let found = conn.query_row("SELECT value FROM meta WHERE key = 'packed'", [], |row| integer(row, 0));

@@ -28,7 +28,7 @@ fn help_and_version_go_to_standard_output() {
         assert!(text(&output.stdout).contains(word), "{args:?}: {}", text(&output.stdout));
         assert!(output.stderr.is_empty());
     }
-    for command in ["capture", "run", "ls", "show", "cat", "ca"] {
+    for command in ["capture", "run", "ls", "show", "cat", "store", "ca"] {
         let help = home.run(&[command, "--help"]);
         assert!(text(&help.stdout).contains("Examples:"), "{command}");
     }
@@ -251,8 +251,8 @@ fn what_run_made_is_gone_when_the_command_has_ended() {
 
 /// A directory with a store and a CA, and the binary told to use them.
 pub(crate) struct Home {
-    dir: tempfile::TempDir,
-    store: PathBuf,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) store: PathBuf,
     pub(crate) runtime: tokio::runtime::Runtime,
 }
 
@@ -280,7 +280,7 @@ impl Home {
         self.runtime.block_on(Recorder::open(&self.store, RecorderOptions::default())).unwrap()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_manent"));
         command.args(args).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {

@@ -12,6 +12,7 @@ mod grpc;
 mod harness;
 mod large_bodies;
 mod limits;
+mod pack;
 mod shutdown;
 mod store;
 mod tls;

@@ -3,6 +3,7 @@
 mod faults;
 mod files;
 mod messages;
+mod pack;
 mod power_cut;
 
 use std::io::Read;
