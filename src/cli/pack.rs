@@ -1,4 +1,4 @@
-//! `manent store`: a store as one file, and back.
+//! `manent store`: a store as one file, and back; what a store is.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use serde_json::json;
 use super::args::Global;
 use super::output::Output;
 use super::signals::Signals;
-use super::{errors, text};
-use crate::store::{self, PackOptions, Packed, Progress, StoreError, Watch};
+use super::{errors, process, text};
+use crate::store::{self, PackOptions, Packed, Progress, Reader, StoreError, StoreInfo, Watch};
 
-/// Make one file of a store, and a store of that
+/// Make one file of a store and a store of that, see how large it is, bring it to this version
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StoreArgs {
@@ -50,9 +50,15 @@ enum Verb {
         #[arg(long)]
         force: bool,
     },
+    /// Print what kind of store it is, and how large
+    Info,
+    /// Bring the store to this version now, rather than at its next capture
+    Upgrade,
 }
 
 pub(super) fn run(args: &StoreArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+    // Each segment file is held open while it is copied from.
+    process::raise_file_limit();
     let (copied, to) = match &args.verb {
         Verb::Pack { to, compress, force } => {
             let (from, options) = (global.store()?, PackOptions { level: *compress, replace: *force });
@@ -63,6 +69,18 @@ pub(super) fn run(args: &StoreArgs, global: &Global, output: &Output) -> anyhow:
             let (from, options) = (from.clone(), PackOptions { level: None, replace: *force });
             let target = to.clone();
             (watched(*output, move |watch| store::unpack(&from, &target, options, watch))?, to)
+        }
+        Verb::Info => {
+            let path = global.store()?;
+            return info(&path, &StoreInfo::of(&Reader::open(&path)?)?, output);
+        }
+        Verb::Upgrade => {
+            let (before, now) = store::upgrade(&global.store()?)?;
+            output.talk(&match before == now {
+                true => format!("it has version {now} already"),
+                false => format!("it had version {before}, and has version {now}"),
+            });
+            return Ok(ExitCode::SUCCESS);
         }
     };
     tell(&copied, to, output)?;
@@ -110,6 +128,42 @@ fn in_words(progress: Progress) -> String {
     format!("{flows} of {}, {}B", text::count(of_flows, "flow"), text::size(bytes))
 }
 
+fn info(path: &Path, info: &StoreInfo, output: &Output) -> anyhow::Result<ExitCode> {
+    let StoreInfo { version, newest, packed_unix_ns, flows, sessions, db_bytes, segments, segment_bytes } =
+        info;
+    let count = flows.map_or(0, |(.., count)| count);
+    if output.json {
+        let object = json!({
+            "store": path.to_string_lossy(), "version": version, "newest_version": newest,
+            "packed": packed_unix_ns.map(text::utc), "flows": count, "first_mid": flows.map(|(first, ..)| first.0),
+            "last_mid": flows.map(|(_, last, _)| last.0), "sessions": sessions, "db_bytes": db_bytes,
+            "segments": segments, "segment_bytes": segment_bytes,
+        });
+        output.data_line(&object.to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let span = flows.map_or(String::new(), |(first, last, _)| format!(" ({first}–{last})"));
+    let kind = match packed_unix_ns {
+        Some(when) => format!("packed at {}", text::utc(*when)),
+        None => format!("{}, {}B", text::count(*segments, "segment file"), text::size(*segment_bytes)),
+    };
+    let version = match version == newest {
+        true => version.to_string(),
+        false => format!("{version} (this program makes {newest} of it: manent store upgrade)"),
+    };
+    for (name, value) in [
+        ("store", text::path(path)),
+        ("version", version),
+        ("flows", format!("{count}{span}")),
+        ("sessions", sessions.to_string()),
+        ("database", format!("{}B", text::size(*db_bytes))),
+        ("bodies", kind),
+    ] {
+        output.data_line(&format!("{name:9} {value}"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn tell(copied: &Packed, to: &Path, output: &Output) -> anyhow::Result<()> {
     let Packed { flows, body_bytes, stored_bytes, shared_bodies, shared_bytes, damaged, damaged_mids } =
         copied;
@@ -154,5 +208,6 @@ Examples:
   manent -s bug.db show 12                     read it as any store
   manent store pack --compress small.db        bodies as zstd, where they shrink
   manent store unpack bug.db again.db          with segment files again, to record into
+  manent store info                            version, flows, sizes
 
 Equal bodies are in a packed file once. Exit code 1 if something was damaged; what could be read is there.";

@@ -1,5 +1,7 @@
 //! The store: flows by mid in one SQLite file, large bodies in segment files beside it.
 //!
+//! `manent store pack` makes one file of all this ([`pack`]), in which the segment is a table.
+//!
 //! `flow` holds what lists and filters ask for, `conn` the facts of a connection once, `message` the messages of WebSockets,
 //! written as they pass. Bodies above the inline limit are appended, as they pass, to `<db>-bodies/000001.seg` and
 //! following, and so are, a group at a time, the records, the protobuf of each flow: a row says where its record lies, a
@@ -12,6 +14,7 @@ mod body;
 mod draft;
 mod error;
 mod group;
+mod info;
 mod lock;
 mod message;
 mod pack;
@@ -31,6 +34,7 @@ pub use body::BodyReader;
 pub use draft::Draft;
 pub use error::StoreError;
 pub use group::{Group, Outcome};
+pub use info::{StoreInfo, upgrade};
 pub use pack::{PackOptions, Packed, Progress, Watch, pack, unpack};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};

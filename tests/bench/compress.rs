@@ -124,7 +124,7 @@ impl Material {
             _ => 1_000_000,
         };
         let of = if (i / 100).is_multiple_of(4) { &self.noise } else { &self.text };
-        let which = if i % 5 == 0 { i % 100 } else { i };
+        let which = if i.is_multiple_of(5) { i % 100 } else { i };
         let at = which * 7919 % (of.len() - len);
         of.slice(at..at + len)
     }

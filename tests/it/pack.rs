@@ -79,6 +79,28 @@ fn refusals_say_what_to_do() {
 }
 
 #[test]
+fn info_tells_what_a_store_is_and_upgrade_makes_it_new() {
+    let home = home();
+    let one = home.dir.path().join("one.db");
+    let one = one.to_str().unwrap();
+    home.run(&["store", "pack", one]);
+    let info = |store: &str| parse(&home.run(&["store", "info", "--json", "-s", store]).stdout);
+    let (plain, packed) = (info(home.store.to_str().unwrap()), info(one));
+    assert_eq!((&plain["flows"], &plain["packed"], &plain["segments"]), (&5.into(), &Value::Null, &1.into()));
+    assert_eq!(
+        (&packed["flows"], &packed["last_mid"], &packed["segments"]),
+        (&5.into(), &5.into(), &0.into())
+    );
+    assert!(packed["packed"].is_string() && packed["version"] == packed["newest_version"]);
+    let lines = text(&home.run(&["store", "info", "-s", one]).stdout);
+    assert!(lines.contains("flows     5 (1–5)\n") && lines.contains("bodies    packed at "), "{lines}");
+    let output = home.run(&["store", "upgrade"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("already"));
+    home.refuses(&["store", "upgrade", "-s", one], 4, "error[E409]");
+}
+
+#[test]
 fn damage_ends_with_1_and_names_the_flow() {
     let home = home();
     let segment = home.dir.path().join("flows.db-bodies/000001.seg");

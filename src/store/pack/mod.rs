@@ -98,8 +98,9 @@ pub fn pack(from: &Path, to: &Path, options: PackOptions, watch: Watch<'_>) -> R
         let Some(&last) = page.last() else { break };
         for mid in page {
             let found = find(&to, mid).map_err(fail)?;
-            if let Some(record) = copier.flow(mid, records.get(mid, &found))? {
-                copier.sink.record(mid, &record).map_err(fail)?;
+            match copier.flow(mid, records.get(mid, &found))? {
+                Some(record) => copier.sink.record(mid, &record).map_err(fail)?,
+                None => copier.sink.no_record(mid).map_err(fail)?,
             }
         }
         after = last.0;

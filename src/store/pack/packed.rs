@@ -32,6 +32,12 @@ impl<'a> PackedSink<'a> {
         Ok(())
     }
 
+    /// Takes away the record of a flow whose newest one cannot be read: an older one would be taken for it.
+    pub(super) fn no_record(&mut self, mid: Mid) -> rusqlite::Result<()> {
+        self.to.prepare_cached("DELETE FROM record WHERE mid = ?1")?.execute([sqlite_int(mid.0)])?;
+        Ok(())
+    }
+
     fn append(&mut self, mut bytes: &[u8]) -> rusqlite::Result<()> {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.block.len()));

@@ -219,6 +219,21 @@ fn older_stores_are_packed_too() {
 }
 
 #[test]
+fn older_stores_are_upgraded_without_a_capture() {
+    for version in [1, 2, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = of_version(dir.path(), version);
+        let before = everything(&path);
+        let info = |path| StoreInfo::of(&Reader::open(path).unwrap()).unwrap();
+        assert_eq!((info(&path).version, info(&path).segments), (version, 1));
+        let newest = info(&path).newest;
+        assert_eq!(upgrade(&path).unwrap(), (version, newest));
+        assert_eq!(upgrade(&path).unwrap(), (newest, newest));
+        assert_eq!((info(&path).version, everything(&path)), (newest, before));
+    }
+}
+
+#[test]
 fn damage_is_told_by_mid_and_what_can_be_read_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let [from, to] = ["f.db", "p.db"].map(|name| dir.path().join(name));
