@@ -1,9 +1,9 @@
 //! What `--compress` and `store pack` cost, and what they save: `cargo bench --bench compress [-- FOLDER]`
 //!
-//! 20,000 flows of a browser's mix (37 KB on average, most bodies small, most bytes in few) go through the recorder as they
+//! 20,000 flows of a browser's mix (26 KB on average, most bodies small, most bytes in few) go through the recorder as they
 //! come from a proxy, in pieces of 16 KiB. Three in four bodies are JSON as an API sends it, as if no content-coding had
-//! been agreed; the fourth is noise, as images are, and is not announced as such. A fifth of the bodies is equal to another
-//! one. CPU is that of the whole process, the making of the bodies not included.
+//! been agreed; the fourth is noise, as images are, and is not announced as such. A tenth of the bytes is in bodies that are
+//! equal to others. CPU is that of the whole process, the making of the bodies, which are slices, included.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop at the first surprise")]
 
