@@ -18,7 +18,7 @@
 //! | row | module | what |
 //! |---|---|---|
 //! | 0 | [`flow`] | plain data in the field's words |
-//! | 1 | [`codec`], [`http1`], [`http2`], [`websocket`], [`format`](mod@format), [`tls`] | flow and protobuf; HTTP/1 and HTTP/2 on the wire; WebSocket frames; content codings and gRPC messages; CA and leaves |
+//! | 1 | [`codec`], [`http1`], [`http2`], [`websocket`], [`filter`], [`format`](mod@format), [`tls`] | flow and protobuf; HTTP/1 and HTTP/2 on the wire; WebSocket frames; the filter language; content codings and gRPC messages; CA and leaves |
 //! | 2 | [`store`], [`upstream`] | SQLite by mid and body segments; connections to origins |
 //! | 3 | [`record`] | admission, bounded queue, grouped commit, the feed of what was committed |
 //! | 4 | [`exchange`] | a flow while it is alive; body taps |
@@ -35,6 +35,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod exchange;
+pub mod filter;
 pub mod flow;
 pub mod format;
 pub mod http1;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Durability};
+use crate::config::{self, Config, Durability};
 use crate::http1::HeadLimits;
 use crate::proxy::{Limits, Server, ServerError, ServerOptions};
-use crate::record::{self, Recorder, RecorderOptions, Stats};
+use crate::record::{self, RecordError, Recorder, RecorderOptions, Stats};
 use crate::store::StoreError;
 use crate::tls::{
-    Ca, CaError, ClientCert, ClientCertError, ClientTls, LeafError, Leaves, Roots, RootsError, Verification,
+    Ca, CaError, ClientTls, HostCert, HostCertError, LeafError, Leaves, Roots, RootsError, Verification,
 };
 use crate::upstream::{DialOptions, Dialer};
 
@@ -50,9 +50,12 @@ pub enum StartError {
     /// The roots for origins cannot be loaded.
     #[error(transparent)]
     Roots(#[from] RootsError),
-    /// A client certificate cannot be loaded.
+    /// A certificate for clients to be shown cannot be loaded.
     #[error(transparent)]
-    ClientCert(#[from] ClientCertError),
+    Cert(HostCertError),
+    /// A certificate for origins that ask for one cannot be loaded.
+    #[error(transparent)]
+    ClientCert(HostCertError),
     /// TLS towards origins cannot be set up with these roots.
     #[error("cannot set up TLS towards origins")]
     Tls(#[source] rustls::Error),
@@ -76,6 +79,10 @@ pub struct Summary {
     pub lost: u64,
     /// Messages of WebSockets that could not be stored.
     pub lost_messages: u64,
+    /// Whether the database was taken away or overwritten meanwhile, so that nothing of `stored` is sure to be in a file.
+    pub gone: bool,
+    /// Flows that passed and were not wanted by the filter of what is recorded.
+    pub left_out: u64,
 }
 
 impl Proxy {
@@ -94,16 +101,16 @@ impl Proxy {
             tracing::warn!("{warning}");
         }
         let verification = if config.insecure { Verification::Off } else { Verification::On };
-        let certs = config.client_certs.iter().map(|cert| ClientCert::load(cert.host.as_deref(), &cert.pem));
-        let certs = certs.collect::<Result<_, _>>()?;
+        let client_certs = load_certs(&config.client_certs).map_err(StartError::ClientCert)?;
         let client_tls =
-            ClientTls::new(&roots, verification).map_err(StartError::Tls)?.with_client_certs(certs);
+            ClientTls::new(&roots, verification).map_err(StartError::Tls)?.with_client_certs(client_certs);
         let timeouts = &config.timeouts;
         let dialer = Dialer::new(
             DialOptions { connect_timeout: timeouts.connect, tls_timeout: timeouts.tls },
             Arc::new(client_tls),
         );
-        let leaves = Leaves::new(Arc::clone(&ca))?;
+        let certs = load_certs(&config.certs).map_err(StartError::Cert)?;
+        let leaves = Leaves::new(Arc::clone(&ca))?.with_certs(certs);
         let sockets = Server::bind(&config.listen).map_err(bind_error)?;
         let recorder = match config.record {
             true => Some(Recorder::open(&config.store, recorder_options(&config)).await?),
@@ -153,15 +160,25 @@ impl Proxy {
     pub async fn shutdown(self, grace: Grace) -> Summary {
         self.server.shutdown(grace.period, &grace.skip).await;
         let Some(recorder) = &self.recorder else { return Summary::default() };
-        let stats: Stats = match recorder.close().await {
-            Ok(stats) => stats,
-            Err(error) => {
-                tracing::error!(error = %error, "the store did not close cleanly");
-                recorder.stats()
-            }
-        };
-        Summary { stored: stats.stored, lost: stats.lost, lost_messages: stats.lost_messages }
+        let closed = recorder.close().await;
+        if let Err(error) = &closed {
+            tracing::error!(%error, "the store did not close cleanly");
+        }
+        let gone = matches!(&closed, Err(RecordError::Close(e)) if matches!(**e, StoreError::Gone { .. }));
+        let Stats { stored, lost, lost_messages, left_out, .. } = closed.unwrap_or_else(|_| recorder.stats());
+        Summary { stored, lost, lost_messages, gone, left_out }
     }
+}
+
+fn load_certs(certs: &[config::HostCert]) -> Result<Vec<HostCert>, HostCertError> {
+    let load = |cert: &config::HostCert| {
+        let loaded = HostCert::load(cert.host.as_deref(), &cert.pem)?;
+        if let Some(warning) = loaded.warning() {
+            tracing::warn!("{warning}");
+        }
+        Ok(loaded)
+    };
+    certs.iter().map(load).collect()
 }
 
 fn bind_error(error: ServerError) -> StartError {
@@ -177,6 +194,8 @@ fn limits(config: &Config) -> Limits {
         idle_timeout: config.timeouts.idle,
         relay_timeout: config.timeouts.relay_idle,
         silent_client: config.timeouts.silent_client,
+        ping_every: config.timeouts.ping_every,
+        ping_answer: config.timeouts.ping_answer,
         max_connections: config.limits.max_connections,
     }
 }
@@ -186,9 +205,11 @@ fn recorder_options(config: &Config) -> RecorderOptions {
         Durability::Full => record::Durability::Full,
         Durability::Normal => record::Durability::Normal,
     };
+    let (body_limit, filter) = (config.body_limit, config.record_filter.clone());
     RecorderOptions {
         durability,
-        body_limit: config.body_limit,
+        body_limit,
+        filter,
         compress: config.compress,
         ..RecorderOptions::default()
     }

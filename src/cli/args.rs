@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::output::{ColorChoice, Output};
-use super::{ca, capture, cat, ls, pack, run, show};
+use super::{ca, capture, cat, ls, pack, run, search, show};
 use crate::config::{self, ConfigError};
 
 /// An intercepting HTTP(S) proxy that keeps what passes through it.
@@ -30,6 +30,7 @@ pub(super) enum Command {
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Cat(cat::CatArgs),
+    Filter(search::FilterArgs),
     Store(pack::StoreArgs),
     Ca(ca::CaArgs),
 }
@@ -124,6 +125,7 @@ Examples:
   manent run -- curl https://example.com/   record what one command does; nothing to install
   manent                                    record on 127.0.0.1:8080 until Ctrl-C
   manent ls                                 list what was recorded
+  manent ls 'status>=400 last:1h'           or what of it matches; `manent filter` tells how
   manent show last                          look at the newest flow
   manent cat 12 > body.json                 the body of response 12";
 

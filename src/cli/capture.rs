@@ -56,7 +56,7 @@ async fn capture(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let tally = feed.finish().await;
     if config.record {
         let stored = Tally::of(summary.stored);
-        output.talk(&if followed { tally } else { stored }.told());
+        output.talk(&if followed { tally } else { stored }.told(summary.left_out));
     }
     Ok(match lost(&summary) {
         Some(error) => errors::report(&error.into(), &output),
@@ -78,6 +78,9 @@ pub(super) async fn stop(proxy: Proxy, period: Duration, signals: &mut Signals) 
 
 /// What has to be said about flows and messages that are not in the store.
 pub(super) fn lost(summary: &Summary) -> Option<CliError> {
+    if summary.gone {
+        return Some(CliError::StoreGone);
+    }
     let lost = [(summary.lost, "flow"), (summary.lost_messages, "WebSocket message")];
     let lost = lost.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| text::count(count, what));
     let lost = lost.collect::<Vec<_>>().join(" and ");
@@ -175,5 +178,6 @@ Examples:
   manent                                   127.0.0.1:8080, into the default store
   manent -p 0 -s bug.db                    any free port, into a store of its own
   manent --json | jq .url                  each flow as it ends
+  manent --record 'host:api.test !~a'      only what matches; see `manent filter`
   manent --upstream-ca company-root.pem    trust a company's own servers
   curl -x 127.0.0.1:8080 --cacert \"$(manent ca path)\" https://example.com/";

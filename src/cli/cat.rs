@@ -9,11 +9,12 @@ use super::args::Global;
 use super::content::{self, Message, Part, StoredBodyFailed};
 use super::errors::CliError;
 use super::escape::TextStream;
-use super::messages::Payloads;
+use super::messages::{self, Payloads};
 use super::output::{Data, Output};
 use super::store::{self, MidArg};
+use super::text;
 use crate::config::units::{UnitError, parse_size_or_none};
-use crate::flow::Mid;
+use crate::flow::{Content, Mid};
 use crate::format::coding::Caps;
 use crate::store::Reader;
 
@@ -26,6 +27,9 @@ pub(super) struct CatArgs {
     /// The request's body instead of the response's
     #[arg(long)]
     request: bool,
+    /// Only this message of a WebSocket, by the number that `manent show` gives it
+    #[arg(long, value_name = "N", conflicts_with_all = ["request", "raw", "max_decoded"])]
+    message: Option<u64>,
     /// As it was on the wire, its content-coding (gzip and so on) left on
     #[arg(long, conflicts_with = "max_decoded")]
     raw: bool,
@@ -40,8 +44,12 @@ pub(super) struct CatArgs {
 pub(super) fn run(args: &CatArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
     let (reader, flow, mid) = store::find(&global.store()?, args.mid)?;
     let part = if args.request { Part::Request } else { Part::Response };
+    let escaped = output.terminal && !args.force;
+    if let Some(seq) = args.message {
+        return one_message(&reader, mid, seq, escaped, output);
+    }
     if flow.websocket.is_some() {
-        return messages(&reader, mid, part, output.terminal && !args.force, output);
+        return all_messages(&reader, mid, part, escaped, output);
     }
     let missing = |what, why| CliError::NotRecorded { mid, what, why };
     let message =
@@ -55,14 +63,13 @@ pub(super) fn run(args: &CatArgs, global: &Global, output: &Output) -> anyhow::R
     } else {
         content::decoded(&reader, message, args.max_decoded)?
     };
-    let escaped = output.terminal && !args.force;
     let end = copy(&mut body, mid, escaped, output.data())?;
     judge(end, mid, part, message)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The payloads of what one end of a WebSocket sent, one behind the other; control frames are left out.
-fn messages(
+fn all_messages(
     store: &Reader,
     mid: Mid,
     part: Part,
@@ -72,6 +79,31 @@ fn messages(
     let mut payloads = Payloads::new(store, mid, part == Part::Request);
     copy(&mut payloads, mid, escaped, output.data())?.map_err(|source| CliError::Damaged { mid, source })?;
     match payloads.not_whole {
+        Some(why) => Err(CliError::NotWhole { mid, what: "message", why: why.to_owned() }.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The payload of one message, whoever sent it and whatever it is.
+fn one_message(
+    store: &Reader,
+    mid: Mid,
+    seq: u64,
+    escaped: bool,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let missing = |why: String| CliError::NotRecorded { mid, what: "message", why };
+    let Some(message) = messages::one(store, mid, seq)? else {
+        let last = store.last_message(mid)?;
+        return Err(missing(format!("It has {}.", text::count(last, "message"))).into());
+    };
+    let not_whole = messages::why_not_whole(&message);
+    if message.content == Content::Absent && (message.len > 0 || not_whole.is_some()) {
+        return Err(missing(not_whole.unwrap_or("Nothing of its payload was recorded.").to_owned()).into());
+    }
+    let mut payload = store.content(&message.content)?;
+    copy(&mut payload, mid, escaped, output.data())?.map_err(|source| CliError::Damaged { mid, source })?;
+    match not_whole {
         Some(why) => Err(CliError::NotWhole { mid, what: "message", why: why.to_owned() }.into()),
         None => Ok(ExitCode::SUCCESS),
     }
@@ -141,5 +173,6 @@ Examples:
   manent cat last --request            what the client sent
   manent cat 1041 --raw > body.gz      the bytes of the wire
   manent cat 1042 --request            of a WebSocket: all that the client said, one message behind the other
+  manent cat 1042 --message 17         one message of a WebSocket
 
 Exit code 1 if the body is not there or not whole (what is there is written), 3 if there is no such flow.";

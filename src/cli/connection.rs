@@ -20,6 +20,10 @@ pub(super) fn describe(flow: &Flow) -> Vec<String> {
 fn client(conn: &ClientConn, lines: &mut Vec<String>) {
     let (peer, local) = (address(conn.peer.as_ref()), address(conn.local.as_ref()));
     lines.push(format!("client  {peer} to {local}, connection {}", conn.id.0));
+    if let Some(info) = &conn.proxy_tls {
+        lines.push("        TLS with the proxy itself:".to_owned());
+        tls(info, "presented", lines);
+    }
     if let Some(connect) = &conn.connect {
         lines.push(format!("        CONNECT {}", String::from_utf8_lossy(&connect.authority)));
     }

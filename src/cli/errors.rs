@@ -12,6 +12,7 @@ use super::output::{Output, StdoutFailed};
 use super::{busy, escape, text};
 use crate::app::StartError;
 use crate::config::ConfigError;
+use crate::filter::FilterError;
 use crate::flow::Mid;
 use crate::format::coding::{CapReached, CodingError};
 use crate::store::StoreError;
@@ -66,6 +67,12 @@ pub(super) enum CliError {
     /// Flows passed that the store could not take.
     #[error("{lost} could not be stored")]
     Lost { lost: String },
+    /// The database went away under the recorder.
+    #[error("the store was taken away or overwritten while it was in use")]
+    StoreGone,
+    /// A filter could not be read.
+    #[error("{0}")]
+    Filter(#[source] FilterError),
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
@@ -172,6 +179,16 @@ fn of_cli(error: &CliError) -> Report {
         CliError::Lost { .. } => Report::new("E404", STORE, error.to_string())
             .fact("They were passed on all the same. The log says why.")
             .hint("manent --require-recording   refuses what it cannot record"),
+        CliError::StoreGone => gone(error.to_string()),
+        CliError::Filter(error) => {
+            let report = Report::new("E003", USAGE, format!("in the filter, {error}"));
+            let report =
+                error.caret().into_iter().fold(report, |report, line| report.fact(format!("  {line}")));
+            match &error.hint {
+                Some(hint) => report.hint(hint.clone()),
+                None => report.hint("manent filter   tells the language"),
+            }
+        }
         CliError::Environment { .. } => Report::new("E002", USAGE, error.to_string()),
     }
 }
@@ -179,6 +196,7 @@ fn of_cli(error: &CliError) -> Report {
 fn of_config(error: &ConfigError) -> Report {
     let report = Report::new("E102", USAGE, error.to_string());
     match error {
+        ConfigError::RecordFilter { .. } => report.hint("record more, and ask `manent ls FILTER` later"),
         ConfigError::NoHome { .. } => report.hint("manent --store FILE --ca-dir DIR"),
         ConfigError::RemoteListen { addr } => {
             report.hint(format!("manent -p {}     or, on a trusted network: --allow-remote", addr.port()))
@@ -192,6 +210,8 @@ fn of_start(error: &StartError) -> Report {
         StartError::Store(error) => of_store(error),
         StartError::Ca(error) => of_ca(error),
         StartError::Roots(error) => of_roots(error),
+        StartError::Cert(error) => Report::new("E605", TLS, causes(error))
+            .hint("--cert [HOST=]PEM   takes a file with certificate and key, for clients to be shown"),
         StartError::ClientCert(error) => Report::new("E604", TLS, causes(error))
             .hint("--client-cert [HOST=]PEM   takes a file with certificate and key, for origins that ask"),
         StartError::Leaf(_) | StartError::Tls(_) => Report::new("E603", TLS, causes(error)),
@@ -281,10 +301,27 @@ fn of_store(error: &StoreError) -> Report {
         StoreError::Damaged { path, detail } => {
             Report::new("E405", STORE, format!("{} is damaged", text::path(path))).fact(sentence(detail))
         }
+        StoreError::Gone { .. } => gone(error.to_string()),
+        StoreError::UnreadableLog { path } => Report::new(
+            "E410",
+            STORE,
+            format!("{}-wal cannot be read in a folder that may not be written", text::path(path)),
+        )
+        .fact("It holds flows of a capture that was killed, or still runs elsewhere.")
+        .hint(
+            "copy the store with all that belongs to it (flows.db*) to a folder of yours, and read it there",
+        ),
         StoreError::Sqlite { .. } | StoreError::Io { .. } | StoreError::Panicked { .. } => {
             Report::new("E408", STORE, causes(error))
         }
     }
+}
+
+fn gone(message: String) -> Report {
+    Report::new("E409", STORE, message)
+        .fact("What was recorded into it is lost, but for what the file that is there now has of it.")
+        .fact("All was passed on all the same.")
+        .hint("manent ls   tells whether a store is there; manent   begins a new one where there is none")
 }
 
 fn of_roots(error: &RootsError) -> Report {

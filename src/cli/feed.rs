@@ -92,9 +92,10 @@ impl Tally {
         Self { flows, ..Self::default() }
     }
 
-    /// For the end of a run: what was recorded, and where to look.
-    pub(super) fn told(&self) -> String {
-        if self.flows == 0 { self.to_string() } else { format!("{self} → manent ls") }
+    /// For the end of a run: what was recorded, how many flows were not wanted, and where to look.
+    pub(super) fn told(&self, left_out: u64) -> String {
+        let rest = if left_out == 0 { String::new() } else { format!(", {left_out} left out (--record)") };
+        if self.flows == 0 { format!("{self}{rest}") } else { format!("{self}{rest} → manent ls") }
     }
 
     fn add(&mut self, flow: &Committed) {

@@ -12,7 +12,8 @@ use super::errors::CliError;
 use crate::config::units::{
     UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
 };
-use crate::config::{CaFiles, ClientCert, Config, DEFAULT_LISTEN, Durability, Limits, Timeouts};
+use crate::config::{CaFiles, Config, DEFAULT_LISTEN, Durability, HostCert, Limits, Timeouts};
+use crate::filter::Filter;
 use crate::proxy::{HostPattern, PassthroughOptions};
 
 /// Flags that `capture` and `run` share.
@@ -48,6 +49,10 @@ struct RecordFlags {
     /// Pass everything on and record nothing
     #[arg(long, env = "MANENT_NO_RECORD", value_parser = FalseyValueParser::new())]
     no_record: bool,
+    /// Record only flows that match; all pass. Asked when a flow ends, so it cannot depend on bodies or on what is noted
+    /// later. `manent filter` tells the language
+    #[arg(long, value_name = "FILTER", env = "MANENT_RECORD", conflicts_with = "no_record")]
+    record: Option<String>,
     /// Answer 503 to what cannot be recorded, rather than pass it on
     #[arg(long, env = "MANENT_REQUIRE_RECORDING", value_parser = FalseyValueParser::new())]
     #[arg(conflicts_with = "no_record")]
@@ -90,11 +95,16 @@ struct TlsFlags {
     /// Do not verify upstream certificates
     #[arg(short = 'k', long, env = "MANENT_INSECURE", value_parser = FalseyValueParser::new())]
     insecure: bool,
+    /// PEM file with a certificate, what leads on from it to a root, and its key, which clients are shown in place of one
+    /// that we make: for HOST (a name, or *.example.com for all below it), else for all. Repeatable
+    #[arg(long, value_name = "[HOST=]PEM", env = "MANENT_CERT", hide_env_values = true)]
+    #[arg(value_parser = parse_host_cert)]
+    cert: Vec<HostCert>,
     /// PEM file with a certificate and its key, for origins that ask for one: those called HOST (a name, or
     /// *.example.com for all below it), else all. Repeatable
     #[arg(long, value_name = "[HOST=]PEM", env = "MANENT_CLIENT_CERT", hide_env_values = true)]
-    #[arg(value_parser = parse_client_cert)]
-    client_cert: Vec<ClientCert>,
+    #[arg(value_parser = parse_host_cert)]
+    client_cert: Vec<HostCert>,
     /// Pass tunnels to these hosts through untouched: the client sees the origin's own certificate. REGEX is looked for
     /// in host:port, by the names in CONNECT, SNI and Host and by the address. Repeatable; goes before --allow-host
     #[arg(long, value_name = "REGEX", env = "MANENT_IGNORE_HOST")]
@@ -170,10 +180,15 @@ impl ProxyFlags {
             (None, []) => default_listen,
             (None, given) => given.to_vec(),
         };
+        let record_filter = match self.record.record.as_deref() {
+            Some(text) if !text.trim().is_empty() => Some(Filter::parse(text).map_err(CliError::Filter)?),
+            _ => None,
+        };
         let config = Config {
             listen,
             allow_remote: self.listen.allow_remote,
             record: !self.record.no_record,
+            record_filter,
             require_recording: self.record.require_recording,
             durability: match self.record.durability {
                 DurabilityChoice::Full => Durability::Full,
@@ -184,6 +199,7 @@ impl ProxyFlags {
             ca_files: self.tls.ca_cert.clone().map(|cert| CaFiles { cert, key: self.tls.ca_key.clone() }),
             upstream_ca: self.tls.upstream_ca.clone(),
             insecure: self.tls.insecure,
+            certs: self.tls.cert.clone(),
             client_certs: self.tls.client_cert.clone(),
             passthrough: PassthroughOptions {
                 ignore: self.tls.ignore_host.clone(),
@@ -210,6 +226,7 @@ impl LimitFlags {
             relay_idle: self.relay_timeout.unwrap_or(default.relay_idle),
             silent_client: self.silent_client.unwrap_or(default.silent_client),
             grace: self.grace.unwrap_or(default.grace),
+            ..default
         }
     }
 
@@ -251,7 +268,7 @@ fn listen_from_env(value: &str) -> Result<Vec<SocketAddr>, CliError> {
 }
 
 /// `PEM` or `HOST=PEM`. A `=` behind a slash belongs to the file's name.
-fn parse_client_cert(text: &str) -> Result<ClientCert, String> {
+fn parse_host_cert(text: &str) -> Result<HostCert, String> {
     let (host, pem) = match text.split_once('=') {
         Some((host, pem)) if !host.contains('/') => (Some(host), pem),
         _ => (None, text),
@@ -263,7 +280,7 @@ fn parse_client_cert(text: &str) -> Result<ClientCert, String> {
     if pem.is_empty() {
         return Err("a file was expected".to_owned());
     }
-    Ok(ClientCert { host: host.map(str::to_owned), pem: pem.into() })
+    Ok(HostCert { host: host.map(str::to_owned), pem: pem.into() })
 }
 
 fn parse_body_limit(text: &str) -> Result<BodyLimit, UnitError> {
@@ -342,7 +359,7 @@ mod tests {
     fn flags_say_what_is_left_unread_and_which_certificates_are_shown() {
         let config = config(
             r"--ignore-host a --ignore-host ^b{1,2}$ --allow-host c --no-auto-passthrough
-              --client-cert a.pem --client-cert *.b.test=b=.pem --client-cert ./c=d.pem",
+              --cert d.test=d.pem --client-cert a.pem --client-cert *.b.test=b=.pem --client-cert ./c=d.pem",
         )
         .expect("good flags");
         let patterns = |texts: &[&str]| -> Vec<HostPattern> {
@@ -351,8 +368,13 @@ mod tests {
         let passthrough = config.passthrough;
         assert_eq!(passthrough.ignore, patterns(&["a", "^b{1,2}$"]));
         assert_eq!((passthrough.allow, passthrough.automatic), (patterns(&["c"]), false));
+        let certs = |certs: &[HostCert]| -> Vec<(Option<String>, PathBuf)> {
+            certs.iter().map(|cert| (cert.host.clone(), cert.pem.clone())).collect()
+        };
+        assert_eq!(certs(&config.certs), [(Some("d.test".into()), "d.pem".into())]);
+        let certs = certs(&config.client_certs);
         let certs: Vec<_> =
-            config.client_certs.iter().map(|c| (c.host.as_deref(), c.pem.to_str().expect("UTF-8"))).collect();
+            certs.iter().map(|(host, pem)| (host.as_deref(), pem.to_str().expect("UTF-8"))).collect();
         assert_eq!(certs, [(None, "a.pem"), (Some("*.b.test"), "b=.pem"), (None, "./c=d.pem")]);
     }
 
@@ -366,6 +388,7 @@ mod tests {
             "--tls-timeout 10",
             "--max-fields 0",
             "--ignore-host (",
+            "--cert a.test=",
             "--client-cert a.test=",
             "--client-cert =a.pem",
             "--body-limit some",

@@ -40,6 +40,7 @@ pub(super) fn flow(flow: &Flow, mid: Mid, store: &Reader, max_body: u64) -> anyh
             "closed_by_client": ws.closed_by_client, "close_code": ws.close_code, "close_reason": ws.close_reason,
             "messages_from_client": ws.messages_from_client, "messages_from_server": ws.messages_from_server,
             "len_from_client": ws.len_from_client, "len_from_server": ws.len_from_server,
+            "bad_text_from_client": ws.bad_text_from_client, "bad_text_from_server": ws.bad_text_from_server,
         })
     });
     Ok(json!({
@@ -203,6 +204,7 @@ fn client(conn: &ClientConn) -> Value {
         "local": conn.local.as_ref().map(Addr::to_string),
         "mode": conn.mode,
         "started_unix_ns": conn.started_unix_ns,
+        "proxy_tls": conn.proxy_tls.as_ref().map(tls),
         "connect": connect,
         "tls": conn.tls.as_ref().map(tls),
         "tls_start_us": conn.tls_start_us,

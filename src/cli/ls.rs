@@ -9,6 +9,7 @@ use super::args::Global;
 use super::errors;
 use super::output::Output;
 use super::row::{self, Line};
+use super::search;
 use crate::flow::Mid;
 use crate::store::{ListQuery, Order, Reader, Row};
 
@@ -16,12 +17,23 @@ use crate::store::{ListQuery, Order, Reader, Row};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct LsArgs {
+    /// Only flows that match; words are joined by blanks, `manent filter` tells the language
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Tell what FILTER says and how it is answered, and list nothing
+    #[arg(long, requires = "filter")]
+    explain: bool,
     /// At most this many, the newest ones [default: 50 on a terminal, else all]
     #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
 }
 
 pub(super) fn run(args: &LsArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+    let filter = search::parse(&args.filter)?;
+    if let Some(filter) = filter.as_ref().filter(|_| args.explain) {
+        search::show_explanation(filter, output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let reader = Reader::open(&global.store()?)?;
     let on_screen = output.terminal && !output.json;
     let mut data = output.data();
@@ -44,9 +56,11 @@ pub(super) fn run(args: &LsArgs, global: &Global, output: &Output) -> anyhow::Re
         }
         Ok(data.flush()?)
     };
-    match args.limit.or(on_screen.then_some(SCREENFUL)) {
-        Some(limit) => newest(&reader, limit, &mut show)?,
-        None => from(&reader, None, usize::MAX, &mut show)?,
+    let limit = args.limit.or(on_screen.then_some(SCREENFUL));
+    match (limit, &filter) {
+        (limit, Some(filter)) => search::matching(&reader, filter, limit, output, &mut show)?,
+        (Some(limit), None) => newest(&reader, limit, &mut show)?,
+        (None, None) => from(&reader, None, usize::MAX, &mut show)?,
     }
     Ok(if any { ExitCode::SUCCESS } else { ExitCode::from(errors::NO) })
 }
@@ -120,8 +134,10 @@ const PAGE: usize = 1000;
 const EXAMPLES: &str = "\
 Examples:
   manent ls -n 20                    the newest 20
+  manent ls 'status>=400' host:api   what failed there
+  manent ls '~m POST & ~bq password' mitmproxy's filters, too
   manent ls | cut -f1,5              tab-separated when not on a terminal:
                                      mid, start, status, method, URL, type, response bytes, µs, state, error
   manent ls --json | jq -r 'select(.status >= 400) | .url'
 
-Exit code 1 if there is no flow.";
+Exit code 1 if there is no such flow.";

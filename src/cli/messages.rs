@@ -12,7 +12,7 @@ use super::output::Paint;
 use super::{escape, text};
 use crate::flow::{BodyEnd, Content, Message, MessageCoding, Mid, Opcode, WebSocket};
 use crate::store::{BodyReader, Reader, StoreError};
-use crate::websocket::close_status;
+use crate::websocket::{close_code_fault, close_status};
 
 /// Which messages of a flow are wanted.
 #[derive(Debug, Clone, Copy)]
@@ -71,24 +71,32 @@ pub(super) fn line(message: &Message, store: &Reader, max_len: u64, paint: Paint
     let time = text::duration_us(message.at_us);
     let (opcode, size) = (message.opcode.as_str(), text::size(message.len));
     let mut line = format!("{:>6}  {time:>7} {arrow} {opcode:<6} {size:>5}", message.seq);
-    let shown = payload(message, store, max_len)?;
+    let (shown, fault) = payload(message, store, max_len)?;
     if !shown.is_empty() {
         line = format!("{line}  {shown}");
     }
-    let notes = notes(message);
+    let mut notes = notes(message);
+    notes.extend(fault.map(str::to_owned));
     if !notes.is_empty() {
         line = format!("{line}  {}", paint.dim(&format!("({})", notes.join(", "))));
     }
     Ok(line)
 }
 
-/// Text escaped, anything else as a little hexadecimal; of a close frame, code and reason.
-fn payload(message: &Message, store: &Reader, max_len: u64) -> anyhow::Result<String> {
+/// Text escaped, anything else as a little hexadecimal; of a close frame, code and reason. And what a receiver would find
+/// wrong with it, as far as it is shown.
+fn payload(
+    message: &Message,
+    store: &Reader,
+    max_len: u64,
+) -> anyhow::Result<(String, Option<&'static str>)> {
     let mut bytes = Vec::new();
     store.content(&message.content)?.take(max_len).read_to_end(&mut bytes)?;
     let more =
         if (bytes.len() as u64) < message.len && message.content != Content::Absent { "…" } else { "" };
-    Ok(match message.opcode {
+    let is_all = bytes.len() as u64 == message.len;
+    let fault = fault(message.opcode, &bytes, is_all);
+    let shown = match message.opcode {
         Opcode::Close if bytes.is_empty() => "without a code".to_owned(),
         Opcode::Close => {
             let (code, reason) = close_status(&bytes);
@@ -103,7 +111,22 @@ fn payload(message: &Message, store: &Reader, max_len: u64) -> anyhow::Result<St
             let hex: Vec<_> = shown.iter().map(|byte| format!("{byte:02x}")).collect();
             format!("{}{}", hex.join(" "), if shown.len() < bytes.len() { " …" } else { more })
         }
-    })
+    };
+    Ok((shown, fault))
+}
+
+/// What RFC 6455 §7.4 or §8.1 has against a payload, or the beginning of it.
+fn fault(opcode: Opcode, bytes: &[u8], is_all: bool) -> Option<&'static str> {
+    let broken =
+        |text: &[u8]| std::str::from_utf8(text).is_err_and(|error| is_all || error.error_len().is_some());
+    match opcode {
+        Opcode::Text if broken(bytes) => Some(NOT_UTF8),
+        Opcode::Close if bytes.len() >= 2 => {
+            let (code, reason) = close_status(bytes);
+            close_code_fault(code).or_else(|| broken(reason).then_some(NOT_UTF8))
+        }
+        _ => None,
+    }
 }
 
 /// What is not ordinary about a message.
@@ -144,6 +167,17 @@ pub(super) fn ending(websocket: &WebSocket) -> Option<String> {
     };
     let reason = websocket.close_reason.as_deref().unwrap_or_default();
     Some(format!("{who}: {code} {reason}").trim_end().to_owned())
+}
+
+/// How many text messages of either end are none, in words.
+pub(super) fn bad_text(websocket: &WebSocket) -> Option<String> {
+    let parts: Vec<_> =
+        [(websocket.bad_text_from_client, "client"), (websocket.bad_text_from_server, "origin")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, who)| format!("{} of the {who}'s", text::count(count, "text message")))
+            .collect();
+    (!parts.is_empty()).then(|| format!("{} {NOT_UTF8}", parts.join(" and ")))
 }
 
 /// Writes `"messages": […], "messages_left": n` into an object that has other members: a message at a time.
@@ -206,6 +240,13 @@ fn to_json(message: &Message, store: &Reader, max_len: u64) -> anyhow::Result<Va
     Ok(object)
 }
 
+/// The message with this number; `None` if there is none.
+pub(super) fn one(store: &Reader, mid: Mid, seq: u64) -> Result<Option<Message>, StoreError> {
+    let Some(before) = seq.checked_sub(1) else { return Ok(None) };
+    let found = store.messages(mid, before, 1)?.pop();
+    Ok(found.filter(|message| message.seq == seq))
+}
+
 /// The payloads of the messages that one end sent, control frames left out, one behind the other.
 pub(super) struct Payloads<'a> {
     pages: Pages<'a>,
@@ -244,6 +285,8 @@ impl Read for Payloads<'_> {
         }
     }
 }
+
+const NOT_UTF8: &str = "not UTF-8";
 
 /// Messages in memory at a time; their payloads are small or stay where they are.
 const PAGE: usize = 500;

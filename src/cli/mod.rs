@@ -24,6 +24,7 @@ mod pack;
 mod process;
 mod row;
 mod run;
+mod search;
 mod show;
 mod signals;
 mod store;
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => ls::run(&args, &cli.global, &output),
         Command::Show(args) => show::run(&args, &cli.global, &output),
         Command::Cat(args) => cat::run(&args, &cli.global, &output),
+        Command::Filter(args) => search::run(&args, &output),
         Command::Store(args) => pack::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };

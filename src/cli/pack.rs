@@ -14,7 +14,7 @@ use super::args::Global;
 use super::output::Output;
 use super::signals::Signals;
 use super::{errors, process, text};
-use crate::store::{self, PackOptions, Packed, Progress, Reader, StoreError, StoreInfo, Watch};
+use crate::store::{self, CopyProgress, CopyWatch, PackOptions, Packed, Reader, StoreError, StoreInfo};
 
 /// Make one file of a store and a store of that, see how large it is, bring it to this version
 #[derive(Debug, Args)]
@@ -90,7 +90,7 @@ pub(super) fn run(args: &StoreArgs, global: &Global, output: &Output) -> anyhow:
 /// Makes a copy, shows how far it has come, and ends it in order at a signal.
 fn watched(
     output: Output,
-    copy: impl FnOnce(Watch<'_>) -> Result<Packed, StoreError> + Send + 'static,
+    copy: impl FnOnce(CopyWatch<'_>) -> Result<Packed, StoreError> + Send + 'static,
 ) -> anyhow::Result<Packed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -123,8 +123,8 @@ fn watched(
     })
 }
 
-fn in_words(progress: Progress) -> String {
-    let Progress { flows, of_flows, bytes } = progress;
+fn in_words(progress: CopyProgress) -> String {
+    let CopyProgress { flows, of_flows, bytes } = progress;
     format!("{flows} of {}, {}B", text::count(of_flows, "flow"), text::size(bytes))
 }
 

@@ -192,6 +192,9 @@ impl Page<'_> {
         let count = text::count(stored.max(websocket.messages()), "message");
         let ending = messages::ending(websocket).map(|end| format!(", {}", escape::line(end)));
         writeln!(self.data, "\nWebSocket: {count}{}", ending.unwrap_or_default())?;
+        if let Some(bad_text) = messages::bad_text(websocket) {
+            writeln!(self.data, "({bad_text})")?;
+        }
         let Self { data, paint, store, mid, wanted, .. } = self;
         let mut last = wanted.after;
         let left = messages::for_each(store, *mid, *wanted, |message| {

@@ -20,6 +20,9 @@ impl Signals {
     /// # Errors
     /// If the system refuses a handler.
     pub(super) fn listen() -> io::Result<Self> {
+        // A limit on the size of files ends a process that writes beyond it, unless it has a handler: then the write fails
+        // (setrlimit(2), RLIMIT_FSIZE), as on a full disk, and traffic goes on. The handler stays for good; nobody needs to hear of the signal.
+        drop(unix::signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         let hangup = if is_ignored(rustix::process::Signal::HUP) {
             None
         } else {

@@ -157,6 +157,8 @@ fn websocket(m: pb::WebSocket) -> WebSocket {
         messages_from_server: m.messages_from_server,
         len_from_client: m.len_from_client,
         len_from_server: m.len_from_server,
+        bad_text_from_client: m.bad_text_from_client,
+        bad_text_from_server: m.bad_text_from_server,
     }
 }
 
@@ -187,6 +189,7 @@ fn client_conn(m: pb::ClientConn) -> ClientConn {
         mode: m.mode,
         started_unix_ns: m.started_unix_ns,
         connect: m.connect.map(|c| ConnectHead { authority: c.authority, headers: fields(c.headers) }),
+        proxy_tls: m.proxy_tls.map(tls_info),
         tls: m.tls.map(tls_info),
         tls_start_us: m.tls_start_us,
         tls_end_us: m.tls_end_us,

@@ -203,6 +203,8 @@ fn websocket(out: &mut Out, websocket: &WebSocket) {
     out.number(5, websocket.messages_from_server);
     out.number(6, websocket.len_from_client);
     out.number(7, websocket.len_from_server);
+    out.number(8, websocket.bad_text_from_client);
+    out.number(9, websocket.bad_text_from_server);
 }
 
 fn timing(out: &mut Out, timing: &Timing) {
@@ -248,6 +250,9 @@ fn client_conn(out: &mut Out, conn: &ClientConn) {
     out.number(12, conn.bytes_in);
     out.number(13, conn.bytes_out);
     out.optional_bytes(14, conn.error.as_ref());
+    if let Some(tls) = &conn.proxy_tls {
+        out.message(15, MEDIUM, |out| tls_info(out, tls));
+    }
 }
 
 fn connect_head(out: &mut Out, head: &ConnectHead) {

@@ -20,10 +20,20 @@ pub const MAX_DEPTH: usize = 64;
 
 /// Why a stored record could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("not a valid record: {source}")]
+#[error("not a valid record: {}", shortened(&source.to_string()))]
 pub struct CodecError {
     #[from]
     source: prost::DecodeError,
+}
+
+/// Without its middle if it is long: of a record that is nested deeply, prost names each level.
+fn shortened(message: &str) -> String {
+    const END: usize = 80;
+    let cut = |at: usize| message.char_indices().map(|(i, _)| i).find(|&i| i >= at).unwrap_or(message.len());
+    if message.len() <= 3 * END {
+        return message.to_owned();
+    }
+    format!("{} … {}", &message[..cut(END)], &message[cut(message.len() - END)..])
 }
 
 /// What prost makes of `proto/flow.proto`.

@@ -126,8 +126,9 @@ fn tls() -> impl Strategy<Value = TlsInfo> {
 fn client() -> impl Strategy<Value = ClientConn> {
     let connect = (bytes(), headers()).prop_map(|(authority, headers)| ConnectHead { authority, headers });
     let times = any::<(Option<u64>, Option<u64>, Option<u64>, u64, u64)>();
-    (any::<(u64, u32, i64)>(), of(addr()), of(addr()), text(), of(connect), of(tls()), times, of(text()))
-        .prop_map(|((id, revision, started_unix_ns), peer, local, mode, connect, tls, times, error)| {
+    let tls = (of(tls()), of(tls()));
+    (any::<(u64, u32, i64)>(), of(addr()), of(addr()), text(), of(connect), tls, times, of(text())).prop_map(
+        |((id, revision, started_unix_ns), peer, local, mode, connect, (proxy_tls, tls), times, error)| {
             ClientConn {
                 id: ConnId(id),
                 revision,
@@ -136,6 +137,7 @@ fn client() -> impl Strategy<Value = ClientConn> {
                 mode,
                 started_unix_ns,
                 connect,
+                proxy_tls,
                 tls,
                 tls_start_us: times.0,
                 tls_end_us: times.1,
@@ -144,7 +146,8 @@ fn client() -> impl Strategy<Value = ClientConn> {
                 bytes_out: times.4,
                 error,
             }
-        })
+        },
+    )
 }
 
 fn server() -> impl Strategy<Value = ServerConn> {
@@ -234,7 +237,7 @@ fn plain_flow() -> impl Strategy<Value = Flow> {
         from_client,
         from_server,
     });
-    let websocket = (any::<Option<bool>>(), any::<Option<u16>>(), of(text()), any::<[u64; 4]>()).prop_map(
+    let websocket = (any::<Option<bool>>(), any::<Option<u16>>(), of(text()), any::<[u64; 6]>()).prop_map(
         |(closed_by_client, close_code, close_reason, counts)| WebSocket {
             closed_by_client,
             close_code,
@@ -243,6 +246,8 @@ fn plain_flow() -> impl Strategy<Value = Flow> {
             messages_from_server: counts[1],
             len_from_client: counts[2],
             len_from_server: counts[3],
+            bad_text_from_client: counts[4],
+            bad_text_from_server: counts[5],
         },
     );
     (

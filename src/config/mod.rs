@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use paths::{default_ca_dir, default_store};
 
+use crate::filter::Filter;
 use crate::proxy::PassthroughOptions;
 
 /// All settings of a capturing proxy.
@@ -25,6 +26,8 @@ pub struct Config {
     pub store: PathBuf,
     /// Whether flows are recorded at all; `false` for measurements and for debugging the proxy itself.
     pub record: bool,
+    /// Which flows are recorded of those that pass; `None` for all.
+    pub record_filter: Option<Filter>,
     /// How much of a power failure an announced mid outlives.
     pub durability: Durability,
     /// Bytes of each body that are recorded; `None` for all. What passes is not limited.
@@ -43,8 +46,10 @@ pub struct Config {
     pub insecure: bool,
     /// Which tunnels are left unread.
     pub passthrough: PassthroughOptions,
+    /// Certificates that clients are shown in place of ones that we make.
+    pub certs: Vec<HostCert>,
     /// Certificates of ours for origins that ask for one.
-    pub client_certs: Vec<ClientCert>,
+    pub client_certs: Vec<HostCert>,
     /// How long peers are waited for.
     pub timeouts: Timeouts,
     /// How much peers may ask for.
@@ -60,10 +65,10 @@ pub struct CaFiles {
     pub key: Option<PathBuf>,
 }
 
-/// A certificate of ours for origins that ask for one.
+/// A certificate in a file of the user's, and the hosts that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCert {
-    /// Which origins are shown it: a host name, `*.example.com`, an IP literal; `None` is all.
+pub struct HostCert {
+    /// Which: a host name, `*.example.com`, an IP literal; `None` is all.
     pub host: Option<String>,
     /// PEM with the certificate, what leads on from it to a root, and the key.
     pub pem: PathBuf,
@@ -94,6 +99,10 @@ pub struct Timeouts {
     pub relay_idle: Duration,
     /// For the first byte in a tunnel, before it counts as one whose server speaks first.
     pub silent_client: Duration,
+    /// Between two PINGs on a connection to an origin that speaks HTTP/2.
+    pub ping_every: Duration,
+    /// For the answer to one.
+    pub ping_answer: Duration,
     /// For open exchanges when the proxy is told to stop.
     pub grace: Duration,
 }
@@ -124,6 +133,14 @@ pub enum ConfigError {
         /// The address.
         addr: SocketAddr,
     },
+    /// The filter of what is recorded asks for what is not known when a flow ends.
+    #[error("what is recorded cannot depend on `{test}`: {why}")]
+    RecordFilter {
+        /// The part of the filter.
+        test: String,
+        /// Why it is not known.
+        why: &'static str,
+    },
 }
 
 impl Config {
@@ -135,6 +152,7 @@ impl Config {
             allow_remote: false,
             store,
             record: true,
+            record_filter: None,
             durability: Durability::default(),
             body_limit: None,
             compress: None,
@@ -144,6 +162,7 @@ impl Config {
             upstream_ca: Vec::new(),
             insecure: false,
             passthrough: PassthroughOptions::default(),
+            certs: Vec::new(),
             client_certs: Vec::new(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
@@ -153,8 +172,12 @@ impl Config {
     /// Checks what no single setting shows.
     ///
     /// # Errors
-    /// If an address in `listen` is not a loopback one and `allow_remote` is off.
+    /// If an address in `listen` is not a loopback one and `allow_remote` is off; if `record_filter` asks for bodies or for
+    /// what people note later.
     pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some((test, why)) = self.record_filter.as_ref().and_then(Filter::unanswerable_at_end) {
+            return Err(ConfigError::RecordFilter { test, why });
+        }
         match self.listen.iter().find(|addr| !addr.ip().to_canonical().is_loopback()) {
             Some(&addr) if !self.allow_remote => Err(ConfigError::RemoteListen { addr }),
             _ => Ok(()),
@@ -173,6 +196,10 @@ impl Default for Timeouts {
             relay_idle: Duration::from_mins(10),
             // A client that speaks first does so within a round trip; a mail client in a tunnel never does.
             silent_client: Duration::from_millis(300),
+            // Below the minute after which middleboxes begin to forget.
+            ping_every: Duration::from_secs(50),
+            // An origin that is busy answers late, one that is gone never.
+            ping_answer: Duration::from_mins(1),
             grace: Duration::from_secs(5),
         }
     }

@@ -111,14 +111,25 @@ impl Live {
         Tee::new(self, side, framing, self.inline_limit, self.body_limit)
     }
 
-    /// Writes the flow as `open` if it has gone on for a second; gives the time of the next call.
+    /// Writes the flow as `open` if it has gone on for a second, and if the recorder's filter wants it as it is now; gives the
+    /// time of the next call.
     pub fn tick(&self, now: Instant) -> Instant {
         let due = self.started + OPEN_AFTER;
         if now < due {
             return due;
         }
-        self.write_open();
+        self.write_open_if_wanted();
         now + Duration::from_secs(60)
+    }
+
+    fn write_open_if_wanted(&self) {
+        let wanted = {
+            let inner = self.lock();
+            inner.ticket.as_ref().is_some_and(|ticket| ticket.is_wanted(&inner.flow))
+        };
+        if wanted {
+            self.write_open();
+        }
     }
 
     /// Writes the flow as `open`, unless that was done.
@@ -143,9 +154,13 @@ impl Live {
         self.started + OPEN_AFTER
     }
 
+    /// A writer for a body that is not kept in place; `None` where it is not to be recorded.
     pub(super) fn body_writer(&self, side: BodySide) -> Option<BodyWriter> {
         let inner = self.lock();
-        let writer = inner.ticket.as_ref()?.body(side);
+        // Of a flow that is not wanted, whatever comes, no body goes to the disk. Messages ask once and for all.
+        let is_message = matches!(side, BodySide::MessageClient | BodySide::MessageServer);
+        let ticket = inner.ticket.as_ref().filter(|ticket| is_message || ticket.may_be_wanted(&inner.flow));
+        let writer = ticket?.body(side);
         Some(if is_compressed(&inner.flow, side) { writer.compressed() } else { writer })
     }
 

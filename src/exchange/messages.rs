@@ -61,15 +61,24 @@ impl<'a> Messages<'a> {
     }
 
     /// Numbers a message that has ended, counts it, and hands it over.
-    fn push(&self, mut message: Message) {
+    fn push(&self, mut message: Message, not_utf8: bool) {
         message.seq = 1 + self.count.fetch_add(1, Ordering::Relaxed);
         self.live.with(|flow| {
             let Some(websocket) = &mut flow.websocket else { return };
-            let (messages, len) = match message.from_client {
-                true => (&mut websocket.messages_from_client, &mut websocket.len_from_client),
-                false => (&mut websocket.messages_from_server, &mut websocket.len_from_server),
+            let (messages, len, bad_text) = match message.from_client {
+                true => (
+                    &mut websocket.messages_from_client,
+                    &mut websocket.len_from_client,
+                    &mut websocket.bad_text_from_client,
+                ),
+                false => (
+                    &mut websocket.messages_from_server,
+                    &mut websocket.len_from_server,
+                    &mut websocket.bad_text_from_server,
+                ),
             };
             *messages += 1;
+            *bad_text += u64::from(not_utf8);
             *len = len.saturating_add(message.len);
         });
         if let Some(writer) = &self.writer {
@@ -221,7 +230,7 @@ impl<'a> MessageTee<'a> {
             _ => Content::Inline(Bytes::copy_from_slice(&self.kept)),
         };
         self.kept.clear();
-        self.messages.push(Message {
+        let message = Message {
             seq: 0,
             from_client: self.side == Side::Client,
             opcode: open.opcode,
@@ -233,7 +242,8 @@ impl<'a> MessageTee<'a> {
             injected: false,
             end,
             content,
-        });
+        };
+        self.messages.push(message, facts.not_utf8);
     }
 
     fn control(&mut self, opcode: Opcode, mut payload: Bytes) {
@@ -243,7 +253,7 @@ impl<'a> MessageTee<'a> {
         let len = payload.len() as u64;
         payload.truncate(usize::try_from(self.messages.body_limit).unwrap_or(usize::MAX));
         let end = if (payload.len() as u64) < len { BodyEnd::Capped } else { BodyEnd::Whole };
-        self.messages.push(Message {
+        let message = Message {
             seq: 0,
             from_client: self.side == Side::Client,
             opcode,
@@ -255,7 +265,8 @@ impl<'a> MessageTee<'a> {
             injected: false,
             end,
             content: Content::Inline(payload),
-        });
+        };
+        self.messages.push(message, false);
     }
 
     fn broken(&mut self, violation: Violation) {

@@ -56,6 +56,8 @@ pub struct ClientConn {
     pub started_unix_ns: i64,
     /// The `CONNECT` that opened the tunnel in which its requests came.
     pub connect: Option<ConnectHead>,
+    /// TLS with the proxy itself, around all that the client sends: its proxy is an `https://` URL.
+    pub proxy_tls: Option<TlsInfo>,
     /// TLS inside that tunnel. Its `chain` is what we presented.
     pub tls: Option<TlsInfo>,
     /// From accept to the ClientHello's first byte, and to the end of the handshake, in microseconds.
@@ -70,6 +72,14 @@ pub struct ClientConn {
     pub bytes_out: u64,
     /// What ended it, if not an ordinary close.
     pub error: Option<String>,
+}
+
+impl ClientConn {
+    /// Whether what the client sends is in TLS, with the proxy itself or in a tunnel.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.proxy_tls.is_some() || self.tls.is_some()
+    }
 }
 
 /// A `CONNECT` request's head, credentials for the proxy left out (RFC 9110 §9.3.6).

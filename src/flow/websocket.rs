@@ -21,6 +21,10 @@ pub struct WebSocket {
     pub len_from_client: u64,
     /// The same from the origin.
     pub len_from_server: u64,
+    /// Text messages from the client that are not UTF-8 (RFC 6455 §8.1).
+    pub bad_text_from_client: u64,
+    /// The same from the origin.
+    pub bad_text_from_server: u64,
 }
 
 impl WebSocket {

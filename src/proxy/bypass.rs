@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Stream};
 use super::detect::First;
-use super::forward::HTTP2;
 use super::intercept::{self, Opened, Reached};
 use super::mode::explicit;
 use super::passthrough::KEEP;
-use super::serve::Scope;
+use super::serve::{Scope, Tunneled};
 use crate::flow::{self, Side, Stage, State, Target, TlsInfo};
 use crate::tls;
 
@@ -92,23 +91,55 @@ async fn host_field(client: &mut Client, stream: &mut Stream, port: u16) -> Opti
     }
 }
 
-/// Notes that the client rejected our certificate for the host. `sni` is the name that it asked for.
-pub(super) fn rejected(client: &Client, target: &Target, sni: Option<&str>) {
-    let host = place(target, sni);
-    if client.shared.passthrough.rejected(client.peer.ip(), &host, Instant::now()) {
+/// How a client left that had our certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// With an alert that refuses it.
+    Alert,
+    /// Without a word, with or without a close_notify: what looks at certificates after the handshake leaves in either
+    /// way (Node and wget without one; OkHttp, which pins so, and curl on GnuTLS with one). So does a browser that has
+    /// opened a connection ahead and does not need it.
+    Silently,
+}
+
+impl Left {
+    /// By an error that [`tls::is_rejection`] takes for a rejection.
+    pub(super) fn by(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::InvalidData { Self::Alert } else { Self::Silently }
+    }
+}
+
+/// Notes that the client rejected our certificate for the host, unless it left silently and has accepted it not long ago:
+/// `false` then. `sni` is the name that it asked for.
+pub(super) fn rejected(client: &Client, target: &Target, sni: Option<&str>, left: Left) -> bool {
+    let (host, now) = (place(target, sni), Instant::now());
+    let peer = client.peer.ip();
+    if left == Left::Silently && client.shared.passthrough.has_accepted(peer, &host, now) {
+        return false;
+    }
+    if client.shared.passthrough.rejected(peer, &host, now) {
         tracing::warn!(
-            client = %client.peer.ip(),
+            client = %peer,
             host = %host,
             "the client rejected our certificate twice: its connections to this host now pass through unread \
              for {} minutes (--no-auto-passthrough switches that off)",
             KEEP.as_secs() / 60
         );
     }
+    true
+}
+
+/// Notes that the client has sent something in TLS with our certificate.
+pub(super) fn accepted(client: &Client, tunneled: &Tunneled) {
+    if let Some(tls) = &client.facts.tls {
+        let host = place(tunneled.target(), tls.sni.as_deref());
+        client.shared.passthrough.accepted(client.peer.ip(), &host, Instant::now());
+    }
 }
 
 /// Waits a moment for the first byte inside TLS. `true`: the client left without one, because it does not trust our
 /// certificate, as it seems; that is recorded. Some clients look at certificates only after the handshake (GnuTLS,
-/// Node), and some close without an alert.
+/// Node, OkHttp), and some close without an alert.
 pub(super) async fn distrusts(client: &mut Client, stream: &mut Stream, scope: &mut Scope) -> bool {
     let Scope::Tunnel(tunneled) = scope else { return false };
     if tunneled.is_broken() {
@@ -116,45 +147,44 @@ pub(super) async fn distrusts(client: &mut Client, stream: &mut Stream, scope: &
         return false;
     }
     let Some((request, started)) = tunneled.opened_by.take() else { return false };
-    // Who resumes a session has accepted the certificate before. Clients of HTTP/2 look at it in the handshake, and
-    // send their preface with its end.
-    let is_new = |tls: &TlsInfo| !tls.resumed && tls.alpn.as_deref() != Some(HTTP2);
-    if client.facts.tls.as_ref().is_some_and(is_new) {
-        let stop = client.entry.token();
-        let arrived = tokio::select! {
-            biased;
-            arrived = client.ticker.within(FIRST_BYTE_TIME, stream.reader.wait_for_message()) => arrived,
-            () = stop.cancelled() => return false,
-        };
-        let message = match arrived {
-            Ok(Ok(true)) => None,
-            // Connections that are opened for later use are as silent.
-            Err(_) => return false,
-            Ok(Ok(false)) => Some(LEFT.to_owned()),
-            Ok(Err(error)) if tls::is_rejection(&error) => Some(match error.kind() {
-                io::ErrorKind::InvalidData => tls::explain_client(&error),
-                _ => LEFT.to_owned(),
-            }),
-            Ok(Err(_)) => return false,
-        };
-        if let Some(message) = message {
-            let target = tunneled.target();
-            rejected(client, target, tls_name(client).as_deref());
-            client.learn(|facts| {
-                if let Some(tls) = &mut facts.tls {
-                    tls.error = Some(message.clone());
-                }
-            });
-            let live = intercept::begin(client, started, flow::Kind::Tls, request, target.clone()).await;
-            live.fail(State::Failed, Side::Client, Stage::Tls, message);
-            return true;
-        }
+    // Who resumes a session of TLS 1.3 has read on after its handshake, and so has accepted the certificate before.
+    let accepted_before = |tls: &TlsInfo| tls.resumed && tls.version.as_deref() == Some("TLSv1.3");
+    if client.facts.tls.as_ref().is_none_or(accepted_before) {
+        return false;
     }
-    client
-        .shared
-        .passthrough
-        .accepted(client.peer.ip(), &place(tunneled.target(), tls_name(client).as_deref()));
-    false
+    let stop = client.entry.token();
+    let arrived = tokio::select! {
+        biased;
+        arrived = client.ticker.within(FIRST_BYTE_TIME, stream.reader.wait_for_message()) => arrived,
+        () = stop.cancelled() => return false,
+    };
+    let (left, message) = match arrived {
+        Ok(Ok(true)) => {
+            accepted(client, tunneled);
+            return false;
+        }
+        // Connections that are opened for later use are as silent.
+        Err(_) => return false,
+        Ok(Ok(false)) => (Left::Silently, LEFT.to_owned()),
+        Ok(Err(error)) if tls::is_rejection(&error) => match Left::by(&error) {
+            Left::Alert => (Left::Alert, tls::explain_client(&error)),
+            Left::Silently => (Left::Silently, LEFT.to_owned()),
+        },
+        Ok(Err(_)) => return false,
+    };
+    let target = tunneled.target();
+    if !rejected(client, target, tls_name(client).as_deref(), left) {
+        // Nothing was asked on a connection that was not needed.
+        return false;
+    }
+    client.learn(|facts| {
+        if let Some(tls) = &mut facts.tls {
+            tls.error = Some(message.clone());
+        }
+    });
+    let live = intercept::begin(client, started, flow::Kind::Tls, request, target.clone()).await;
+    live.fail(State::Failed, Side::Client, Stage::Tls, message);
+    true
 }
 
 fn tls_name(client: &Client) -> Option<String> {

@@ -17,7 +17,7 @@ use super::origins::Origins;
 use super::serve::{self, End, Scope};
 use super::server::Entry;
 use super::shared::Shared;
-use super::{bypass, detect, intercept, serve_h2, tunnel};
+use super::{bypass, detect, intercept, proxy_tls, serve_h2, tunnel};
 use crate::exchange::Ticker;
 use crate::flow::{ClientConn, Version};
 use crate::http1::{Reader, Writer};
@@ -97,8 +97,18 @@ impl Client {
     pub(super) async fn run(mut self, tcp: TcpStream) {
         let socket = Socket { tcp, state: Arc::clone(&self.socket) };
         let mut stream = Stream::new(Box::new(socket), BytesMut::new());
-        match serve::run(&mut self, &mut stream, &Scope::Explicit).await {
-            End::Close => {}
+        let mut end = serve::run(&mut self, &mut stream, &Scope::Explicit).await;
+        if let End::Tls = end {
+            // On the heap, and gone before the first request, as in a tunnel.
+            match Box::pin(proxy_tls::accept(&mut self, stream)).await {
+                Some(inner) => stream = inner,
+                None => return,
+            }
+            end = serve::run(&mut self, &mut stream, &Scope::Explicit).await;
+        }
+        match end {
+            // TLS inside of TLS is none that we were asked for: it was refused as a head that is none.
+            End::Close | End::Tls => {}
             End::Reset => stream.reset(),
             End::Http2 => self.serve_http2(stream, Scope::Explicit).await,
             End::Connect(connect) => {
@@ -153,7 +163,7 @@ impl Client {
             // In TLS, too, a client may know better than its ALPN says.
             End::Http2 => return self.serve_http2(stream, scope).await,
             End::Reset => stream.reset(),
-            End::Close | End::Connect(_) => {}
+            End::Close | End::Connect(_) | End::Tls => {}
         }
         if let Scope::Tunnel(tunneled) = &scope {
             intercept::unasked(self, tunneled).await;

@@ -119,6 +119,11 @@ fn judge(bytes: &[u8]) -> Judged {
     }
 }
 
+/// Whether a client of the proxy's own port, whose first byte is there, begins with TLS. Not again inside of that.
+pub(super) fn is_tls(client: &Client, stream: &Stream) -> bool {
+    client.facts.proxy_tls.is_none() && stream.reader.buffer().first() == Some(&HANDSHAKE_RECORD)
+}
+
 /// Whether a client whose first bytes are there begins with HTTP/2's preface (RFC 9113 §3.4), which then stays in the
 /// reader's buffer. Waits as long as the bytes can still become one; what else they are is for whoever reads on.
 pub(super) async fn is_http2(client: &mut Client, stream: &mut Stream) -> bool {

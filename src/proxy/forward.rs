@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::Reason;
 
+use super::bridge;
 use super::context::Context;
 use super::ends::{RequestIn, ResponseOut, h1, h2 as ends_h2};
 use super::error::{Error, Retry};
@@ -124,7 +125,7 @@ fn over_http1<'a, I: RequestIn, O: ResponseOut>(
         let Origin { reader, writer, .. } = &mut *origin;
         let ends = Ends {
             request_in: from,
-            request_out: &mut h1::RequestOut::new(writer, plan.length),
+            request_out: &mut h1::MessageOut::request(writer, plan.length),
             response_in: &mut h1::ResponseFrom::new(reader, reused),
             response_out: to,
         };
@@ -152,8 +153,14 @@ fn over_http2<'a, I: RequestIn, O: ResponseOut>(
     shared: &'a Multiplexed,
 ) -> BoxFuture<'a, Result<Forwarded, Error>> {
     Box::pin(async move {
-        let request = message.request;
-        let connect = message.switch == Switch::Connect;
+        let bridged = match message.switch {
+            Switch::Upgrade => bridged(message, shared).await,
+            Switch::Connect | Switch::Never => None,
+        };
+        let request = bridged.as_deref().unwrap_or(message.request);
+        let switch = if bridged.is_some() { Switch::Connect } else { message.switch };
+        let message = &Message { switch, ..*message };
+        let connect = switch == Switch::Connect;
         if connect && !shared.allowed().await.extended_connect {
             let error = "this origin takes no extended CONNECT";
             return Err(Error::bad_gateway(Stage::RequestHead, error));
@@ -194,6 +201,15 @@ fn over_http2<'a, I: RequestIn, O: ResponseOut>(
             Some(reader) => Ok(Forwarded::SwitchedHttp2(reader, request_out.into_writer())),
             None => Ok(Forwarded::Answered(relayed)),
         }
+    })
+}
+
+/// A WebSocket of a client that speaks HTTP/1.1, where the origin takes it; else it is a request like others. On the heap, as
+/// all that is rare.
+fn bridged<'a>(message: &'a Message<'_>, shared: &'a Multiplexed) -> BoxFuture<'a, Option<Box<Request>>> {
+    Box::pin(async move {
+        let bridged = bridge::connect(message.request).filter(|_| message.length == BodyLength::None)?;
+        shared.allowed().await.extended_connect.then(|| Box::new(bridged))
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::bypass;
+use super::bypass::{self, Left};
 use super::client::{Client, Stream};
 use super::ends::h1;
 use super::error::{Error, Kind};
@@ -20,7 +20,8 @@ use crate::flow::{self, ConnectHead, Scheme, ServerConn, Side, Stage, State, Tar
 use crate::http2;
 use crate::tls::{self, Alpn};
 use crate::upstream::{
-    BoxIo, Connection, DialError, Dialed, Key, Multiplexed, OnClose, Origin, ReadAhead, Spoken,
+    BoxIo, Connection, DialError, Dialed, Key, Multiplexed, MultiplexedOptions, OnClose, Origin, ReadAhead,
+    Spoken,
 };
 
 /// A tunnel that was promised to the client.
@@ -177,9 +178,13 @@ async fn speak(
         }
         Spoken::Http2 => {
             let facts = Box::new(conn.clone());
-            let max_head = shared.limits.head.max_bytes;
+            let options = MultiplexedOptions {
+                max_head_bytes: shared.limits.head.max_bytes,
+                ping_every: shared.limits.ping_every,
+                ping_answer: shared.limits.ping_answer,
+            };
             let begun =
-                Multiplexed::start(key.clone(), conn, io, since, note, max_head, &shared.carriers).await;
+                Multiplexed::start(key.clone(), conn, io, since, note, options, &shared.carriers).await;
             begun.map(Connection::Http2).map_err(|error| Error {
                 server: Some(facts),
                 ..Error::bad_gateway(Stage::Connect, http2::explain(&error, "the origin"))
@@ -312,7 +317,7 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             if tls::is_rejection(&error) {
-                bypass::rejected(client, &target, offered.sni.as_deref());
+                bypass::rejected(client, &target, offered.sni.as_deref(), Left::by(&error));
             }
             let message = tls::explain_client(&error);
             failed_handshake(client, started, request, target, message, offered).await;

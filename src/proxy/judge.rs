@@ -37,7 +37,9 @@ pub(super) async fn admit(
     started: Instant,
 ) -> (Live, Result<Plan, Error>) {
     let live = Live::begin(shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(facts)).await;
-    let judged = judge(shared, scope, request, length);
+    // To a client that speaks TLS to us, a path alone is of an https URL: it must not leave in clear.
+    let scheme = if facts.proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let judged = judge(shared, scope, scheme, request, length);
     let length = judged.as_ref().ok().map_or(length.ok(), |plan| Some(plan.length));
     let now = live.now_us();
     live.with(|flow| {
@@ -58,6 +60,7 @@ pub(super) async fn admit(
 fn judge(
     shared: &Shared,
     scope: &Scope,
+    default_scheme: Scheme,
     request: &Request,
     length: Result<BodyLength, FramingError>,
 ) -> Result<Plan, Error> {
@@ -75,7 +78,7 @@ fn judge(
         return Err(bad("no Host field in an HTTP/1.1 request".into()));
     }
     let route = match scope {
-        Scope::Explicit => explicit::route(request, Scheme::Http)?,
+        Scope::Explicit => explicit::route(request, default_scheme)?,
         Scope::Tunnel(tunneled) => inside(tunneled, request)?,
     };
     recording_works(shared)?;

@@ -19,6 +19,10 @@ pub struct Limits {
     pub relay_timeout: Duration,
     /// How long a client may be silent after `CONNECT` before it is taken for one that waits for the server.
     pub silent_client: Duration,
+    /// Between two PINGs on a connection to an origin that speaks HTTP/2.
+    pub ping_every: Duration,
+    /// For the answer to one; the origin is given up without it.
+    pub ping_answer: Duration,
     /// Client connections at once.
     pub max_connections: usize,
 }
@@ -32,6 +36,8 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(120),
             relay_timeout: Duration::from_secs(600),
             silent_client: Duration::from_millis(300),
+            ping_every: Duration::from_secs(50),
+            ping_answer: Duration::from_mins(1),
             max_connections: 8192,
         }
     }

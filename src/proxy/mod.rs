@@ -1,6 +1,6 @@
 //! Serving clients: from an accepted connection to the end of its last exchange.
 //!
-//! The path of a request: `server` accepts; `client` reads what the connection is; `mode` finds the target of each
+//! The path of a request: `server` accepts; `client` reads what the connection is (`proxy_tls`, if it begins with TLS); `mode` finds the target of each
 //! request; after a `CONNECT`, `detect` looks at the tunnel's first bytes, `passthrough` says whether it is left unread,
 //! and `intercept` or `tunnel` takes it on; `serve` reads requests of HTTP/1 in their order, `serve_h2` those of HTTP/2
 //! as they come, and `judge` says whether and where each may go; `forward` finds a connection, and `relay` sends the
@@ -8,6 +8,7 @@
 //! and stage; `answer` is the one table that makes of it a status for the client.
 
 mod answer;
+mod bridge;
 mod bypass;
 mod client;
 mod context;
@@ -21,6 +22,7 @@ mod limits;
 mod mode;
 mod origins;
 mod passthrough;
+mod proxy_tls;
 mod redact;
 mod relay;
 mod serve;

@@ -32,6 +32,8 @@ pub struct PassthroughOptions {
 pub(super) struct Passthrough {
     options: PassthroughOptions,
     learnt: Mutex<HashMap<Place, Learnt>>,
+    /// Who has sent something on a connection with our certificate, and when last.
+    accepted: Mutex<HashMap<Place, Instant>>,
 }
 
 /// A client, by its address, and a host with its port.
@@ -47,7 +49,7 @@ enum Learnt {
 
 impl Passthrough {
     pub(super) fn new(options: PassthroughOptions) -> Self {
-        Self { options, learnt: Mutex::default() }
+        Self { options, learnt: Mutex::default(), accepted: Mutex::default() }
     }
 
     /// Whether any connection may be passed through at all: nothing has to be found out about it otherwise.
@@ -110,15 +112,36 @@ impl Passthrough {
 
     /// Notes that this client has accepted our certificate for `host`: an earlier rejection had another reason. What
     /// passes through already goes on doing so, because several programs may share one address.
-    pub(super) fn accepted(&self, client: IpAddr, host: &str) {
-        let mut learnt = self.learnt();
-        if learnt.is_empty() {
+    pub(super) fn accepted(&self, client: IpAddr, host: &str, now: Instant) {
+        if !self.options.automatic {
             return;
         }
         let place = place(client, host);
+        let mut learnt = self.learnt();
         if let Some(Learnt::Rejected(_)) = learnt.get(&place) {
             learnt.remove(&place);
         }
+        drop(learnt);
+        let mut accepted = self.acceptances();
+        if accepted.len() >= PLACES && !accepted.contains_key(&place) {
+            accepted.retain(|_, at| now.duration_since(*at) < KEEP);
+            let oldest = accepted.iter().min_by_key(|(_, at)| **at).map(|(place, _)| place.clone());
+            if let Some(oldest) = oldest.filter(|_| accepted.len() >= PLACES) {
+                accepted.remove(&oldest);
+            }
+        }
+        accepted.insert(place, now);
+    }
+
+    /// Whether this client has accepted our certificate for `host` not long ago: if it leaves a connection without a
+    /// word, that has another reason.
+    pub(super) fn has_accepted(&self, client: IpAddr, host: &str, now: Instant) -> bool {
+        let at = self.acceptances().get(&place(client, host)).copied();
+        at.is_some_and(|at| now.duration_since(at) < KEEP)
+    }
+
+    fn acceptances(&self) -> MutexGuard<'_, HashMap<Place, Instant>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn learnt(&self) -> MutexGuard<'_, HashMap<Place, Learnt>> {
@@ -268,7 +291,7 @@ mod tests {
         let later = start + WITHIN + Duration::from_millis(1);
         assert!(!policy.rejected(ONE, HOST, start));
         assert!(!policy.rejected(ONE, HOST, later));
-        policy.accepted(ONE, HOST);
+        policy.accepted(ONE, HOST, later);
         assert!(!policy.rejected(ONE, HOST, later));
         assert!(policy.rejected(ONE, HOST, later), "and the count begins anew");
     }
@@ -278,11 +301,27 @@ mod tests {
         let (policy, start) = (rules(&[], &[]), Instant::now());
         policy.rejected(ONE, HOST, start);
         policy.rejected(ONE, HOST, start);
-        policy.accepted(ONE, HOST);
+        policy.accepted(ONE, HOST, start);
         assert!(policy.by_rejection(ONE, HOST, start + KEEP - Duration::from_millis(1)));
         assert!(!policy.by_rejection(ONE, HOST, start + KEEP));
         assert!(!policy.rejected(ONE, HOST, start + KEEP), "two more are needed");
         assert!(policy.rejected(ONE, HOST, start + KEEP));
+    }
+
+    #[test]
+    fn acceptance_is_remembered_for_its_time_and_place() {
+        let (policy, start) = (rules(&[], &[]), Instant::now());
+        assert!(!policy.has_accepted(ONE, HOST, start));
+        policy.accepted(ONE, HOST, start);
+        assert!(!policy.is_active(), "nothing has to be found out about connections for it");
+        assert!(policy.has_accepted(ONE, "PINNED.test:443", start + KEEP - Duration::from_millis(1)));
+        assert!(!policy.has_accepted(ONE, HOST, start + KEEP));
+        assert!(!policy.has_accepted(TWO, HOST, start) && !policy.has_accepted(ONE, "other.test:443", start));
+        for n in 0..PLACES {
+            policy.accepted(ONE, &format!("h{n}.test:443"), start + Duration::from_secs(1));
+        }
+        assert_eq!(policy.acceptances().len(), PLACES);
+        assert!(!policy.has_accepted(ONE, HOST, start), "it was the oldest");
     }
 
     #[test]

@@ -15,12 +15,13 @@ use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD};
 use super::mode::explicit;
 use super::redact::recorded;
 use super::relay::{Message, Switch};
-use super::{answer, detect, intercept, tunnel};
+use super::{answer, bridge, bypass, detect, intercept, tunnel};
 use crate::exchange::Live;
 use crate::flow::{self, Request, Side, Stage, Target, Version};
 use crate::http1::{
     BodyLength, HeadError, ReadError, keeps_alive, request_length, upgrade_tokens, write_response_head,
 };
+use crate::http2::Duplex;
 use crate::upstream::Dialed;
 
 /// Which requests may come, and where they go.
@@ -89,6 +90,8 @@ pub(super) enum End {
     Connect(Box<Connect>),
     /// The client began with HTTP/2's preface, which is still unread.
     Http2,
+    /// The client began with TLS on the proxy's own port, which is still unread.
+    Tls,
 }
 
 /// What becomes of the client's connection.
@@ -139,6 +142,13 @@ async fn next(client: &mut Client, stream: &mut Stream, scope: &Scope, first: bo
         // Gone between requests: nothing was asked, nothing is recorded.
         Ok(Ok(false) | Err(_)) => return Next::End(End::Close),
         Err(_) => return farewell(client, stream).await,
+    }
+    if first && let Scope::Tunnel(tunneled) = scope {
+        // Also of a connection that was opened ahead, on which nothing came in the moment that is waited for it.
+        bypass::accepted(client, tunneled);
+    }
+    if first && matches!(scope, Scope::Explicit) && detect::is_tls(client, stream) {
+        return Next::End(End::Tls);
     }
     if first && detect::is_http2(client, stream).await {
         return Next::End(End::Http2);
@@ -249,9 +259,10 @@ async fn forwarded(
         switch: if upgrade.is_some() { Switch::Upgrade } else { Switch::Never },
     };
     // A TLS client that closes its direction is gone; on TCP it may only have nothing more to say.
-    let eof_is_gone = client.facts.tls.is_some();
+    let eof_is_gone = client.facts.is_encrypted();
+    let websocket_key = upgrade.and_then(|_| bridge::key(request)).map(Bytes::copy_from_slice);
     let mut from = h1::RequestBody::new(&mut stream.reader, plan.length, eof_is_gone);
-    let mut to = h1::ResponseTo::new(&mut stream.writer, request.version);
+    let mut to = h1::MessageOut::response(&mut stream.writer, request.version, websocket_key);
     let forwarded =
         forward::forward(&mut client.context(), scope, live, &message, plan, &mut from, &mut to).await;
     let result = match forwarded {
@@ -270,8 +281,10 @@ async fn forwarded(
             let upgrade = upgrade.unwrap_or_default();
             Box::pin(tunnel::upgraded(client, stream, *origin, live, upgrade)).await
         }
-        // Only an extended CONNECT leads there.
-        Ok(Forwarded::SwitchedHttp2(..)) => Ok(After::Close),
+        Ok(Forwarded::SwitchedHttp2(reader, writer)) => {
+            let origin = Duplex::new(reader, writer, "the origin");
+            Box::pin(tunnel::bridged(client, stream, origin, live)).await
+        }
         Err(error) => Err(error),
     };
     client.set_unfinished(false);

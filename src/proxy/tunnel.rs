@@ -80,6 +80,27 @@ pub(super) async fn upgraded(
     relay(client, stream, origin, live, What::Unread).await
 }
 
+/// Relays a WebSocket of a client that speaks HTTP/1.1 and an origin that speaks HTTP/2.
+///
+/// # Errors
+/// As [`copy_both`]. The origin's stream is reset then.
+pub(super) async fn bridged(
+    client: &mut Client,
+    stream: &mut Stream,
+    origin: Duplex,
+    live: &Live,
+) -> Result<After, Error> {
+    let limit = client.shared.limits.relay_timeout;
+    let headers = live.with(|flow| flow.response.as_ref().map(|response| response.headers.clone()));
+    let what = What::WebSocket(Extensions::of(&headers.unwrap_or_default()));
+    let (origin_in, origin_out) = tokio::io::split(origin);
+    let near = End { reader: &mut stream.reader, writer: &mut stream.writer };
+    let far =
+        End { reader: &mut Reader::new(origin_in, BytesMut::new()), writer: &mut Writer::new(origin_out) };
+    copy_both(&mut client.ticker, limit, live, near, far, what).await?;
+    Ok(After::Close)
+}
+
 /// Relays two streams of HTTP/2 that an extended `CONNECT` with this `:protocol` has joined: as messages if that is a
 /// WebSocket (RFC 8441 §5), else unread.
 ///
@@ -181,9 +202,10 @@ where
     let last_us = AtomicU64::new(live.now_us());
     let messages = matches!(what, What::WebSocket(_)).then(|| live.messages());
     let (up_tap, down_tap) = match (&messages, what) {
-        (Some(messages), What::WebSocket(extensions)) => {
-            (Tap::Messages(messages.of_client(extensions)), Tap::Messages(messages.of_server(extensions)))
-        }
+        (Some(messages), What::WebSocket(extensions)) => (
+            Tap::Messages(Box::new(messages.of_client(extensions))),
+            Tap::Messages(Box::new(messages.of_server(extensions))),
+        ),
         _ => (
             Tap::Bytes(live.tee(BodySide::TunnelClient, Framing::Close)),
             Tap::Bytes(live.tee(BodySide::TunnelServer, Framing::Close)),
@@ -251,7 +273,7 @@ impl Broken {
 /// What looks on as one direction passes.
 enum Tap<'a> {
     Bytes(Tee<'a>),
-    Messages(MessageTee<'a>),
+    Messages(Box<MessageTee<'a>>),
 }
 
 impl Tap<'_> {

@@ -185,6 +185,24 @@ impl Queue {
         }
     }
 
+    /// Has a flow taken out again that was handed over as open. Never waits. Its weight is told to be that of a row, so
+    /// that the bound on bytes bounds these, too.
+    pub(super) fn remove(&self, mid: Mid) {
+        let mut waiting = self.lock();
+        if waiting.ended {
+            return;
+        }
+        let was = waiting.due();
+        waiting.batch.group.remove(mid);
+        waiting.batch.weight += size_of::<Draft>();
+        self.bytes.fetch_add(size_of::<Draft>(), Ordering::Relaxed);
+        let is = waiting.due();
+        drop(waiting);
+        if was != is {
+            self.wake.notify_one();
+        }
+    }
+
     pub(super) fn client_changed(&self, conn: Arc<ClientConn>) {
         self.changed(|waiting| newest(&mut waiting.clients, conn.id, conn, |c| c.revision));
     }

@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::driver::{self, Driver};
 use super::queue::Queue;
 use super::ticket::Ticket;
+use crate::filter::Filter;
 use crate::flow::{ClientConn, ConnId, Content, Flow, FlowError, Kind, Mid, ServerConn, State};
 use crate::store::{BodySide, Durability, Reader, Segments, StoreError, Writer, WriterOptions};
 
@@ -42,6 +43,9 @@ pub struct RecorderOptions {
     pub compress: Option<i32>,
     /// What a commit promises.
     pub durability: Durability,
+    /// Which flows are stored of those that pass, `None` for all; asked at their end. It must ask for nothing that
+    /// [`Filter::unanswerable_at_end`] tells. [`Recorder::store`] stores what it gets.
+    pub filter: Option<Filter>,
     /// A name for this session, as people gave it.
     pub label: String,
     /// Where the proxy listens.
@@ -56,8 +60,9 @@ impl Default for RecorderOptions {
             inline_limit: 2048,
             body_limit: None,
             compress: None,
-            linger: Duration::from_millis(50),
+            linger: Duration::from_millis(30),
             durability: Durability::Full,
+            filter: None,
             label: String::new(),
             listen: String::new(),
         }
@@ -106,6 +111,8 @@ pub struct Stats {
     pub groups: u64,
     /// Bytes of the records that were committed.
     pub record_bytes: u64,
+    /// Flows that ended and were not wanted by the filter.
+    pub left_out: u64,
 }
 
 /// A flow whose transaction has committed.
@@ -183,6 +190,7 @@ pub(super) struct Counts {
     pub(super) messages: AtomicU64,
     pub(super) groups: AtomicU64,
     pub(super) record_bytes: AtomicU64,
+    pub(super) left_out: AtomicU64,
     /// Whether the last group could not be stored.
     pub(super) failing: AtomicBool,
 }
@@ -424,6 +432,7 @@ impl Shared {
             lost_messages: load(&self.queue.lost_messages),
             groups: load(&self.counts.groups),
             record_bytes: load(&self.counts.record_bytes),
+            left_out: load(&self.counts.left_out),
         }
     }
 }

@@ -274,7 +274,7 @@ async fn a_full_database_costs_flows_and_not_the_recorder() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f.db");
     let recorder = Recorder::open(&path, options()).await.unwrap();
-    recorder.limit_pages(40).await;
+    recorder.limit_pages(24).await;
     let first = recorder.store(flow(vec![])).await.unwrap();
     let mut stored = vec![first];
     let error = loop {
@@ -325,4 +325,43 @@ async fn a_body_that_the_disk_cannot_take_is_told_and_the_next_one_is_stored() {
     let back = recorder.collect(mid).await.unwrap().unwrap();
     assert_eq!(response_body(&back).as_inline().unwrap(), &vec![6; 5000]);
     recorder.close().await.unwrap();
+}
+
+/// A flow that was stored as open and is not wanted at its end is taken out again, also when both are in one group. The
+/// places of all come back.
+#[tokio::test]
+async fn what_the_filter_does_not_want_is_not_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let filter = Some("status<400".parse().unwrap());
+    let recorder =
+        Recorder::open(&path, RecorderOptions { filter, queue_places: 2, ..options() }).await.unwrap();
+    let unwanted = || {
+        let mut flow = flow(vec![]);
+        flow.response.as_mut().unwrap().status = 500;
+        flow
+    };
+    let mut commits = recorder.commits();
+    let mut early = recorder.admit().await;
+    early.write_open(&Flow { state: State::Open, ..flow(vec![]) });
+    assert_eq!(commits.recv().await.unwrap()[0].mid, early.mid());
+    let mut late = recorder.admit().await;
+    late.write_open(&Flow { state: State::Open, ..flow(vec![]) });
+    late.messages().push(&Message { seq: 1, ..Message::default() });
+    assert!(late.is_wanted(&flow(vec![])) && !late.may_be_wanted(&unwanted()));
+    let mids = [early.mid(), late.mid()];
+    early.finish(&unwanted());
+    late.finish(&unwanted());
+    for _ in 0..3 {
+        recorder.admit().await.finish(&unwanted());
+    }
+    // What is given to be stored is not asked.
+    let given = recorder.store(unwanted()).await.unwrap();
+    let stats = recorder.close().await.unwrap();
+    assert_eq!((stats.stored, stats.left_out, stats.lost), (1, 5, 0));
+    let reader = Reader::open(&path).unwrap();
+    for mid in mids {
+        assert_eq!((reader.flow(mid).unwrap(), reader.last_message(mid).unwrap()), (None, 0));
+    }
+    assert_eq!(reader.bounds().unwrap(), Some((given, given, 1)));
 }

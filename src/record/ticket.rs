@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
 use super::queue::{Finished, Waiter};
 use super::recorder::{Committed, Shared};
+use crate::filter::{FlowSubject, Notes, OpenSubject};
 use crate::flow::{Extent, Flow, Message, Mid};
 use crate::store::{BodySide, Draft, Room, Segments};
 
@@ -62,10 +64,40 @@ impl Ticket {
         self.snapshot = true;
     }
 
-    /// Hands the flow over at its end. Never blocks. Extents of bodies are those that [`BodyWriter::extents`] gave; if
+    /// Whether the recorder's filter wants the flow as it is now.
+    #[must_use]
+    pub fn is_wanted(&self, flow: &Flow) -> bool {
+        let Some(filter) = &self.shared.options.filter else { return true };
+        let notes = Notes::default();
+        let mut subject = FlowSubject { flow, mid: self.sqlite_mid(), notes: Some(&notes) };
+        // What the flow cannot answer was refused before there was a recorder; should it come, nothing must be lost.
+        filter.judge(&mut subject) != Ok(Some(false))
+    }
+
+    /// Whether the recorder's filter may want the flow at its end, by what will not change any more.
+    #[must_use]
+    pub fn may_be_wanted(&self, flow: &Flow) -> bool {
+        let Some(filter) = &self.shared.options.filter else { return true };
+        filter.judge(&mut OpenSubject { flow, mid: self.sqlite_mid() }) != Ok(Some(false))
+    }
+
+    fn sqlite_mid(&self) -> i64 {
+        i64::try_from(self.mid.0).unwrap_or(i64::MAX)
+    }
+
+    /// Hands the flow over at its end. Never blocks. One that the recorder's filter does not want is not stored, and taken out
+    /// of the store again if it is there as open. Extents of bodies are those that [`BodyWriter::extents`] gave; if
     /// the disk could not take one of them, the body is stored as lost.
-    pub fn finish(self, flow: &Flow) {
-        self.finish_for(flow, None);
+    pub fn finish(mut self, flow: &Flow) {
+        if self.is_wanted(flow) {
+            return self.finish_for(flow, None);
+        }
+        self.finished = true;
+        self.shared.counts.left_out.fetch_add(1, Ordering::Relaxed);
+        if self.snapshot {
+            self.shared.queue.remove(self.mid);
+        }
+        self.shared.queue.give_places_back(1);
     }
 
     pub(super) fn finish_for(mut self, flow: &Flow, waiter: Option<Waiter>) {

@@ -73,6 +73,19 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// It was deleted or something else was put in its place while it was open for writing.
+    #[error("{} was taken away or overwritten while it was in use", path.display())]
+    Gone {
+        /// Where the database was.
+        path: PathBuf,
+    },
+    /// Its WAL holds flows and cannot be read, since its folder may not be written: SQLite makes a file there for that
+    /// (sqlite.org/wal.html §5).
+    #[error("{}-wal cannot be read where its folder may not be written", path.display())]
+    UnreadableLog {
+        /// The database.
+        path: PathBuf,
+    },
     /// The disk, or what the store may use of it, is full.
     #[error("no space left for {}", path.display())]
     Full {

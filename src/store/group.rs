@@ -9,7 +9,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::draft::Draft;
 use super::message::{self, Queued};
 use super::record::{self, RecordAt};
+use super::remove::remove;
 use super::row::{self, Texts, sqlite_int};
+use super::zone::Zones;
 use super::{Durability, Segments};
 use crate::codec;
 use crate::flow::{BodyEnd, ClientConn, Content, Extent, Flow, Message, Mid, ServerConn};
@@ -19,6 +21,8 @@ use crate::flow::{BodyEnd, ClientConn, Content, Extent, Flow, Message, Mid, Serv
 pub struct Group {
     drafts: Vec<Draft>,
     messages: Vec<Queued>,
+    /// Flows that were stored while they were open, and are not wanted after all.
+    removed: Vec<Mid>,
     /// The records of the drafts, as pieces of a segment, one behind the other.
     records: BytesMut,
     /// Those of them that are being committed.
@@ -54,10 +58,15 @@ impl Group {
         weight
     }
 
+    /// Takes a flow, which may be in this group or was in one before, out of the store again, with its messages.
+    pub fn remove(&mut self, mid: Mid) {
+        self.removed.push(mid);
+    }
+
     /// How many flows and messages it has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.drafts.len() + self.messages.len()
+        self.drafts.len() + self.messages.len() + self.removed.len()
     }
 
     /// How many messages of WebSockets it has.
@@ -66,10 +75,10 @@ impl Group {
         self.messages.len()
     }
 
-    /// Whether it has neither flow nor message.
+    /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.drafts.is_empty() && self.messages.is_empty()
+        self.len() == 0
     }
 
     /// Empties it, and keeps its memory for the next, unless that is much.
@@ -78,11 +87,13 @@ impl Group {
         self.messages.clear();
         self.records.clear();
         self.committing = Bytes::new();
+        self.removed.clear();
         self.bytes.clear();
         self.clients.clear();
         self.servers.clear();
         self.drafts.shrink_to(KEPT_DRAFTS);
         self.messages.shrink_to(KEPT_DRAFTS);
+        self.removed.shrink_to(KEPT_DRAFTS);
         self.bytes.shrink_to(KEPT_BYTES);
         if self.records.capacity() > KEPT_BYTES {
             self.records = BytesMut::new();
@@ -103,7 +114,7 @@ impl Group {
 pub struct Outcome {
     /// Bytes of records, and of messages in their rows.
     pub record_bytes: u64,
-    /// Bytes of texts and blobs that went into rows.
+    /// Bytes of texts and blobs that went into rows, zones among them.
     pub row_bytes: u64,
     /// Bodies, payloads of messages among them, that had to be marked as lost.
     pub lost_bodies: u64,
@@ -122,6 +133,7 @@ pub(super) struct Book {
     /// Newer revisions whose connection has no flow yet.
     unclaimed: HashMap<u64, Conn>,
     next: (u64, u64),
+    pub(super) zones: Zones,
 }
 
 /// A connection of either side.
@@ -132,7 +144,7 @@ enum Conn {
 }
 
 impl Book {
-    pub(super) fn new(session: i64, durability: Durability) -> Self {
+    pub(super) fn new(session: i64, durability: Durability, next_mid: u64) -> Self {
         Self {
             session,
             durability,
@@ -140,6 +152,7 @@ impl Book {
             written: HashMap::new(),
             unclaimed: HashMap::new(),
             next: (0, 0),
+            zones: Zones::new(next_mid),
         }
     }
 
@@ -167,6 +180,7 @@ impl Book {
         self.take_changes(group);
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let fresh = self.write(&tx, group, records_at, &mut outcome)?;
+        outcome.row_bytes += self.zones.update(&tx, group.next_mid)?;
         save_segments(&tx, &grown)?;
         if self.next != (group.next_mid, group.next_conn) {
             save_counters(&tx, group)?;
@@ -219,6 +233,7 @@ impl Book {
                 stored_len: draft.parts.record as u64,
             });
             row::insert(statement, draft.mid, self.session, host, &draft.numbers, &texts, record_at)?;
+            self.zones.note(draft.mid, host, &draft.numbers, &texts);
             match record_at {
                 // What an older row has there is read only where its row says no place.
                 Some(_) => outcome.record_bytes += draft.parts.record as u64,
@@ -230,6 +245,7 @@ impl Book {
             }
         }
         outcome.record_bytes += message::insert(tx, &group.messages, &group.bytes)?;
+        remove(tx, &group.removed)?;
         let changed: Vec<_> =
             self.unclaimed.values().filter(|c| self.written.contains_key(&c.id())).cloned().collect();
         for change in changed {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::db_file::DbFile;
 use super::lock::Lock;
 use super::paths::Paths;
 use super::reader::{Reader, integer};
@@ -67,6 +68,7 @@ pub fn upgrade(path: &Path) -> Result<(u32, u32), StoreError> {
     let before = StoreInfo::of(&Reader::open(path)?)?.version;
     let paths = Paths::of(path);
     let _lock = Lock::take(&paths)?;
+    let _file = DbFile::find(&paths.db)?;
     let conn = schema::open_writer(&paths, Durability::Full)?;
     conn.close().map_err(|(_, e)| StoreError::sqlite(&paths.db, "closing the store", e))?;
     Ok((before, schema::VERSION))

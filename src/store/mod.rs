@@ -11,6 +11,8 @@
 //! that a row that survives a power cut finds its bodies.
 
 mod body;
+mod checkpoint;
+mod db_file;
 mod draft;
 mod error;
 mod group;
@@ -22,22 +24,27 @@ mod paths;
 mod reader;
 mod record;
 mod recover;
+mod remove;
 mod row;
 mod schema;
+mod search;
 mod segment;
 mod source;
 #[cfg(test)]
 mod tests;
 mod writer;
+mod zone;
 
 pub use body::BodyReader;
 pub use draft::Draft;
 pub use error::StoreError;
 pub use group::{Group, Outcome};
 pub use info::{StoreInfo, upgrade};
-pub use pack::{PackOptions, Packed, Progress, Watch, pack, unpack};
+pub use pack::{CopyProgress, CopyWatch, PackOptions, Packed, pack, unpack};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};
+pub use search::{Explanation, MAX_BODY, Progress, Search, explain};
 pub use segment::{BodySide, Room, Segments};
 pub(crate) use writer::Keeper;
 pub use writer::{Durability, Writer, WriterOptions};
+pub use zone::{Block, Blocks, Hits, HostSet, Measure, Property, UrlPattern, Urls, Zone};

@@ -1,7 +1,6 @@
 //! Reading a store: any number at a time, beside a writer, none of them in its way.
 
 use std::cell::Cell;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,38 +9,43 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::body::BodyReader;
+use super::db_file::DbFile;
 use super::message;
 use super::paths::Paths;
 use super::record::{Found, RecordFiles};
 use super::row::{self, sqlite_int};
 use super::schema::{self, Contents};
 use super::source::{Source, packed};
-use super::{ListQuery, Order, Row, StoreError};
+use super::{Blocks, HostSet, ListQuery, Order, Row, StoreError, Urls};
 use crate::codec;
 use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 
 /// A read-only connection to a store, with the segment files beside it.
 #[derive(Debug)]
 pub struct Reader {
-    conn: Connection,
-    paths: Paths,
+    pub(super) conn: Connection,
+    pub(super) paths: Paths,
     source: Arc<Source>,
     records: RecordFiles,
     /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
     version: Cell<u32>,
+    /// Behind the connection, which it outlives.
+    _file: DbFile,
 }
 
 impl Reader {
     /// Opens the store at `path`, which may have a writer, also in another process.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::NotAStore`] and [`StoreError::NewerSchema`] as they say; else what the
-    /// system or SQLite said.
+    /// [`StoreError::NotFound`], [`StoreError::NotAStore`], [`StoreError::NewerSchema`] and [`StoreError::UnreadableLog`] as
+    /// they say; else what the system or SQLite said.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let paths = Paths::of(path);
-        match schema::inspect(&paths.db)? {
+        let Some(file) = DbFile::find(&paths.db)? else {
+            return Err(StoreError::NotFound { path: paths.db });
+        };
+        match file.inspect(&paths.db)? {
             Contents::Store => {}
-            Contents::Missing => return Err(StoreError::NotFound { path: paths.db }),
             Contents::Empty => return Err(StoreError::NotAStore { path: paths.db }),
         }
         let conn = schema::open_reader(&paths.db)?;
@@ -51,7 +55,7 @@ impl Reader {
             packed(&conn).map_err(|e| StoreError::sqlite(&paths.db, "asking whether it is packed", e))?;
         let source = Arc::new(Source::new(paths.clone(), packed));
         let records = RecordFiles::new(Arc::clone(&source));
-        Ok(Self { conn, paths, source, records, version: Cell::new(version) })
+        Ok(Self { conn, paths, source, records, version: Cell::new(version), _file: file })
     }
 
     /// Whether it is one file that holds everything, as `manent store pack` makes it.
@@ -103,10 +107,9 @@ impl Reader {
             if len > limit {
                 continue;
             }
-            let mut bytes = Vec::new();
-            let read = self.body(body)?.take(limit).read_to_end(&mut bytes);
-            read.map_err(|e| self.damaged(format!("a body of flow {mid}: {e}")))?;
-            body.content = Content::Inline(Bytes::from(bytes));
+            let bytes = self.body(body)?.into_bytes(len, limit);
+            let bytes = bytes.map_err(|e| self.damaged(format!("a body of flow {mid}: {e}")))?;
+            body.content = Content::Inline(bytes);
         }
         Ok(Some(flow))
     }
@@ -132,6 +135,31 @@ impl Reader {
         let mut statement = self.conn.prepare_cached(&sql).map_err(fail)?;
         let rows = statement.query_map(params![after, before, limit], Row::read).map_err(fail)?;
         rows.collect::<Result<_, _>>().map_err(fail)
+    }
+
+    /// The mids from `first` to `last`, both within, in blocks with what each holds: what a filter leaves out is not read.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn blocks(&self, first: Mid, last: Mid, order: Order) -> Result<Blocks<'_>, StoreError> {
+        Blocks::new((&self.conn, &self.paths.db), (first, last), order)
+    }
+
+    /// Loads the URLs of the block that `mid` is in, of a block with a zone; `false` if there are none, so that any may
+    /// match.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn urls(&self, mid: Mid, urls: &mut Urls) -> Result<bool, StoreError> {
+        urls.load(&self.conn, mid).map_err(|e| StoreError::sqlite(&self.paths.db, "reading URLs", e))
+    }
+
+    /// The hosts whose names pass `test`.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn hosts(&self, test: impl FnMut(&[u8]) -> bool) -> Result<HostSet, StoreError> {
+        HostSet::read(&self.conn, test).map_err(|e| StoreError::sqlite(&self.paths.db, "reading hosts", e))
     }
 
     /// Lowest mid, highest mid and how many there are; `None` for a store without flows.
@@ -220,7 +248,7 @@ impl Reader {
     }
 
     /// The version of the tables, now.
-    fn version(&self) -> Result<u32, StoreError> {
+    pub(super) fn version(&self) -> Result<u32, StoreError> {
         if self.version.get() < schema::VERSION {
             let fail = |e| StoreError::sqlite(&self.paths.db, "reading the version of the tables", e);
             self.version.set(schema::version(&self.conn).map_err(fail)?);
@@ -252,13 +280,13 @@ impl Reader {
         Ok(None)
     }
 
-    fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
+    pub(super) fn client_conn(&self, id: u64) -> Result<Option<ClientConn>, StoreError> {
         let Some(record) = self.conn_record(id, 1)? else { return Ok(None) };
         let conn = codec::decode_client_conn(&record);
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))
     }
 
-    fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
+    pub(super) fn server_conn(&self, id: u64) -> Result<Option<ServerConn>, StoreError> {
         let Some(record) = self.conn_record(id, 2)? else { return Ok(None) };
         let conn = codec::decode_server_conn(&record);
         conn.map(Some).map_err(|e| self.damaged(format!("connection {id}: {e}")))

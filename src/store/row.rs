@@ -144,19 +144,19 @@ pub(super) const REPLACE: &str = "INSERT OR REPLACE INTO flow (mid, session, sta
 /// The values of a row that are numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbers {
-    started_unix_ns: i64,
-    duration_us: Option<i64>,
-    kind: i64,
-    state: i64,
-    scheme: i64,
-    port: u16,
-    status: Option<u16>,
-    request_len: i64,
-    response_len: i64,
-    client_conn: i64,
-    server_conn: Option<i64>,
-    replay_of: Option<i64>,
-    truncated: i64,
+    pub(super) started_unix_ns: i64,
+    pub(super) duration_us: Option<i64>,
+    pub(super) kind: i64,
+    pub(super) state: i64,
+    pub(super) scheme: i64,
+    pub(super) port: u16,
+    pub(super) status: Option<u16>,
+    pub(super) request_len: i64,
+    pub(super) response_len: i64,
+    pub(super) client_conn: i64,
+    pub(super) server_conn: Option<i64>,
+    pub(super) replay_of: Option<i64>,
+    pub(super) truncated: i64,
 }
 
 impl Numbers {
@@ -216,11 +216,11 @@ pub(super) fn put_texts(flow: &Flow, bytes: &mut Vec<u8>, parts: &mut Parts) {
 /// The texts of a draft's row.
 pub(super) struct Texts<'a> {
     pub(super) host: &'a str,
-    method: &'a str,
-    path: &'a str,
-    request_type: Option<&'a str>,
-    response_type: Option<&'a str>,
-    error: Option<&'a str>,
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    pub(super) request_type: Option<&'a str>,
+    pub(super) response_type: Option<&'a str>,
+    pub(super) error: Option<&'a str>,
 }
 
 impl<'a> Texts<'a> {
@@ -293,10 +293,10 @@ fn cap(text: &[u8], len: usize) -> &[u8] {
 }
 
 /// What of a path is worth having in each row; almost every server refuses longer ones.
-const PATH_BYTES: usize = 8 << 10;
+pub(super) const PATH_BYTES: usize = 8 << 10;
 
 /// Longer methods and types are somebody's joke.
-const TYPE_BYTES: usize = 256;
+pub(super) const TYPE_BYTES: usize = 256;
 
 /// SQLite's integers are signed; nothing that we count comes near 2^63.
 pub(super) fn sqlite_int(number: u64) -> i64 {
@@ -304,8 +304,8 @@ pub(super) fn sqlite_int(number: u64) -> i64 {
 }
 
 /// Bits of the column `truncated`.
-const REQUEST_TRUNCATED: i64 = 1;
-const RESPONSE_TRUNCATED: i64 = 2;
+pub(super) const REQUEST_TRUNCATED: i64 = 1;
+pub(super) const RESPONSE_TRUNCATED: i64 = 2;
 
 /// State of a row whose flow the proxy did not see end.
 pub(super) const INTERRUPTED: i64 = 6;
@@ -343,7 +343,7 @@ fn kind_number(kind: Kind) -> i64 {
     }
 }
 
-fn kind(number: Option<i64>) -> Kind {
+pub(super) fn kind(number: Option<i64>) -> Kind {
     match number {
         Some(1) => Kind::Connect,
         Some(2) => Kind::Tunnel,
@@ -360,7 +360,7 @@ fn scheme_number(scheme: Scheme) -> i64 {
     }
 }
 
-fn scheme(number: Option<i64>) -> Scheme {
+pub(super) fn scheme(number: Option<i64>) -> Scheme {
     match number {
         Some(0) => Scheme::Http,
         Some(1) => Scheme::Https,

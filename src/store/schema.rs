@@ -3,8 +3,6 @@
 //! Columns are for ever. A step to a newer `user_version` is an entry of `STEPS` that runs under the writer's lock; a
 //! store whose version is above [`VERSION`] is refused, since its rows may mean more than we know.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
@@ -16,7 +14,7 @@ use super::source::packed;
 use super::{Durability, StoreError};
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 
 /// `application_id` in the database's header: "mnnt".
 const APPLICATION_ID: u32 = 0x6d6e_6e74;
@@ -91,7 +89,24 @@ ALTER TABLE flow ADD COLUMN record_offset INTEGER;
 ALTER TABLE flow ADD COLUMN record_len INTEGER;  -- in the file, with the heads of its pieces
 ";
 
-/// What version 5 added: packed stores, whose segments are in the database, and pieces that are stored as zstd frames.
+/// What version 5 added: zones, see there. A set of numbers is LEB128 of differences, one of texts has the length before each;
+/// NULL is not known. `present` and `absent`: bits of what some rows have, and of what some have not.
+pub(super) const ZONES: &str = "
+CREATE TABLE zone (          -- what the rows of a block hold, or held: mids of which mid >> 10 is the block
+  block INTEGER PRIMARY KEY,
+  kinds INTEGER NOT NULL, states INTEGER NOT NULL, schemes INTEGER NOT NULL,     -- bit 1 << number
+  present INTEGER NOT NULL, absent INTEGER NOT NULL,
+  started_min INTEGER, started_max INTEGER, duration_min INTEGER, duration_max INTEGER,
+  request_len_min INTEGER, request_len_max INTEGER, response_len_min INTEGER, response_len_max INTEGER,
+  len_min INTEGER, len_max INTEGER,
+  hosts BLOB, ports BLOB, statuses BLOB, methods BLOB, request_types BLOB, response_types BLOB
+) STRICT;
+CREATE TABLE zone_url (      -- the URLs of a block, a line for each mid; left_out: the places of those that are too long
+  block INTEGER PRIMARY KEY, urls BLOB NOT NULL, left_out BLOB
+) STRICT;
+";
+
+/// What version 6 added: packed stores, whose segments are in the database, and pieces that are stored as zstd frames.
 ///
 /// The segment of a packed store is one run of bytes, cut into rows: `at` is how many come before. It is made of pieces, as
 /// a file is, without regard to rows, and has the number `source::PACKED` in extents. `meta` has `packed`, the time.
@@ -104,54 +119,37 @@ CREATE TABLE chunk (         -- bytes of the segment of a packed store
 /// What makes version 2 of version 1, and so on. A new store takes the same steps.
 ///
 /// A reader finds a store whose writer has not been here since: it must do without what a step adds.
-const STEPS: [&str; (VERSION - 1) as usize] = [MESSAGES, TRUNCATED, RECORD_EXTENTS, CHUNKS];
+const STEPS: [&str; (VERSION - 1) as usize] = [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, CHUNKS];
 
-/// What the first 100 bytes of a file tell (sqlite.org/fileformat2.html §1.3), read without SQLite, so that a file
-/// that is not ours is not even opened as a database.
-pub(super) fn inspect(path: &Path) -> Result<Contents, StoreError> {
-    let mut head = [0; 100];
-    let read = File::open(path).and_then(|file| read_up_to(file, &mut head));
-    match read {
-        Ok(0) => return Ok(Contents::Empty),
-        Ok(100) => {}
-        Ok(_) => return Err(StoreError::NotAStore { path: path.to_owned() }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Contents::Missing),
-        Err(e) if e.kind() == std::io::ErrorKind::IsADirectory => {
-            return Err(StoreError::NotAStore { path: path.to_owned() });
-        }
-        Err(source) => return Err(StoreError::io(path, "reading the database's header", source)),
+/// Bytes of a database's header (sqlite.org/fileformat2.html §1.3).
+pub(super) const HEAD: usize = 100;
+
+/// What the first 100 bytes of a file tell, or fewer if it has no more. They are read without SQLite, so that a file that
+/// is not ours is not even opened as a database.
+///
+/// # Errors
+/// [`StoreError::NotAStore`] and [`StoreError::NewerSchema`], as they say.
+pub(super) fn inspect(head: &[u8], path: &Path) -> Result<Contents, StoreError> {
+    if head.is_empty() {
+        return Ok(Contents::Empty);
     }
-    let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    if !head.starts_with(b"SQLite format 3\0") || number(68) != APPLICATION_ID {
-        return Err(StoreError::NotAStore { path: path.to_owned() });
-    }
+    let number =
+        |at: usize| head.get(at..).and_then(|rest| rest.first_chunk()).map(|four| u32::from_be_bytes(*four));
+    let is_ours = head.starts_with(b"SQLite format 3\0") && number(68) == Some(APPLICATION_ID);
     match number(60) {
-        found if found > VERSION => {
+        _ if !is_ours || head.len() < HEAD => Err(StoreError::NotAStore { path: path.to_owned() }),
+        Some(found) if found > VERSION => {
             Err(StoreError::NewerSchema { path: path.to_owned(), found, known: VERSION })
         }
         _ => Ok(Contents::Store),
     }
 }
 
-/// What a path holds.
+/// What a file holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Contents {
-    Missing,
     Empty,
     Store,
-}
-
-fn read_up_to(mut file: File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }
 
 /// Opens the writing connection, with tables made if there are none. The file must be there, empty or ours.
@@ -176,6 +174,16 @@ pub(super) fn open_writer(paths: &Paths, durability: Durability) -> Result<Conne
     ))
     .map_err(fail("setting up the connection"))?;
     conn.set_prepared_statement_cache_capacity(32);
+    Ok(conn)
+}
+
+/// Opens a connection that takes the WAL into the database, beside the writing one.
+pub(super) fn open_checkpointer(db: &Path) -> Result<Connection, StoreError> {
+    let fail = |e| StoreError::sqlite(db, "opening the database", e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(db, flags).map_err(fail)?;
+    harden(&conn).map_err(fail)?;
+    conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;").map_err(fail)?;
     Ok(conn)
 }
 
@@ -217,7 +225,10 @@ pub(super) fn version(conn: &Connection) -> rusqlite::Result<u32> {
 /// Opens a reading connection. It is read-only, and does not trust the file: it may come from elsewhere.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let fail = |action| move |e| StoreError::sqlite(path, action, e);
-    let conn = connect_reader(path).map_err(fail("opening the database"))?;
+    let conn = connect_reader(path).map_err(|source| match is_cantopen(&source) && has_wal(path) {
+        true => StoreError::UnreadableLog { path: path.to_owned() },
+        false => fail("opening the database")(source),
+    })?;
     harden(&conn).map_err(fail("setting up the connection"))?;
     conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;")
         .map_err(fail("setting up the connection"))?;
@@ -290,4 +301,4 @@ fn harden(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// How long a connection waits for another's lock. Only a checkpoint or an opening ever holds one.
-const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const BUSY: std::time::Duration = std::time::Duration::from_secs(5);

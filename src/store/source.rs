@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::db_file::DbFile;
 use super::paths::Paths;
 use super::reader::integer;
 use super::row::sqlite_int;
@@ -29,7 +30,7 @@ pub(super) struct Source {
     /// Files that stay readable, whatever becomes of their names.
     held: Mutex<BTreeMap<u32, Arc<File>>>,
     /// A connection of its own: a body is read on any thread, beside whatever its reader does.
-    chunks: Mutex<Option<Connection>>,
+    chunks: Mutex<Option<(Connection, DbFile)>>,
 }
 
 impl Source {
@@ -89,8 +90,8 @@ impl Source {
         let Ok(wanted) = i64::try_from(offset) else { return Ok(()) };
         let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         let conn = match &mut *chunks {
-            Some(conn) => conn,
-            none => none.insert(self.connect()?),
+            Some((conn, _)) => conn,
+            none => &mut none.insert(self.connect()?).0,
         };
         let mut statement = conn.prepare_cached(CHUNK).map_err(io::Error::other)?;
         let found = statement.query_row((wanted, sqlite_int(CHUNK_BYTES as u64)), |row| {
@@ -106,11 +107,13 @@ impl Source {
         Ok(())
     }
 
-    fn connect(&self) -> io::Result<Connection> {
+    fn connect(&self) -> io::Result<(Connection, DbFile)> {
+        let gone = || io::Error::new(io::ErrorKind::InvalidData, "the store was replaced by another");
+        let file = DbFile::find(&self.paths.db).map_err(io::Error::other)?.ok_or_else(gone)?;
         let conn = schema::open_reader(&self.paths.db).map_err(io::Error::other)?;
         match packed(&conn).map_err(io::Error::other)? {
-            found if found == self.packed => Ok(conn),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the store was replaced by another")),
+            found if found == self.packed => Ok((conn, file)),
+            _ => Err(gone()),
         }
     }
 }

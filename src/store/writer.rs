@@ -1,16 +1,19 @@
 //! The one writer of a store: opens it, commits groups, keeps the WAL short, closes it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::StoreError;
+use super::checkpoint::{By, Checkpoints};
+use super::db_file::DbFile;
 use super::group::{Book, Group, Outcome};
 use super::lock::Lock;
-use super::paths::{Paths, open_private, sync_folder};
+use super::paths::{Paths, sync_folder};
 use super::recover::recover;
 use super::row::sqlite_int;
-use super::schema::{self, Contents};
+use super::schema;
 use super::segment::{DiskFiles, SegmentFiles, Segments};
 
 /// What a commit promises.
@@ -47,12 +50,12 @@ pub struct Writer {
 #[derive(Debug)]
 pub(crate) struct Keeper {
     paths: Paths,
-    book: Book,
+    pub(super) book: Book,
     segments: Segments,
     next_mid: u64,
     next_conn: u64,
-    /// Bytes that went into the WAL since it was last checkpointed whole, by estimate.
-    pub(super) wal_bytes: u64,
+    pub(super) checkpoints: Checkpoints,
+    file: DbFile,
     _lock: Lock,
 }
 
@@ -74,24 +77,41 @@ impl Writer {
         files: impl FnOnce(Paths) -> Box<dyn SegmentFiles>,
     ) -> Result<Self, StoreError> {
         let paths = Paths::of(path);
-        schema::inspect(&paths.db)?;
-        let lock = Lock::take(&paths)?;
-        if schema::inspect(&paths.db)? == Contents::Missing {
-            let folder = paths.db.parent().unwrap_or(Path::new("/"));
-            open_private(&paths.db)
-                .and_then(|_| sync_folder(folder))
-                .map_err(|e| StoreError::io(&paths.db, "making the database", e))?;
-        } else {
-            open_private(&paths.db).map_err(|e| StoreError::io(&paths.db, "opening the database", e))?;
+        if let Some(file) = DbFile::find(&paths.db)? {
+            file.inspect(&paths.db)?;
         }
+        let lock = Lock::take(&paths)?;
+        let file = match DbFile::find(&paths.db)? {
+            Some(file) => {
+                file.inspect(&paths.db)?;
+                rustix::fs::access(&paths.db, rustix::fs::Access::WRITE_OK)
+                    .map_err(|e| StoreError::io(&paths.db, "opening the database", e.into()))?;
+                file
+            }
+            None => {
+                let folder = paths.db.parent().unwrap_or(Path::new("/"));
+                DbFile::make(&paths.db)
+                    .and_then(|file| sync_folder(folder).map(|()| file))
+                    .map_err(|e| StoreError::io(&paths.db, "making the database", e))?
+            }
+        };
         let conn = schema::open_writer(&paths, options.durability)?;
         let start = recover(&conn, &paths)?;
         let fail = |e| StoreError::sqlite(&paths.db, "beginning a session", e);
         let (session, next_mid, next_conn) = begin_session(&conn, options).map_err(fail)?;
         let segments = Segments::start(files(paths.clone()), start, options.queue_bytes)
             .map_err(|e| StoreError::io(&paths.bodies, "starting the segment thread", e))?;
-        let book = Book::new(session, options.durability);
-        let keeper = Keeper { paths, book, segments, next_mid, next_conn, wal_bytes: 0, _lock: lock };
+        let book = Book::new(session, options.durability, next_mid);
+        let keeper = Keeper {
+            paths,
+            book,
+            segments,
+            next_mid,
+            next_conn,
+            checkpoints: Checkpoints::default(),
+            file,
+            _lock: lock,
+        };
         Ok(Self { conn, keeper })
     }
 
@@ -116,15 +136,26 @@ impl Writer {
     /// Brings the bodies of the group to disk, then commits its rows, then shortens the WAL if it is long.
     ///
     /// # Errors
-    /// If the transaction failed: then nothing of the group is stored, and it may be tried again.
+    /// If the transaction failed: then nothing of the group is stored, and it may be tried again. [`StoreError::Gone`] if the
+    /// database was taken away or overwritten.
     pub fn commit(&mut self, group: &mut Group) -> Result<Outcome, StoreError> {
         self.keeper.commit(&mut self.conn, group)
+    }
+
+    /// Makes zones that are missing, such as those of a store of an older version, until all are there or `patience` is
+    /// over; gives whether that is all that can be done. Without it they come as flows are stored.
+    ///
+    /// # Errors
+    /// What SQLite said. Nothing but zones is missing then, and filters are slow without them.
+    pub fn make_zones(&mut self, patience: Duration) -> Result<bool, StoreError> {
+        self.keeper.make_zones(&mut self.conn, patience)
     }
 
     /// Writes what is queued, takes the WAL into the database and closes it.
     ///
     /// # Errors
-    /// If the last checkpoint failed; the store is whole then too, with its WAL.
+    /// If the last checkpoint failed; the store is whole then too, with its WAL. [`StoreError::Gone`] as in
+    /// [`Writer::commit`].
     pub fn close(mut self) -> Result<(), StoreError> {
         self.keeper.close(&mut self.conn)
     }
@@ -144,46 +175,59 @@ impl Keeper {
 
     pub(crate) fn commit(&mut self, conn: &mut Connection, group: &mut Group) -> Result<Outcome, StoreError> {
         let rows = group.len() as u64;
+        self.still_there()?;
         let outcome = self
             .book
             .commit(conn, &self.segments, group)
             .map_err(|e| StoreError::sqlite(&self.paths.db, "storing flows", e))?;
-        self.wal_bytes += outcome.row_bytes + rows * ROW_BYTES + GROUP_BYTES;
-        if self.wal_bytes > WAL_BYTES {
-            self.checkpoint(conn);
-        }
+        self.wal_grew(conn, outcome.row_bytes + rows * ROW_BYTES + GROUP_BYTES);
         Ok(outcome)
     }
 
-    /// Takes the WAL into the database as far as readers let it. Failing is no loss: the WAL holds everything, and
-    /// the next commit tries again.
-    fn checkpoint(&mut self, conn: &Connection) {
-        if self.book.durability == Durability::Normal {
-            self.segments.sync();
-        }
-        let pragma = match self.wal_bytes > LONG_WAL_BYTES {
-            // Readers have kept it from starting anew for long: wait for them a moment.
-            true => "PRAGMA wal_checkpoint(RESTART)",
-            false => "PRAGMA wal_checkpoint(PASSIVE)",
+    /// Keeps the WAL short, now that a commit gave it about `bytes`.
+    fn wal_grew(&mut self, conn: &Connection, bytes: u64) {
+        let by = match self.book.durability {
+            Durability::Full => By::Thread,
+            // Their segments are synced no more often than the database is.
+            Durability::Normal => By::Writer,
         };
-        let result = conn.query_row(pragma, [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-        });
-        match result {
-            Ok((0, log, done)) if done >= log => self.wal_bytes = 0,
-            // Not all of it: again when as much has come.
-            Ok((_, log, _)) => {
-                tracing::debug!(log, "a reader keeps the WAL from being checkpointed");
-                let long = u64::try_from(log).unwrap_or(0) * PAGE_BYTES;
-                self.wal_bytes = if long > LONG_WAL_BYTES { LONG_WAL_BYTES } else { 0 };
-            }
-            Err(error) => tracing::warn!(%error, "checkpoint failed"),
+        let sync = || drop(self.segments.sync());
+        self.checkpoints.after_commit(conn, &self.paths, bytes, by, sync);
+    }
+
+    /// A look at the file's name and header, which costs a microsecond or two a group.
+    fn still_there(&self) -> Result<(), StoreError> {
+        match self.file.is_still_at(&self.paths.db) {
+            true => Ok(()),
+            false => Err(StoreError::Gone { path: self.paths.db.clone() }),
         }
+    }
+
+    fn make_zones(&mut self, conn: &mut Connection, patience: Duration) -> Result<bool, StoreError> {
+        let end = Instant::now() + patience;
+        while !self.book.zones.is_complete() {
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate);
+            let made = tx.and_then(|tx| {
+                let bytes = self.book.zones.make_early(&tx)?;
+                tx.commit().map(|()| bytes)
+            });
+            let bytes = made.map_err(|e| StoreError::sqlite(&self.paths.db, "noting what blocks hold", e))?;
+            self.wal_grew(conn, bytes);
+        }
+        Ok(true)
     }
 
     pub(crate) fn close(&mut self, conn: &mut Connection) -> Result<(), StoreError> {
         self.segments.close();
         self.segments.sync();
+        self.still_there()?;
+        if let Err(error) = self.make_zones(conn, ZONES_AT_CLOSE) {
+            tracing::warn!(%error, "what the last blocks hold is not noted");
+        }
+        self.checkpoints.join();
         let fail = |e| StoreError::sqlite(&self.paths.db, "closing the store", e);
         conn.execute(
             "UPDATE session SET ended_unix_ns = ?1 WHERE id = ?2",
@@ -196,8 +240,9 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        // Ends the segment thread, also where an error or a panic led here.
+        // Ends the threads, also where an error or a panic led here.
         self.segments.close();
+        self.checkpoints.join();
     }
 }
 
@@ -225,14 +270,11 @@ pub(super) fn unix_ns() -> i64 {
     sqlite_int(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// How long closing a store may take to make the zones that still wait: those of 500,000 flows.
+const ZONES_AT_CLOSE: Duration = Duration::from_millis(500);
+
+/// Of the database (`schema`), in bytes.
 const PAGE_BYTES: u64 = 8192;
-
-/// A checkpoint when so much has come: each copies every page that changed once, so rare is cheap; the WAL and the
-/// kernel's cache of it stay small all the same.
-pub(super) const WAL_BYTES: u64 = 16 << 20;
-
-/// Beyond this, a checkpoint waits for readers, so that the WAL can start anew.
-const LONG_WAL_BYTES: u64 = 128 << 20;
 
 /// What a row adds to the WAL beside its texts, and a commit by its partly filled pages.
 const ROW_BYTES: u64 = 100;

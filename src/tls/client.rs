@@ -17,7 +17,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::client_cert::{CLIENT_AUTH, ClientCert, Resolver};
+use super::client_cert::{CLIENT_AUTH, Resolver};
+use super::host_cert::HostCert;
 use super::{Roots, crypto, describe_client_side, explain_upstream, server_name};
 use crate::flow::{ClientAuth, TlsInfo};
 
@@ -35,7 +36,7 @@ pub struct ClientTls {
     /// Without a certificate of ours, and then one for each of `certs`. All share the verifier. Each has sessions of its
     /// own: an origin takes a resumed session for whom it was begun by.
     bases: Vec<ClientConfig>,
-    certs: Vec<ClientCert>,
+    certs: Vec<HostCert>,
     verification: Verification,
     /// One configuration for each base and list of protocols that was asked for. Those of one base share its sessions.
     by_alpn: Mutex<Vec<Known>>,
@@ -77,7 +78,7 @@ impl ClientTls {
 
     /// The same with certificates for origins that ask for one.
     #[must_use]
-    pub fn with_client_certs(mut self, certs: Vec<ClientCert>) -> Self {
+    pub fn with_client_certs(mut self, certs: Vec<HostCert>) -> Self {
         for cert in &certs {
             let mut config = self.bases[0].clone();
             config.client_auth_cert_resolver = Arc::new(Resolver(Some(Arc::clone(&cert.certified))));
@@ -92,7 +93,7 @@ impl ClientTls {
     /// empty.
     #[must_use]
     pub fn config(&self, name: &str, alpn: &[Bytes]) -> Arc<ClientConfig> {
-        let base = ClientCert::choose(&self.certs, name).map_or(0, |place| place + 1);
+        let base = HostCert::choose(&self.certs, name).map_or(0, |place| place + 1);
         let mut known = self.by_alpn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.iter().find(|known| known.base == base && known.offers == alpn) {
             return Arc::clone(&known.config);

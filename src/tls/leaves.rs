@@ -10,6 +10,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::ResolvesServerCert;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 
+use super::host_cert::HostCert;
 use super::sessions::Sessions;
 use super::{Ca, LeafError, crypto, leaf, server_name};
 
@@ -35,6 +36,7 @@ pub struct Leaves {
     key: KeyPair,
     signing_key: Arc<dyn SigningKey>,
     sessions: Arc<Sessions>,
+    given: Vec<HostCert>,
     cache: Mutex<Cache>,
 }
 
@@ -48,12 +50,26 @@ impl Leaves {
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signing_key = rustls::crypto::ring::sign::any_ecdsa_type(&der)
             .map_err(|error| LeafError::Sign(error.to_string()))?;
-        Ok(Self { ca, key, signing_key, sessions: Arc::default(), cache: Mutex::default() })
+        Ok(Self {
+            ca,
+            key,
+            signing_key,
+            sessions: Arc::default(),
+            given: Vec::new(),
+            cache: Mutex::default(),
+        })
+    }
+
+    /// Shows certificates that were given for the names that they are for. What is in them is not looked at.
+    #[must_use]
+    pub fn with_certs(mut self, certs: Vec<HostCert>) -> Self {
+        self.given = certs;
+        self
     }
 
     /// The configuration with which to finish a handshake as `name`, a host name or IP literal in any spelling.
     ///
-    /// Signs a certificate if there is none; of callers that ask for one name at once, one signs and the others wait
+    /// Signs a certificate if there is none, and none was given; of callers that ask for one name at once, one signs and the others wait
     /// for it (a fraction of a millisecond with a P-256 CA, several with one of RSA-4096). Sessions of a name are
     /// resumed across its configurations, never across names.
     ///
@@ -68,7 +84,7 @@ impl Leaves {
         Ok(Arc::clone(leaf.configs[alpn as usize].get_or_init(|| config)))
     }
 
-    /// The certificates that a client is shown for `name`: DER, leaf first, then the CA's.
+    /// The certificates that a client is shown for `name`: DER, leaf first, then the CA's; or those that were given.
     ///
     /// # Errors
     /// As [`Leaves::server_config`].
@@ -88,7 +104,7 @@ impl Leaves {
         let (slot, number) = self.cache().slot(&name, now);
         // Outside of the lock of the cache: other names go on meanwhile.
         let mut failure = None;
-        let made = slot.get_or_init(|| match self.sign(&name, number, now) {
+        let made = slot.get_or_init(|| match self.make(&name, number, now) {
             Ok(leaf) => Some(Arc::new(leaf)),
             Err(error) => {
                 failure = Some(error);
@@ -105,19 +121,28 @@ impl Leaves {
         }
     }
 
-    fn sign(&self, name: &ServerName<'_>, number: u64, now: i64) -> Result<Leaf, LeafError> {
+    fn make(&self, name: &ServerName<'_>, number: u64, now: i64) -> Result<Leaf, LeafError> {
+        if let Some(place) = HostCert::choose(&self.given, &name.to_str()) {
+            let certified = Arc::clone(&self.given[place].certified);
+            return Ok(self.leaf_of(certified, number, i64::MIN, i64::MAX));
+        }
         let signed = leaf::sign(&self.ca, &self.key, name, now)?;
         let chain = std::iter::once(signed.der).chain(self.ca.presented.iter().cloned()).collect();
         let certified = Arc::new(CertifiedKey::new(chain, Arc::clone(&self.signing_key)));
-        Ok(Leaf {
+        // Half of what is left, so that clients with a clock ahead of ours are served, too.
+        let good_until = now + (signed.not_after - now) / 2;
+        Ok(self.leaf_of(certified, number, signed.not_before, good_until))
+    }
+
+    fn leaf_of(&self, certified: Arc<CertifiedKey>, number: u64, good_from: i64, good_until: i64) -> Leaf {
+        Leaf {
             resolver: Arc::new(SingleCertAndKey::from(Arc::clone(&certified))),
             certified,
             sessions: self.sessions.of_leaf(number),
-            good_from: signed.not_before,
-            // Half of what is left, so that clients with a clock ahead of ours are served, too.
-            good_until: now + (signed.not_after - now) / 2,
+            good_from,
+            good_until,
             configs: [const { OnceLock::new() }; 4],
-        })
+        }
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {

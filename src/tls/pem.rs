@@ -1,5 +1,8 @@
 //! PEM in and out, and the two older private-key forms put into PKCS#8, the only one that ring takes from rcgen.
 
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
@@ -12,6 +15,59 @@ pub(super) struct Blocks {
     pub(super) keys: Vec<Vec<PrivatePkcs8KeyDer<'static>>>,
     /// Whether there is a key under a passphrase.
     pub(super) encrypted_key: bool,
+}
+
+/// Why a file holds nothing that can be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PemFileError {
+    /// It could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not PEM.
+    #[error("{path} is not valid PEM: {reason}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        reason: String,
+    },
+    /// It is PEM, or anything else, without a certificate.
+    #[error("{path} holds no certificate (a block CERTIFICATE in PEM)")]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Reads a file that has to hold a certificate, one at least.
+///
+/// # Errors
+/// See [`PemFileError`].
+pub(super) fn read_file(path: &Path) -> Result<Blocks, PemFileError> {
+    let failed = |source| PemFileError::Read { path: path.into(), source };
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(failed(io::Error::other("it has more than 16 MiB")));
+    }
+    blocks(&text, path)
+}
+
+/// The blocks of `text`, which came from `path`.
+pub(super) fn blocks(text: &[u8], path: &Path) -> Result<Blocks, PemFileError> {
+    let blocks = read(text).map_err(|reason| PemFileError::Pem { path: path.into(), reason })?;
+    if blocks.certs.is_empty() {
+        return Err(PemFileError::NoCertificate { path: path.into() });
+    }
+    Ok(blocks)
 }
 
 /// Reads all blocks, in any order; kinds that are no use to us are passed over.
@@ -90,6 +146,9 @@ fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     out.extend_from_slice(value);
     out
 }
+
+/// Sixty times the bundle of a whole system; `/dev/zero` has no end.
+const MAX_FILE: u64 = 16 << 20;
 
 /// `AlgorithmIdentifier` of rsaEncryption with NULL (RFC 8017 §A.1).
 const RSA: &[u8] =

@@ -7,7 +7,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Ca, crypto, pem};
+use super::pem::{self, PemFileError};
+use super::{Ca, crypto};
 
 /// The system's roots, which include a company's own, with those that were added, without our own CA.
 #[derive(Debug, Clone)]
@@ -101,29 +102,9 @@ impl Roots {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RootsError {
-    /// It could not be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It is not PEM.
-    #[error("{path} is not valid PEM: {reason}")]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// How.
-        reason: String,
-    },
-    /// It is PEM, or anything else, without a certificate.
-    #[error("{path} holds no certificate (a block CERTIFICATE in PEM)")]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
+    /// It holds no certificate, or cannot be read.
+    #[error(transparent)]
+    File(#[from] PemFileError),
     /// A certificate in it has a form that cannot be used as a root.
     #[error("certificate {number} in {path} cannot be used as a root: {reason}")]
     Unusable {
@@ -138,11 +119,7 @@ pub enum RootsError {
 
 /// Adds the certificates of a file, and gives them.
 fn add_file(store: &mut RootCertStore, path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
-    let text = std::fs::read(path).map_err(|source| RootsError::Read { path: path.into(), source })?;
-    let blocks = pem::read(&text).map_err(|reason| RootsError::Pem { path: path.into(), reason })?;
-    if blocks.certs.is_empty() {
-        return Err(RootsError::Empty { path: path.into() });
-    }
+    let blocks = pem::read_file(path)?;
     let certs: Vec<CertificateDer<'static>> = blocks.certs.into_iter().map(CertificateDer::from).collect();
     for (at, cert) in certs.iter().enumerate() {
         store.add(cert.clone()).map_err(|error| RootsError::Unusable {

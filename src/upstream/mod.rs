@@ -14,7 +14,7 @@ mod tests;
 pub use carrier::Adopted;
 pub use dial::{DialError, DialOptions, Dialed, Dialer};
 pub use memo::{Memo, Spoken};
-pub use multiplexed::{Allowed, Multiplexed};
+pub use multiplexed::{Allowed, Multiplexed, MultiplexedOptions};
 pub use origin::{Connection, Key, OnClose, Origin};
 pub use pool::Pool;
 pub use stream::{BoxIo, Io, ReadAhead};

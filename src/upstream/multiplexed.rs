@@ -43,6 +43,17 @@ pub struct Allowed {
     pub extended_connect: bool,
 }
 
+/// Limits of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MultiplexedOptions {
+    /// Bytes in the head of a message.
+    pub max_head_bytes: usize,
+    /// Between two PINGs (RFC 9113 §6.7), which find an origin that is gone without a word.
+    pub ping_every: Duration,
+    /// For the answer to one. The connection is given up without it, and its streams fail.
+    pub ping_answer: Duration,
+}
+
 impl Multiplexed {
     /// Begins HTTP/2 on a stream that is ready for it, with a task on `tasks` that carries it. `closed` is called with
     /// the connection's last facts.
@@ -55,7 +66,7 @@ impl Multiplexed {
         io: BoxIo,
         started: Instant,
         closed: Option<OnClose>,
-        max_head_bytes: usize,
+        options: MultiplexedOptions,
         tasks: &TaskTracker,
     ) -> Result<Self, h2::Error> {
         let (io, cork) = Corked::new(io);
@@ -63,7 +74,7 @@ impl Multiplexed {
             .enable_push(false)
             .initial_window_size(http2::STREAM_WINDOW)
             .initial_connection_window_size(http2::CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(max_head_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(options.max_head_bytes).unwrap_or(u32::MAX))
             .max_send_buffer_size(http2::SEND_BUFFER)
             .handshake::<_, Bytes>(io)
             .await?;
@@ -73,7 +84,7 @@ impl Multiplexed {
         let pings = connection.ping_pong();
         let last = Arc::clone(&facts);
         let carrier = Carrier::new(async move {
-            let error = carry(connection, cork, pings, &settling).await;
+            let error = carry(connection, cork, pings, options, &settling).await;
             if let Some(note) = closed {
                 let mut facts = ServerConn::clone(&last);
                 facts.revision += 1;
@@ -148,14 +159,16 @@ async fn carry(
     connection: Connection<Corked<BoxIo>, Bytes>,
     cork: Cork<BoxIo>,
     pings: Option<PingPong>,
+    options: MultiplexedOptions,
     settling: &watch::Sender<bool>,
 ) -> Option<String> {
+    let MultiplexedOptions { ping_every, ping_answer, .. } = options;
     let mut connection = pin!(connection);
     let mut pinging = pin!(async {
         let Some(mut pings) = pings else { return std::future::pending().await };
-        let mut ticks = interval_at(tokio::time::Instant::now() + PING_EVERY, PING_EVERY);
+        let mut ticks = interval_at(tokio::time::Instant::now() + ping_every, ping_every);
         loop {
-            match timeout(PING_TIME, pings.ping(Ping::opaque())).await {
+            match timeout(ping_answer, pings.ping(Ping::opaque())).await {
                 Ok(Ok(_)) => settling.send_replace(true),
                 // The connection has ended, and tells itself why.
                 Ok(Err(_)) => return std::future::pending().await,
@@ -174,7 +187,7 @@ async fn carry(
                 Err(error) => Some(http2::explain(&error, "the origin")),
             });
         }
-        pinging.as_mut().poll(cx).map(|()| Some(format!("no answer to a PING for {PING_TIME:?}")))
+        pinging.as_mut().poll(cx).map(|()| Some(format!("no answer to a PING for {ping_answer:?}")))
     })
     .await
 }
@@ -182,7 +195,3 @@ async fn carry(
 /// How long an origin's SETTINGS are waited for before a client is served without knowing them. They come with the first
 /// packet after the handshake.
 const SETTINGS_TIME: Duration = Duration::from_secs(1);
-/// How often a connection is tried. Below the minute after which middleboxes begin to forget.
-const PING_EVERY: Duration = Duration::from_secs(50);
-/// How long its answer is waited for: an origin that is busy answers late, one that is gone never.
-const PING_TIME: Duration = Duration::from_secs(60);

@@ -6,6 +6,7 @@ use thiserror::Error;
 use super::Extensions;
 use super::frame::{Frame, HeadBuffer};
 use super::inflate::Inflater;
+use super::utf8::Utf8;
 use crate::flow::{MessageCoding, Opcode};
 
 /// Follows one direction. See the module.
@@ -55,6 +56,9 @@ pub struct Ended {
     pub coding: MessageCoding,
     /// Whether it inflated to more than [`Tap`] gives out of one message; `len` counts all.
     pub truncated: bool,
+    /// Whether it is a text that is not UTF-8 (RFC 6455 §8.1). That is for its receiver to refuse, and breaks no rule of
+    /// the frames. Never where `coding` is [`MessageCoding::Unknown`].
+    pub not_utf8: bool,
 }
 
 /// The rule of RFC 6455 or RFC 7692 that a direction broke.
@@ -147,7 +151,7 @@ impl Tap {
     /// What is known of the message that has begun and not ended.
     #[must_use]
     pub fn unfinished(&self) -> Option<Ended> {
-        self.message.as_ref().map(|message| message.facts)
+        self.message.as_ref().map(|message| message.facts(Utf8::is_broken))
     }
 
     /// Whether an end now would cut a frame or a message. Not once it has gone silent.
@@ -225,7 +229,7 @@ impl Tap {
         match (&self.message, begun) {
             (Some(_), Some(_)) => return Err(Violation::Interleaved),
             (None, None) => return Err(Violation::NothingToContinue),
-            (None, Some(_)) => self.message = Some(Message::new(coding)),
+            (None, Some(opcode)) => self.message = Some(Message::new(coding, opcode)),
             (Some(_), None) => {}
         }
         if let Some(message) = &mut self.message {
@@ -262,6 +266,7 @@ impl Tap {
             return None;
         }
         message.facts.len += data.len() as u64;
+        message.read(&data);
         Some(data)
     }
 
@@ -281,6 +286,7 @@ impl Tap {
             if message.drained && !message.coded.is_empty() {
                 return Err(Violation::Corrupt);
             }
+            message.read(&out[..len]);
             let before = message.facts.len;
             message.facts.len += len as u64;
             message.facts.truncated |= message.facts.len > MAX_INFLATED;
@@ -315,7 +321,7 @@ impl Tap {
             }
             inflater.end_message();
         }
-        let ended = message.facts;
+        let ended = message.facts(Utf8::would_be_broken);
         self.message = None;
         Ok(Some(Event::Ended(ended)))
     }
@@ -330,12 +336,28 @@ struct Message {
     /// Whether all that came is inflated.
     drained: bool,
     tail_given: bool,
+    /// Of a text.
+    utf8: Option<Utf8>,
 }
 
 impl Message {
-    fn new(coding: MessageCoding) -> Self {
+    fn new(coding: MessageCoding, opcode: Opcode) -> Self {
         let facts = Ended { coding, ..Ended::default() };
-        Self { facts, coded: Bytes::new(), drained: true, tail_given: false }
+        let utf8 = (opcode == Opcode::Text).then(Utf8::default);
+        Self { facts, coded: Bytes::new(), drained: true, tail_given: false, utf8 }
+    }
+
+    /// Looks at payload, unmasked and inflated.
+    fn read(&mut self, data: &[u8]) {
+        if let Some(utf8) = &mut self.utf8 {
+            utf8.feed(data);
+        }
+    }
+
+    fn facts(&self, is_broken: impl Fn(&Utf8) -> bool) -> Ended {
+        let not_utf8 =
+            self.facts.coding != MessageCoding::Unknown && self.utf8.as_ref().is_some_and(is_broken);
+        Ended { not_utf8, ..self.facts }
     }
 }
 

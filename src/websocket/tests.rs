@@ -64,7 +64,9 @@ fn server(extensions: Extensions, bytes: &[u8]) -> Vec<Said> {
 }
 
 fn message(opcode: Opcode, data: &[u8], wire_len: u64, fragments: u32, coding: MessageCoding) -> Said {
-    let ended = Ended { len: data.len() as u64, wire_len, fragments, coding, truncated: false };
+    let not_utf8 =
+        opcode == Opcode::Text && coding != MessageCoding::Unknown && std::str::from_utf8(data).is_err();
+    let ended = Ended { len: data.len() as u64, wire_len, fragments, coding, truncated: false, not_utf8 };
     Said::Message(opcode, data.to_vec(), ended)
 }
 
@@ -150,6 +152,34 @@ fn messages_of_unknown_extensions_are_as_they_were() {
         Said::Control(Opcode::Ping, Vec::new()),
     ];
     assert_eq!(said, expected);
+}
+
+/// RFC 6455 §8.1: a character may be cut by a frame, and not by the end of its message; what is not text may be anything.
+#[test]
+fn text_that_is_not_utf8_is_told() {
+    let judged = |bytes: &[u8]| match &server(DEFLATE, bytes)[..] {
+        [Said::Message(_, _, ended)] => ended.not_utf8,
+        other => panic!("{other:?}"),
+    };
+    assert!(!judged(b"\x01\x02a\xc3\x80\x01\xbc"), "one character in two frames");
+    assert!(judged(b"\x01\x02a\xc3\x80\x00"), "half a character");
+    assert!(judged(b"\x81\x02\xc0\xaf"), "overlong");
+    assert!(!judged(b"\x82\x02\xc0\xaf"), "binary");
+    let mut deflate = Compress::new(Compression::default(), false);
+    let mut coded = Vec::with_capacity(100);
+    deflate.compress_vec(b"a\xff", &mut coded, FlushCompress::Sync).unwrap();
+    coded.truncate(coded.len() - 4);
+    assert!(judged(&frame(0xc1, None, &coded)));
+}
+
+#[test]
+fn codes_that_are_not_for_the_wire_are_known() {
+    for code in [1000, 1003, 1007, 1011, 1014, 3000, 4999] {
+        assert_eq!(close_code_fault(code), None, "{code}");
+    }
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
+        assert!(close_code_fault(code).is_some(), "{code}");
+    }
 }
 
 /// Every rule is told once, by its name; what follows is passed over.

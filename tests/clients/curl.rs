@@ -127,6 +127,28 @@ async fn chunks_trailers_and_bodies_ended_by_close_pass() {
     assert_eq!(records[0].response_trailers(), [("X-Checksum".to_owned(), "7".to_owned())]);
 }
 
+/// `curl --proxy https://…`: TLS with the proxy itself, and TLS in a tunnel inside of it.
+#[tokio::test]
+async fn curl_speaks_tls_with_the_proxy_itself() {
+    let mut stage = Stage::new().await;
+    let proxy = format!("https://localhost:{}", stage.proxy.port);
+    let command = || {
+        let mut command = curl(&stage);
+        command.args(["--proxy", &proxy, "--proxy-cacert"]).arg(&stage.proxy.ca);
+        command
+    };
+    for origin in [&stage.https, &stage.http] {
+        assert_eq!(text(&succeed(command().arg(origin.url("/hello"))).await), "hello, world\n");
+    }
+    let seen = [stage.https.seen(), stage.http.seen()].concat();
+    for record in stage.assert_recorded(&seen).await {
+        let info = &record.shown["client"]["proxy_tls"];
+        assert_eq!(info["sni"], "localhost", "{info}");
+        // Older ones offer nothing to a proxy.
+        assert!(matches!(info["alpn"].as_str(), None | Some("http/1.1")), "{info}");
+    }
+}
+
 /// curl through the stage's proxy, which it trusts, without a configuration file.
 fn curl(stage: &Stage) -> Command {
     let mut curl = Program::CURL.command(stage.dir.path());

@@ -28,7 +28,7 @@ fn help_and_version_go_to_standard_output() {
         assert!(text(&output.stdout).contains(word), "{args:?}: {}", text(&output.stdout));
         assert!(output.stderr.is_empty());
     }
-    for command in ["capture", "run", "ls", "show", "cat", "store", "ca"] {
+    for command in ["capture", "run", "ls", "show", "cat", "filter", "store", "ca"] {
         let help = home.run(&[command, "--help"]);
         assert!(text(&help.stdout).contains("Examples:"), "{command}");
     }
@@ -50,6 +50,11 @@ fn usage_errors_end_with_2_and_say_what_was_meant() {
         &["-p", "0", "--client-cert", "a.test=/nowhere/c.pem"],
         6,
         "error[E604]: cannot read /nowhere/c.pem",
+    );
+    home.refuses(
+        &["-p", "0", "--cert", "a.test=/nowhere/c.pem"],
+        6,
+        "error[E605]: cannot read /nowhere/c.pem",
     );
     let json = home.refuses(&["ls", "--json", "--nosuch"], 2, "");
     assert_eq!(parse(json.as_bytes())["error"]["code"], "E001");

@@ -150,3 +150,41 @@ fn ls_counts_the_messages() {
     let row = parse(&home.run(&["ls", "--json"]).stdout);
     assert_eq!((&row["status"], &row["messages"]), (&json!(101), &json!(6)));
 }
+
+#[test]
+fn cat_writes_one_message() {
+    let home = conversation();
+    for (seq, payload) in [("1", &b"hello\n\x1b[31m"[..]), ("3", b"there?"), ("4", &[b'x'; 5000])] {
+        let output = home.run(&["cat", "1", "--message", seq]);
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), payload), "{seq}");
+    }
+    let cut = home.run(&["cat", "1", "--message", "5"]);
+    assert_eq!((cut.status.code(), &cut.stdout[..]), (Some(1), &b"cut"[..]));
+    for seq in ["0", "7", "18446744073709551615"] {
+        let told = home.refuses(&["cat", "1", "--message", seq], 1, "error[E205]");
+        assert!(told.contains("It has 6 messages."), "{told}");
+    }
+    home.refuses(&["cat", "1", "--message", "1", "--request"], 2, "cannot be used with");
+    let plain = Home::with([flow("/", b"")]);
+    plain.refuses(&["cat", "1", "--message", "1"], 1, "error[E205]");
+}
+
+/// RFC 6455 §8.1, §7.4: what a receiver would find wrong is told beside it.
+#[test]
+fn show_tells_text_that_is_none_and_codes_that_may_not_be_sent() {
+    let home = home(&[
+        message(1, true, Opcode::Text, b"caf\xe9"),
+        message(2, true, Opcode::Text, "café".as_bytes()),
+        message(3, true, Opcode::Close, b"\x03\xed"),
+        message(4, false, Opcode::Close, b"\x03\xe8\xff"),
+    ]);
+    let shown = text(&home.run(&["show", "1", "--max-body", "4"]).stdout);
+    for line in [
+        "→ text       4  caf\\xe9  (not UTF-8)\n",
+        "→ close      2  1005  (a code that is never to be sent)\n",
+        "← close      3  1000 \\xff  (not UTF-8)\n",
+    ] {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    assert_eq!(shown.matches("not UTF-8").count(), 2, "{shown}");
+}

@@ -49,7 +49,7 @@ fn recorded(reader: &Reader, body: &manent::flow::Body) -> blake3::Hash {
     }
 }
 
-/// Issue item 4, with a length that a test can wait for; `tests/bench/large.rs` does it with 10 GiB.
+/// Issue item 4, with a length that a test can wait for; `tests/bench/large/` does it with 10 GiB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_pass_and_are_recorded_in_constant_memory() {
     if !is_alone("large_bodies::large_bodies_pass_and_are_recorded_in_constant_memory") {

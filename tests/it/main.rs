@@ -8,6 +8,8 @@ mod cli_messages;
 mod conformance;
 mod examples;
 mod failures;
+mod faults;
+mod filter;
 mod grpc;
 mod harness;
 mod large_bodies;

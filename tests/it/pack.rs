@@ -115,7 +115,9 @@ fn damage_ends_with_1_and_names_the_flow() {
 /// Killed as soon as it has begun to write: the name is not there, or what has it is whole.
 #[test]
 fn a_killed_pack_leaves_no_half_store() {
-    let home = Home::with((0..300).map(|n| flow(&format!("/{n}"), &vec![b'a' + (n % 26) as u8; 5000 + n])));
+    let home = Home::with(
+        (0..300_usize).map(|n| flow(&format!("/{n}"), &vec![b'a' + (n % 26).to_le_bytes()[0]; 5000 + n])),
+    );
     let one = home.dir.path().join("one.db");
     let mut child = home.command(&["store", "pack", one.to_str().unwrap()]).spawn().unwrap();
     let begun = Instant::now();

@@ -56,7 +56,7 @@ async fn record(args: &RunArgs, config: Config, output: Output) -> anyhow::Resul
     let summary = stop(proxy, period, &mut signals).await;
     let tally = feed.finish().await;
     if records && ended.is_ok() {
-        output.talk(&format!("manent: {}", tally.told()));
+        output.talk(&format!("manent: {}", tally.told(summary.left_out)));
     }
     if let Some(error) = lost(&summary) {
         // Told, but the exit code is the command's.

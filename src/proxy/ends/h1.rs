@@ -13,6 +13,7 @@ use crate::http1::{
     BodyError, BodyLength, Decoded, Decoder, HeadLimits, ReadError, Reader, Writer, received_head,
     response_length, write_interim, write_response_head,
 };
+use crate::proxy::bridge;
 use crate::proxy::error::{Error, Retry};
 use crate::proxy::limits::{MAX_BAD_HEAD, MAX_READ_AHEAD};
 use crate::upstream::BoxIo;
@@ -111,20 +112,53 @@ fn request_body_error(error: ReadError) -> Error {
     }
 }
 
-/// A request on its way to an origin, its head queued.
+/// A message on its way out.
 #[derive(Debug)]
-pub(in crate::proxy) struct RequestOut<'a> {
+pub(in crate::proxy) struct MessageOut<'a> {
     writer: &'a mut Write,
     chunked: bool,
+    /// To whom.
+    to: To,
+    /// Of the WebSocket handshake that a response answers.
+    websocket_key: Option<Bytes>,
 }
 
-impl<'a> RequestOut<'a> {
-    pub(in crate::proxy) fn new(writer: &'a mut Write, length: BodyLength) -> Self {
-        Self { writer, chunked: length == BodyLength::Chunked }
+/// Whom a message goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum To {
+    /// A request, its head queued.
+    Origin,
+    /// A response, to a client that speaks this.
+    Client(Version),
+}
+
+impl To {
+    /// What it speaks; an origin is taken for one that speaks what we do.
+    fn version(self) -> Version {
+        match self {
+            To::Origin => Version::Http11,
+            To::Client(version) => version,
+        }
     }
 }
 
-impl Outgoing for RequestOut<'_> {
+impl<'a> MessageOut<'a> {
+    /// A request with a body of this length, its head queued.
+    pub(in crate::proxy) fn request(writer: &'a mut Write, length: BodyLength) -> Self {
+        Self { writer, chunked: length == BodyLength::Chunked, to: To::Origin, websocket_key: None }
+    }
+
+    /// A response to a client that speaks `version`; to a WebSocket's handshake, if there is a key of one.
+    pub(in crate::proxy) fn response(
+        writer: &'a mut Write,
+        version: Version,
+        websocket_key: Option<Bytes>,
+    ) -> Self {
+        Self { writer, chunked: false, to: To::Client(version), websocket_key }
+    }
+}
+
+impl Outgoing for MessageOut<'_> {
     fn queued(&self) -> usize {
         self.writer.queued()
     }
@@ -140,12 +174,53 @@ impl Outgoing for RequestOut<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
-        let lost = |error| Error::bad_gateway(Stage::RequestBody, format!("connection lost: {error}"));
-        self.writer.flush().await.map_err(lost)
+        let to = self.to;
+        self.writer.flush().await.map_err(|error| match to {
+            To::Origin => Error::bad_gateway(Stage::RequestBody, format!("connection lost: {error}")),
+            To::Client(_) => {
+                let message = format!("gone before the answer was whole: {error}");
+                Error::client_gone(Stage::ResponseBody, message)
+            }
+        })
     }
 
     fn poll_refused(&mut self, _: &mut Context<'_>) -> Poll<Error> {
         Poll::Pending
+    }
+}
+
+impl ResponseOut for MessageOut<'_> {
+    fn queue_interim(&mut self, interim: &Interim) {
+        // HTTP/1.0 clients do not know them (RFC 9110 §15.2).
+        if self.to.version() != Version::Http10 {
+            write_interim(self.writer.out(), interim);
+        }
+    }
+
+    fn queue_head(
+        &mut self,
+        response: &Response,
+        _: Option<HeaderMap>,
+        length: BodyLength,
+        keep: bool,
+    ) -> Result<bool, Error> {
+        // Towards a client that knows no chunks the close tells the end.
+        let sent_as = match length {
+            BodyLength::Chunked if self.to.version() == Version::Http10 => BodyLength::Close,
+            length => length,
+        };
+        self.chunked = sent_as == BodyLength::Chunked;
+        let keep = keep && sent_as != BodyLength::Close;
+        write_response_head(self.writer.out(), response, self.to.version(), sent_as, !keep);
+        Ok(keep)
+    }
+
+    fn queue_switch(&mut self, response: &Response) -> Result<(), Error> {
+        let bridged = self.websocket_key.as_ref().filter(|_| response.status != 101);
+        let bridged = bridged.map(|key| bridge::switching(response, key));
+        let response = bridged.as_ref().unwrap_or(response);
+        write_response_head(self.writer.out(), response, self.to.version(), BodyLength::None, false);
+        Ok(())
     }
 }
 
@@ -256,77 +331,4 @@ pub(in crate::proxy) fn refused_response(response: &Response, message: impl Into
 fn is_close(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
-}
-
-/// An answer on its way to a client.
-#[derive(Debug)]
-pub(in crate::proxy) struct ResponseTo<'a> {
-    writer: &'a mut Write,
-    version: Version,
-    chunked: bool,
-}
-
-impl<'a> ResponseTo<'a> {
-    /// Towards a client that speaks `version`.
-    pub(in crate::proxy) fn new(writer: &'a mut Write, version: Version) -> Self {
-        Self { writer, version, chunked: false }
-    }
-}
-
-impl Outgoing for ResponseTo<'_> {
-    fn queued(&self) -> usize {
-        self.writer.queued()
-    }
-
-    fn queue_data(&mut self, data: &Bytes) {
-        self.writer.queue_data(data, self.chunked);
-    }
-
-    fn queue_end(&mut self, trailers: Option<&Headers>) {
-        if self.chunked {
-            self.writer.queue_last_chunk(trailers);
-        }
-    }
-
-    async fn flush(&mut self) -> Result<(), Error> {
-        self.writer.flush().await.map_err(|error| {
-            Error::client_gone(Stage::ResponseBody, format!("gone before the answer was whole: {error}"))
-        })
-    }
-
-    fn poll_refused(&mut self, _: &mut Context<'_>) -> Poll<Error> {
-        Poll::Pending
-    }
-}
-
-impl ResponseOut for ResponseTo<'_> {
-    fn queue_interim(&mut self, interim: &Interim) {
-        // HTTP/1.0 clients do not know them (RFC 9110 §15.2).
-        if self.version != Version::Http10 {
-            write_interim(self.writer.out(), interim);
-        }
-    }
-
-    fn queue_head(
-        &mut self,
-        response: &Response,
-        _: Option<HeaderMap>,
-        length: BodyLength,
-        keep: bool,
-    ) -> Result<bool, Error> {
-        // Towards a client that knows no chunks the close tells the end.
-        let sent_as = match length {
-            BodyLength::Chunked if self.version == Version::Http10 => BodyLength::Close,
-            length => length,
-        };
-        self.chunked = sent_as == BodyLength::Chunked;
-        let keep = keep && sent_as != BodyLength::Close;
-        write_response_head(self.writer.out(), response, self.version, sent_as, !keep);
-        Ok(keep)
-    }
-
-    fn queue_switch(&mut self, response: &Response) -> Result<(), Error> {
-        write_response_head(self.writer.out(), response, self.version, BodyLength::None, false);
-        Ok(())
-    }
 }

@@ -11,7 +11,7 @@ use super::super::message;
 use super::super::reader::Reader;
 use super::super::segment::piece::{Coding, Piece};
 use super::super::segment::{BodySide, PIECE_BYTES, Squeezer, push_extent};
-use super::{Packed, Progress, StoreError, Watch};
+use super::{CopyProgress, CopyWatch, Packed, StoreError};
 use crate::codec;
 use crate::flow::{Body, BodyEnd, Content, Extent, Flow, Mid};
 
@@ -34,8 +34,8 @@ pub(super) struct Copier<'a, S> {
     reader: &'a Reader,
     pub(super) sink: S,
     to: &'a Path,
-    watch: Watch<'a>,
-    progress: Progress,
+    watch: CopyWatch<'a>,
+    progress: CopyProgress,
     /// Bytes that were copied when the watch was last told.
     told: u64,
     report: Packed,
@@ -51,9 +51,9 @@ impl<'a, S: Sink> Copier<'a, S> {
         sink: S,
         to: &'a Path,
         (of_flows, level): (u64, Option<i32>),
-        watch: Watch<'a>,
+        watch: CopyWatch<'a>,
     ) -> Self {
-        let progress = Progress { of_flows, ..Progress::default() };
+        let progress = CopyProgress { of_flows, ..CopyProgress::default() };
         let (report, buffer) = (Packed::default(), vec![0; PIECE_BYTES]);
         // Without memory for zstd, bodies are stored as they are.
         let squeezer = Squeezer::new(level.unwrap_or(LEVEL)).ok();

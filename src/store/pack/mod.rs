@@ -36,7 +36,7 @@ pub struct PackOptions {
 
 /// How far a copy has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct CopyProgress {
     /// Flows that were copied.
     pub flows: u64,
     /// Flows that there are.
@@ -66,7 +66,7 @@ pub struct Packed {
 
 /// Told how far a copy has come, about every hundred flows and every few MiB; [`ControlFlow::Break`] ends it with
 /// [`StoreError::Stopped`].
-pub type Watch<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
+pub type CopyWatch<'a> = &'a mut dyn FnMut(CopyProgress) -> ControlFlow<()>;
 
 /// Makes one file of the store `from`, also while it is written: the copy holds what was committed at one moment.
 ///
@@ -74,7 +74,12 @@ pub type Watch<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 /// If `from` cannot be read, and as [`StoreError::Exists`], [`StoreError::Same`], [`StoreError::Full`] and
 /// [`StoreError::Stopped`] say; nothing is left of the copy then. What is damaged in `from` is no error: see
 /// [`Packed::damaged`].
-pub fn pack(from: &Path, to: &Path, options: PackOptions, watch: Watch<'_>) -> Result<Packed, StoreError> {
+pub fn pack(
+    from: &Path,
+    to: &Path,
+    options: PackOptions,
+    watch: CopyWatch<'_>,
+) -> Result<Packed, StoreError> {
     let reader = Reader::open(from)?;
     let (conn, paths, source, records) = reader.parts();
     let target = Target::begin(paths, to, options.replace)?;
@@ -117,7 +122,12 @@ pub fn pack(from: &Path, to: &Path, options: PackOptions, watch: Watch<'_>) -> R
 ///
 /// # Errors
 /// [`StoreError::NotPacked`] if it is not; else as [`pack`].
-pub fn unpack(from: &Path, to: &Path, options: PackOptions, watch: Watch<'_>) -> Result<Packed, StoreError> {
+pub fn unpack(
+    from: &Path,
+    to: &Path,
+    options: PackOptions,
+    watch: CopyWatch<'_>,
+) -> Result<Packed, StoreError> {
     let reader = Reader::open(from)?;
     let (conn, paths, _, records) = reader.parts();
     if !reader.is_packed() {

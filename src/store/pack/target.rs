@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, RenameFlags};
 
+use super::super::db_file::DbFile;
 use super::super::lock::Lock;
 use super::super::paths::{Paths, open_private, private_folder, sync_folder};
 use super::super::{StoreError, recover, schema};
@@ -45,7 +46,7 @@ impl Target {
         // Only a store is ever replaced by one, and none that is written.
         let replaced = match is_there {
             true => {
-                schema::inspect(&to.db)?;
+                DbFile::find(&to.db)?.map(|file| file.inspect(&to.db)).transpose()?;
                 Some(Lock::take(&to)?)
             }
             false => None,

@@ -97,7 +97,7 @@ fn expect_upgrade(old_version: u32) {
     assert_eq!(early.messages(Mid(4), 0, 10).unwrap().len(), 1);
     assert_eq!(early.flow(Mid(4)).unwrap().unwrap().response.unwrap().status, 200);
     writer.close().unwrap();
-    assert_eq!(version(), 5);
+    assert_eq!(version(), schema::VERSION);
     drop(early);
     // Once is enough.
     open(&path).close().unwrap();

@@ -1,10 +1,13 @@
-//! The store from below: files, faults, recovery, and cuts of power.
+//! The store from below: files, faults, recovery, cuts of power, and zones.
 
+mod checkpoint;
 mod faults;
 mod files;
 mod messages;
 mod pack;
 mod power_cut;
+mod search;
+mod zones;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

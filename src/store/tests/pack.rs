@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::flow::{Message, Tunnel};
 
-fn go(_: Progress) -> ControlFlow<()> {
+fn go(_: CopyProgress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 

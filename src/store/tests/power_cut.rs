@@ -12,9 +12,9 @@ use std::io::{self, IoSlice};
 use std::sync::Mutex;
 
 use super::*;
+use crate::store::checkpoint::WAL_BYTES;
 use crate::store::paths::Paths;
 use crate::store::segment::{DiskFiles, SegmentFile, SegmentFiles};
-use crate::store::writer::WAL_BYTES;
 
 /// What happened, in order.
 #[derive(Debug, Clone)]
@@ -117,10 +117,12 @@ fn record_run(folder: &Path) -> Vec<Event> {
             append(writer.segments(), Mid(10_000), &[1; 2000]);
         }
         if group % 7 == 6 {
-            writer.keeper.wal_bytes = WAL_BYTES;
+            writer.keeper.checkpoints.wal_bytes = WAL_BYTES;
         }
         let mids = flows.iter().map(|f| f.mid.unwrap()).collect();
         commit(&mut writer, flows).unwrap();
+        // The next commit may begin the WAL anew, since the database is on disk by then: so it is in the snapshot.
+        writer.keeper.checkpoints.join();
         snapshot(mids);
     }
     drop(writer);

@@ -20,7 +20,8 @@ use super::{TEST_CA_RSA, test_ca};
 use crate::flow::TlsInfo;
 use crate::tls::crypto::{DAY, now_unix, provider, set_validity};
 use crate::tls::{
-    Ca, ClientTls, HandshakeError, Roots, RootsError, Verification, explain_client, explain_upstream, pem,
+    Ca, ClientTls, HandshakeError, PemFileError, Roots, RootsError, Verification, explain_client,
+    explain_upstream, pem,
 };
 
 type Root = CertifiedIssuer<'static, KeyPair>;
@@ -328,10 +329,16 @@ fn files_of_roots_are_refused_by_name() {
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         error
     };
-    assert!(matches!(fails(dir.path().join("absent.pem")), RootsError::Read { .. }));
-    assert!(matches!(fails(file("empty.pem", "")), RootsError::Empty { .. }));
-    assert!(matches!(fails(file("text.pem", "no PEM here")), RootsError::Empty { .. }));
-    assert!(matches!(fails(file("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n")), RootsError::Pem { .. }));
+    assert!(matches!(fails(dir.path().join("absent.pem")), RootsError::File(PemFileError::Read { .. })));
+    assert!(matches!(fails(file("empty.pem", "")), RootsError::File(PemFileError::NoCertificate { .. })));
+    assert!(matches!(
+        fails(file("text.pem", "no PEM here")),
+        RootsError::File(PemFileError::NoCertificate { .. })
+    ));
+    assert!(matches!(
+        fails(file("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n")),
+        RootsError::File(PemFileError::Pem { .. })
+    ));
     assert!(matches!(
         fails(file("odd.pem", &pem::certificate(&[1, 2, 3]))),
         RootsError::Unusable { number: 1, .. }

@@ -57,7 +57,7 @@ async fn malformed_request_lines() {
         b"GET http://{addr}/\r\n",
         b"this is not http\r\n",
         b"PRI * HTTP/2.0\r\n\r\nno",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x15\x03\x01\x00\x02\x02\x28",
         b"\x00",
     ];
     for (request, flow) in refused(lines, "400", Stage::RequestHead).await {

@@ -223,3 +223,27 @@ async fn section_5_4_a_large_message_in_tiny_fragments_is_recorded_whole() {
         assert!(extents.len() <= 20, "{} extents", extents.len());
     }
 }
+
+/// §8.1, §7.4: text that is not UTF-8 and a code that is not for the wire pass as they came, since to refuse them is the other
+/// end's; the record counts the texts.
+#[tokio::test]
+async fn section_8_1_text_that_is_not_utf8_passes_and_is_counted() {
+    let (mut setup, origin) = (Setup::start().await, Origin::listen().await);
+    let (mut client, mut server) = setup.websocket(&origin, "").await;
+    pass(&mut client, &mut server, &masked(0x81, b"caf\xe9")).await;
+    pass(&mut client, &mut server, &masked(0x01, b"\xc3")).await;
+    pass(&mut client, &mut server, &masked(0x80, b"\xa9")).await;
+    pass(&mut server, &mut client, &frame(0x82, b"\xff")).await;
+    pass(&mut server, &mut client, &frame(0x81, b"\xff")).await;
+    pass(&mut server, &mut client, &frame(0x81, b"cut \xc3")).await;
+    pass(&mut client, &mut server, &masked(0x88, b"\x03\xed")).await;
+    pass(&mut server, &mut client, &frame(0x88, b"\x03\xed")).await;
+    drop(server);
+    client.expect_end().await;
+    drop(client);
+    let flow = setup.flow().await;
+    assert_eq!(ending(&flow), (State::Complete, None));
+    let websocket = flow.websocket.as_ref().unwrap();
+    assert_eq!((websocket.bad_text_from_client, websocket.bad_text_from_server), (1, 2));
+    assert_eq!((websocket.close_code, setup.said(&flow).len()), (Some(1005), 7));
+}

@@ -82,8 +82,14 @@ impl TestCa {
 
     /// A certificate for a client, and its key.
     pub(crate) fn client_pem(&self) -> String {
+        self.pem_for(&["client.test"])
+    }
+
+    /// A certificate for these names, and its key.
+    pub(crate) fn pem_for(&self, names: &[&str]) -> String {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let params = CertificateParams::new(names).unwrap();
         key.serialize_pem() + &params.signed_by(&key, &self.issuer).unwrap().pem()
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use manent::config::ClientCert;
+use manent::config::HostCert;
 use manent::flow::{ClientAuth, Flow, State};
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -35,7 +35,7 @@ async fn start(host: Option<&str>, asks: bool) -> (Setup, TlsOrigin) {
         ca.trusted_by(config);
         let pem: PathBuf = config.store.with_file_name("client.pem");
         std::fs::write(&pem, ca.client_pem()).unwrap();
-        config.client_certs = vec![ClientCert { host: host.map(str::to_owned), pem }];
+        config.client_certs = vec![HostCert { host: host.map(str::to_owned), pem }];
     })
     .await;
     (setup, TlsOrigin::listen(Arc::new(server)).await)

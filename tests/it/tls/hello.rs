@@ -137,16 +137,3 @@ async fn stray_line_end_before_the_hello_is_passed_over() {
     let (client, _server) = tokio::join!(setup.tls_over(tunnel, NAME, &[]), origin.accept());
     assert!(client.is_ok());
 }
-
-/// TL-17 is not built yet (nor are TL-16, certificates of the user's, and TL-20, a CRL): TLS to the proxy's own port is a request that cannot be parsed, with its bytes in the record.
-#[tokio::test]
-async fn tls_to_the_proxy_itself_is_refused_and_recorded() {
-    let mut setup = Setup::start().await;
-    let mut client = setup.client().await;
-    let bytes = hello(NAME, 0);
-    client.send(&bytes).await;
-    client.expect_error("400 Bad Request\r\n").await;
-    let flow = setup.flow().await;
-    assert_eq!(flow.state, State::Refused);
-    assert!(flow.request.unwrap().raw_head.unwrap().starts_with(&bytes[..50]));
-}

@@ -2,8 +2,10 @@
 
 mod client;
 mod client_cert;
+mod given;
 mod hello;
 mod identity;
 mod key_log;
 mod passthrough;
+mod proxy_tls;
 mod upstream;

@@ -204,6 +204,74 @@ async fn client_that_leaves_right_after_the_handshake_is_recorded_and_passed_thr
     passed(&exchange(&mut setup, &origin, ca.client_config()).await, "the client rejected our certificate");
 }
 
+/// A browser opens connections ahead and closes those that it does not need: it has accepted our certificate on others, so
+/// that says nothing, and nothing is recorded of it.
+#[tokio::test]
+async fn connections_that_are_not_needed_are_no_rejections() {
+    let (mut setup, origin, _ca) = automatic(|_| {}).await;
+    let trusted = setup.client_config(&[]);
+    assert_eq!(exchange(&mut setup, &origin, trusted.clone()).await.kind, Kind::Http);
+    for with_close_notify in [true, false, true] {
+        let mut client = connect(&setup, &origin, setup.client_config(&[])).await.unwrap();
+        if with_close_notify {
+            client.half_close().await;
+        }
+        drop(client);
+    }
+    assert_eq!(exchange(&mut setup, &origin, trusted).await.kind, Kind::Http);
+    setup.expect_flows(2).await;
+}
+
+/// A client that says so with an alert is believed all the same: it may be another program on the same machine.
+#[tokio::test]
+async fn alert_is_a_rejection_also_where_others_accept() {
+    let (mut setup, origin, ca) = automatic(|_| {}).await;
+    let trusted = setup.client_config(&[]);
+    exchange(&mut setup, &origin, trusted).await;
+    reject(&mut setup, &origin).await;
+    reject(&mut setup, &origin).await;
+    passed(&exchange(&mut setup, &origin, ca.client_config()).await, "the client rejected our certificate");
+}
+
+/// OkHttp looks at pins when the handshake is over, whatever protocol was agreed on, and closes in order; in TLS 1.2 it then
+/// comes back with the session of the connection that it has refused.
+#[tokio::test]
+async fn client_that_pins_after_the_handshake_is_passed_through() {
+    for (alpn, versions) in [
+        ("h2", &[&rustls::version::TLS13][..]),
+        ("h2", &[&rustls::version::TLS12]),
+        ("http/1.1", &[&rustls::version::TLS12]),
+    ] {
+        let (mut setup, _, ca) = automatic(|_| {}).await;
+        let origin = TlsOrigin::listen(ca.server_config(&[NAME], &[alpn])).await;
+        let mut roots = RootCertStore::empty();
+        roots.add(setup.proxy.ca().cert_der().to_vec().into()).unwrap();
+        let provider = Arc::clone(setup.client_config(&[]).crypto_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.into()];
+        for resumed in [false, versions == [&rustls::version::TLS12]] {
+            let mut client = connect(&setup, &origin, config.clone()).await.unwrap();
+            client.half_close().await;
+            drop(client);
+            let flow = setup.flow().await;
+            is_rejection(&flow);
+            let tls = flow.client.tls.as_ref().unwrap();
+            assert_eq!((tls.alpn.as_deref(), tls.resumed), (Some(alpn.as_bytes()), resumed));
+        }
+        let mut trusting = ca.client_config();
+        trusting.alpn_protocols = vec![alpn.into()];
+        let authority = origin.addr().to_string();
+        let client = setup.tls_client_with(Arc::new(trusting), &authority, NAME);
+        let (client, server) = tokio::join!(client, origin.accept());
+        drop((client.unwrap(), server));
+        assert_eq!(setup.flow().await.kind, Kind::Tunnel);
+    }
+}
+
 /// One rejection and a request that went well are no reason.
 #[tokio::test]
 async fn accepted_certificate_clears_the_count() {

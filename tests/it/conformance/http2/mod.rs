@@ -1,5 +1,6 @@
 //! HTTP/2 (RFC 9113), frame by frame on both sides of the proxy: what each peer sees on the wire, and the flow that is kept.
 
+mod bridge;
 mod concurrency;
 mod connect;
 mod connection;
@@ -12,6 +13,7 @@ mod mapping;
 mod messages;
 mod origin_errors;
 mod patience;
+mod ping;
 mod proxying;
 mod random_frames;
 mod streams;

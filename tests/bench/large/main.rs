@@ -1,6 +1,6 @@
 //! One body of 10 GiB down and one up through the binary, recorded: `cargo bench --bench large`
 //!
-//! Behind `--` may stand `--tls`, `--gib N` or `--quick` (64 MiB), and `--binary FILE` (another build of manent).
+//! Behind `--` may stand `--tls`, `--http2` (in TLS, on both legs), `--gib N` or `--quick` (64 MiB), and `--binary FILE` (another build of manent).
 //!
 //! What it shows is no speed but three equal hashes of each body (of what was sent, what arrived, what the store gives) and
 //! the most memory that the proxy's process ever had (`VmHWM`). It fails if the hashes differ or that is above 128 MiB. The
@@ -8,11 +8,14 @@
 //! this process, on the same processors. Loopback only.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's product is what it prints")]
 
+mod http2;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -40,18 +43,21 @@ fn run() -> Result<()> {
     let gib: u64 = value("--gib").map_or(Ok(10), |n| n.parse()).context("--gib needs a whole number")?;
     let len = if has("--quick") { 64 << 20 } else { gib << 30 };
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let origin = Origin::start(dir.path(), has("--tls"), len)?;
+    let speaks = match () {
+        () if has("--http2") => Speaks::Http2,
+        () if has("--tls") => Speaks::Tls,
+        () => Speaks::Clear,
+    };
+    let origin = Origin::start(dir.path(), speaks, len)?;
     let binary = value("--binary").map_or(env!("CARGO_BIN_EXE_manent"), String::as_str);
     let proxy = Proxy::start(&std::path::absolute(binary)?, dir.path())?;
-    let client = Client { proxy: proxy.addr, origin: origin.addr, tls: has("--tls"), len };
-    println!("{} bytes each way, {}", len, if has("--tls") { "in TLS" } else { "in clear" });
+    let client = Client { proxy: proxy.addr, origin: origin.addr, speaks, len };
+    println!("{len} bytes each way, {}", speaks.words());
 
     let mut sent = Vec::new();
-    for (name, work) in
-        [("down", Client::download as fn(&Client, &Path) -> Result<Hash>), ("up", Client::upload)]
-    {
+    for (name, direction) in [("down", Direction::Down), ("up", Direction::Up)] {
         let began = Instant::now();
-        let (ours, theirs) = (work(&client, dir.path())?, origin.hashes.recv()?);
+        let (ours, theirs) = (client.exchange(dir.path(), direction)?, origin.hashes.recv()?);
         ensure!(ours == theirs, "{name}: what arrived is not what was sent");
         let speed = u128::from(len >> 10) * 1000 / 1024 / began.elapsed().as_millis().max(1);
         let (now, most) = (proxy.memory("VmRSS:")?, proxy.memory("VmHWM:")?);
@@ -87,11 +93,63 @@ fn recorded(reader: &Reader, body: &Body) -> Result<Hash> {
     }
 }
 
-/// Sends `len` bytes, no two blocks of them alike, and gives their hash.
-fn send(to: &mut dyn Write, len: u64) -> Result<Hash> {
-    let (mut hasher, mut block) = (blake3::Hasher::new(), vec![0xa5; BLOCK]);
-    for at in 0..len / BLOCK as u64 {
+/// Which way a body goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Down,
+    Up,
+}
+
+/// What client and origin speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Clear,
+    Tls,
+    Http2,
+}
+
+impl Speaks {
+    fn words(self) -> &'static str {
+        match self {
+            Speaks::Clear => "HTTP/1.1 in clear",
+            Speaks::Tls => "HTTP/1.1 in TLS",
+            Speaks::Http2 => "HTTP/2 in TLS",
+        }
+    }
+
+    fn alpn(self) -> Vec<Vec<u8>> {
+        if self == Speaks::Http2 { vec![http2::PROTOCOL.to_vec()] } else { Vec::new() }
+    }
+}
+
+/// The blocks of a body, no two of them alike.
+struct Blocks {
+    next: u64,
+    end: u64,
+}
+
+impl Blocks {
+    fn of(len: u64) -> Self {
+        Self { next: 0, end: len / BLOCK as u64 }
+    }
+}
+
+impl Iterator for Blocks {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let at = (self.next < self.end).then_some(self.next)?;
+        self.next += 1;
+        let mut block = vec![0xa5; BLOCK];
         block[..8].copy_from_slice(&at.to_le_bytes());
+        Some(block)
+    }
+}
+
+/// Sends `len` bytes, and gives their hash.
+fn send(to: &mut dyn Write, len: u64) -> Result<Hash> {
+    let mut hasher = blake3::Hasher::new();
+    for block in Blocks::of(len) {
         hasher.update(&block);
         to.write_all(&block)?;
     }
@@ -132,32 +190,42 @@ struct Origin {
 }
 
 impl Origin {
-    fn start(dir: &Path, tls: bool, len: u64) -> Result<Self> {
+    fn start(dir: &Path, speaks: Speaks, len: u64) -> Result<Self> {
         let key = rcgen::KeyPair::generate()?;
         let cert = rcgen::CertificateParams::new(["127.0.0.1".to_owned()])?.self_signed(&key)?;
         std::fs::write(dir.join(ORIGIN_CERT), cert.pem())?;
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)?;
-        let config = tls.then(|| Arc::new(config));
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()?
+                .with_no_client_auth()
+                .with_single_cert(vec![cert.der().clone()], key)?;
+        config.alpn_protocols = speaks.alpn();
+        let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let addr = listener.local_addr()?;
         let (told, hashes) = std::sync::mpsc::sync_channel(2);
         std::thread::spawn(move || {
             for tcp in listener.incoming() {
-                match tcp.map_err(Into::into).and_then(|tcp| serve(tcp, config.clone(), len)) {
-                    Ok(hash) => drop(told.send(hash)),
-                    Err(error) => eprintln!("origin: {error:#}"),
-                }
+                let (config, told) = (Arc::clone(&config), told.clone());
+                // Side by side: the proxy keeps connections of HTTP/2.
+                std::thread::spawn(move || {
+                    let served = tcp.map_err(Into::into).and_then(|tcp| match speaks {
+                        Speaks::Http2 => http2::serve(tcp, config, len, &told),
+                        Speaks::Tls => serve(tcp, Some(config), len, &told),
+                        Speaks::Clear => serve(tcp, None, len, &told),
+                    });
+                    if let Err(error) = served {
+                        eprintln!("origin: {error:#}");
+                    }
+                });
             }
         });
         Ok(Self { addr, hashes })
     }
 }
 
-fn serve(tcp: TcpStream, tls: Option<Arc<ServerConfig>>, len: u64) -> Result<Hash> {
+fn serve(tcp: TcpStream, tls: Option<Arc<ServerConfig>>, len: u64, told: &SyncSender<Hash>) -> Result<()> {
     let mut stream: Box<dyn Io> = match tls {
         Some(config) => Box::new(StreamOwned::new(ServerConnection::new(config)?, tcp)),
         None => Box::new(tcp),
@@ -171,49 +239,64 @@ fn serve(tcp: TcpStream, tls: Option<Arc<ServerConfig>>, len: u64) -> Result<Has
         send(&mut stream, len)?
     };
     stream.flush()?;
-    Ok(hash)
+    Ok(told.send(hash)?)
 }
 
 struct Client {
     proxy: SocketAddr,
     origin: SocketAddr,
-    tls: bool,
+    speaks: Speaks,
     len: u64,
 }
 
 impl Client {
-    fn download(&self, dir: &Path) -> Result<Hash> {
-        let mut stream = self.ask(dir, "GET", "")?;
-        ensure!(head(&mut stream)?.contains(" 200 "), "no good answer");
-        receive(&mut stream, self.len)
-    }
-
-    fn upload(&self, dir: &Path) -> Result<Hash> {
+    /// One body on a connection of its own; its hash.
+    fn exchange(&self, dir: &Path, direction: Direction) -> Result<Hash> {
+        if self.speaks == Speaks::Http2 {
+            return http2::exchange(self.tunnel()?, self.tls(dir)?, self.origin, direction, self.len);
+        }
+        if direction == Direction::Down {
+            let mut stream = self.ask(dir, "GET", "")?;
+            ensure!(head(&mut stream)?.contains(" 200 "), "no good answer");
+            return receive(&mut stream, self.len);
+        }
         let mut stream = self.ask(dir, "PUT", &format!("Content-Length: {}\r\n", self.len))?;
         let hash = send(&mut stream, self.len)?;
         ensure!(head(&mut stream)?.contains(" 200 "), "no good answer");
         Ok(hash)
     }
 
-    /// A connection on which the request's head has been sent.
+    /// A connection of HTTP/1.1 on which the request's head has been sent.
     fn ask(&self, dir: &Path, method: &str, fields: &str) -> Result<Box<dyn Io>> {
-        let (mut tcp, to) = (TcpStream::connect(self.proxy)?, self.origin);
-        if !self.tls {
+        let to = self.origin;
+        if self.speaks == Speaks::Clear {
+            let mut tcp = TcpStream::connect(self.proxy)?;
             write!(tcp, "{method} http://{to}/ HTTP/1.1\r\nHost: {to}\r\n{fields}\r\n")?;
             return Ok(Box::new(tcp));
         }
-        write!(tcp, "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n")?;
-        ensure!(head(&mut tcp)?.contains(" 200 "), "no tunnel");
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(dir.join("ca/manent-ca.pem"))?)?;
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::from(to.ip());
-        let mut stream = StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, tcp);
+        let connection = ClientConnection::new(self.tls(dir)?, ServerName::from(to.ip()))?;
+        let mut stream = StreamOwned::new(connection, self.tunnel()?);
         write!(stream, "{method} / HTTP/1.1\r\nHost: {to}\r\n{fields}\r\n")?;
         Ok(Box::new(stream))
+    }
+
+    fn tunnel(&self) -> Result<TcpStream> {
+        let (mut tcp, to) = (TcpStream::connect(self.proxy)?, self.origin);
+        write!(tcp, "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n")?;
+        ensure!(head(&mut tcp)?.contains(" 200 "), "no tunnel");
+        Ok(tcp)
+    }
+
+    fn tls(&self, dir: &Path) -> Result<Arc<ClientConfig>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(dir.join("ca/manent-ca.pem"))?)?;
+        let mut config =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        config.alpn_protocols = self.speaks.alpn();
+        Ok(Arc::new(config))
     }
 }
 

@@ -1,0 +1,173 @@
+//! How long a flow that has ended waits to be announced, at a rate and flat out, while a reader pages through the store.
+//!
+//! Flows of 2 KiB end by a schedule; the feed of commits tells when each is announced. All the while one thread reads the
+//! store as a page would: 50 rows at a time from the newest to the oldest and again, with one whole flow of each page.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use manent::flow::Mid;
+use manent::record::{Committed, Recorder, RecorderOptions};
+use manent::store::{ListQuery, Reader};
+use tokio::sync::broadcast::Receiver;
+
+use crate::generator::{Generator, Mix};
+use crate::measure::{self, Limit, Sorted, as_f64, digits, millis, note, verdict};
+use crate::plan::Plan;
+use crate::recorder::{record, remove};
+use crate::web::Web;
+
+pub(crate) async fn at_rates(plan: &Plan, dir: &Path) -> Result<()> {
+    for rate in [1_000, 10_000] {
+        let count = (rate * plan.sizes.paced_seconds).max(100);
+        let seen = run(dir, count, Some(rate)).await?;
+        let name = format!("finish to committed at {rate}/s");
+        let waits = Sorted::new(seen.waits);
+        note(&format!("{name}, p50, most"), &{
+            let (middle, most) = (millis(waits.percentile(50)), millis(waits.most()));
+            format!("{} ms, {} ms; {} µs CPU a flow", digits(middle), digits(most), digits(seen.cpu_us))
+        });
+        verdict(&format!("{name}, p99"), millis(waits.percentile(99)), "ms", Limit::AtMost(50.0));
+        note("pages that the reader read meanwhile", &seen.pages.to_string());
+    }
+    Ok(())
+}
+
+pub(crate) async fn longest_commit(plan: &Plan, dir: &Path) -> Result<()> {
+    let seen = run(dir, plan.sizes.small, None).await?;
+    let (waits, gaps) = (Sorted::new(seen.waits), Sorted::new(seen.gaps));
+    note("finish to committed flat out, p50, p99", &{
+        let (middle, high) = (millis(waits.percentile(50)), millis(waits.percentile(99)));
+        format!("{} ms, {} ms", digits(middle), digits(high))
+    });
+    note("from one commit to the next, p50, most", &{
+        format!("{} ms, {} ms", digits(millis(gaps.percentile(50))), digits(millis(gaps.most())))
+    });
+    verdict("from one commit to the next, p99", millis(gaps.percentile(99)), "ms", Limit::AtMost(100.0));
+    Ok(())
+}
+
+/// What was seen in a run.
+struct Seen {
+    waits: Vec<Duration>,
+    /// Between the commits of groups, which follow each other at once when enough comes in.
+    gaps: Vec<Duration>,
+    pages: u64,
+    cpu_us: f64,
+}
+
+async fn run(dir: &Path, count: u64, rate: Option<u64>) -> Result<Seen> {
+    let web = Web::new();
+    let path = dir.join("latency.db");
+    let recorder = Recorder::open(&path, RecorderOptions::default()).await?;
+    let origin = Instant::now();
+    // When each flow ended, in nanoseconds from `origin`; its mid is its place. The store is new: mids begin at 1.
+    let ends: Arc<Vec<AtomicU64>> = Arc::new((0..=count).map(|_| AtomicU64::new(0)).collect());
+    let commits = tokio::spawn(follow(recorder.commits(), origin, Arc::clone(&ends)));
+    let paging = Paging::start(path.clone());
+    let cpu = measure::cpu_time()?;
+    {
+        let mut generator = Generator::new(&web, Mix::Small, || recorder.next_conn_id());
+        let started = Instant::now();
+        for done in 0..count {
+            pace(done, rate, started).await;
+            let made = generator.next();
+            let mid = record(&recorder, made).await;
+            // After the hand-over, so that its own time is not counted as waiting; a commit takes far longer than this.
+            ends[usize::try_from(mid.0)?].store(since(origin), Ordering::Release);
+        }
+    }
+    let stats = recorder.close().await?;
+    let cpu = measure::cpu_time()? - cpu;
+    let pages = paging.end()?;
+    ensure!((stats.stored, stats.lost) == (count, 0), "not all is stored: {stats:?}");
+    drop(recorder);
+    let (waits, gaps) = commits.await??;
+    remove(&path)?;
+    Ok(Seen { waits, gaps, pages, cpu_us: cpu.as_secs_f64() * 1e6 / as_f64(count) })
+}
+
+/// Notes when each flow is announced, until the recorder is gone.
+async fn follow(
+    mut commits: Receiver<Arc<[Committed]>>,
+    origin: Instant,
+    ends: Arc<Vec<AtomicU64>>,
+) -> Result<(Vec<Duration>, Vec<Duration>)> {
+    let (mut waits, mut gaps) = (Vec::with_capacity(ends.len()), Vec::new());
+    let mut before = None;
+    let mut at_once = 0_usize;
+    loop {
+        let group = match commits.recv().await {
+            Ok(group) => group,
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
+            Err(lagged) => return Err(anyhow!("the feed was not followed quickly enough: {lagged}")),
+        };
+        let now = since(origin);
+        gaps.extend(before.map(|before| Duration::from_nanos(now - before)));
+        before = Some(now);
+        for Committed { mid: Mid(mid), .. } in group.iter() {
+            match ends[usize::try_from(*mid)?].load(Ordering::Acquire) {
+                // Announced before the hand-over was over.
+                0 => at_once += 1,
+                ended => waits.push(Duration::from_nanos(now.saturating_sub(ended))),
+            }
+        }
+    }
+    waits.extend(std::iter::repeat_n(Duration::ZERO, at_once));
+    Ok((waits, gaps))
+}
+
+fn since(origin: Instant) -> u64 {
+    u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+async fn pace(done: u64, rate: Option<u64>, started: Instant) {
+    if let Some(rate) = rate
+        && done.is_multiple_of(10)
+    {
+        let due = Duration::from_secs_f64(as_f64(done) / as_f64(rate));
+        tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
+    }
+}
+
+/// The reader beside the writer.
+struct Paging {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u64>>,
+}
+
+impl Paging {
+    fn start(path: PathBuf) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let over = Arc::clone(&over);
+            move || page_through(&path, &over)
+        });
+        Self { over, thread }
+    }
+
+    fn end(self) -> Result<u64> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow!("the reader panicked"))?
+    }
+}
+
+fn page_through(path: &Path, over: &AtomicBool) -> Result<u64> {
+    let reader = Reader::open(path)?;
+    let (mut pages, mut before) = (0, None);
+    while !over.load(Ordering::Relaxed) {
+        let rows = reader.list(&ListQuery { limit: Some(50), before, ..ListQuery::default() })?;
+        before = rows.last().map(|row| row.mid);
+        if let Some(row) = rows.first() {
+            ensure!(reader.load(row.mid, 1 << 20)?.is_some(), "a row without a flow: {}", row.mid);
+        }
+        pages += 1;
+        // As quick as an impatient person, not as quick as it can: two processors are for the writer, too.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(pages)
+}
