@@ -78,6 +78,7 @@ impl Follower {
     ///
     /// # Errors
     /// If the store cannot be opened or read. Nothing is missed by that: a later call may find that it can.
+    #[expect(clippy::should_implement_trait, reason = "it never ends, and may fail")]
     pub fn next(&mut self) -> Result<Vec<Row>, StoreError> {
         self.next_at(Instant::now())
     }

@@ -89,7 +89,7 @@ mod tests {
         let mut gaps = Gaps::default();
         gaps.add(5..=9, 0, Instant::now());
         gaps.add(12..=12, 0, Instant::now());
-        gaps.add(13..=12, 0, Instant::now());
+        gaps.add(RangeInclusive::new(13, 12), 0, Instant::now());
         assert!(!gaps.remove(4) && !gaps.remove(10) && !gaps.remove(11) && !gaps.remove(13));
         let mut left = BTreeSet::from([5, 6, 7, 8, 9, 12]);
         for mid in [7, 5, 9, 6, 12, 8] {

@@ -16,6 +16,7 @@ mod harness;
 mod large_bodies;
 mod limits;
 mod notes;
+mod pack;
 mod shutdown;
 mod space;
 mod stats;

@@ -101,7 +101,7 @@ fn what_cannot_be_a_note_is_refused_with_the_reason() {
     assert!(text(&long.stderr).contains("at most 65536 bytes"), "{long:?}");
     let words: Vec<String> = (0..101).map(|n| format!("+t{n}")).collect();
     let words: Vec<&str> = ["tag", "1"].into_iter().chain(words.iter().map(String::as_str)).collect();
-    home.refuses(&words, 2, "error[E411]: flow 1 would have more than 100 tags");
+    home.refuses(&words, 2, "error[E414]: flow 1 would have more than 100 tags");
     assert_eq!(notes(&home), [json!([null, null, []])]);
     let most = fed(&home, &["comment", "1", "-"], &[&vec![b'x'; 64 << 10][..], b"\n"].concat());
     assert_eq!(most.status.code(), Some(0), "{most:?}");
@@ -147,7 +147,7 @@ fn a_store_of_an_older_recorder_that_runs_is_left_alone() {
     let lock = std::fs::File::create(home.dir.path().join("flows.db-lock")).unwrap();
     lock.lock().unwrap();
     (&lock).write_all(b"4194304\n").unwrap();
-    let told = home.refuses(&["mark", "1"], 4, "error[E410]: the recorder that has the store is older");
+    let told = home.refuses(&["mark", "1"], 4, "error[E413]: the recorder that has the store is older");
     assert!(told.contains("(pid 4194304)") && told.contains("Nothing was changed."), "{told}");
     drop(lock);
     done(&home, &["mark", "1"], "flow 1 marked");
@@ -217,7 +217,7 @@ fn notes_are_set_while_another_process_records_at_load() {
     assert_eq!(rows.len() as u64, answered.load(Ordering::Relaxed));
     assert!(rows.iter().all(|row| row["state"] == "complete"));
     for (n, mid) in marked.iter().enumerate() {
-        let row = rows.iter().find(|row| row["mid"].to_string() == *mid).unwrap();
+        let row = rows.iter().find(|row| row["mid"].as_u64() == mid.parse().ok()).unwrap();
         let set = match n % 3 {
             0 => row["marker"] == ":default:",
             1 => row["comment"] == "seen",

@@ -1,6 +1,7 @@
 //! Keeping a store within its limits while it is written, on the writing thread, in steps between commits.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, params};
@@ -8,10 +9,11 @@ use rusqlite::{Connection, params};
 use super::super::StoreError;
 use super::super::paths::Paths;
 use super::super::record::RecordFiles;
-use super::super::recover::segment_numbers;
+use super::super::recover::listed_segments;
 use super::super::row::sqlite_int;
 use super::super::schema;
 use super::super::segment::Segments;
+use super::super::source::Source;
 use super::delete::{self, Doomed, Freed, Marked, has_notes};
 use super::pins::Pins;
 use super::reclaim::{self, Reclaimer, Site};
@@ -86,7 +88,7 @@ impl Space {
         Self {
             limits,
             pins: Pins::default(),
-            files: RecordFiles::new(paths.clone()),
+            files: RecordFiles::new(Arc::new(Source::new(paths.clone(), None))),
             reclaimer: Reclaimer::default(),
             floor: Mid(0),
             look_back: Instant::now() + LOOK_BACK,
@@ -251,8 +253,7 @@ impl Usage {
             }
         };
         let len = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        let segments =
-            segment_numbers(&paths.bodies)?.into_iter().map(|n| len(&paths.segment(n))).sum::<u64>();
+        let segments = listed_segments(paths)?.into_iter().map(|n| len(&paths.segment(n))).sum::<u64>();
         let mut wal = paths.db.clone().into_os_string();
         wal.push("-wal");
         Ok(Self {

@@ -10,7 +10,7 @@ use super::super::StoreError;
 use super::super::group::save_segments;
 use super::super::paths::{Paths, sync_folder};
 use super::super::record::RecordFiles;
-use super::super::recover::segment_numbers;
+use super::super::recover::listed_segments;
 use super::super::segment::{Segments, piece};
 use super::pins::Pins;
 use super::relocate::{self, CopyError, Moved, Source};
@@ -233,7 +233,7 @@ pub(super) fn candidates(site: &Site<'_>) -> Result<Vec<Candidate>, StoreError> 
 /// Has a row in `segment` for each file: commits with [`Durability::Normal`](super::super::Durability::Normal) make none.
 pub(super) fn know_files(conn: &Connection, paths: &Paths) -> Result<(), StoreError> {
     let fail = |e| StoreError::sqlite(&paths.db, "counting the segments", e);
-    let numbers = segment_numbers(&paths.bodies)?;
+    let numbers = listed_segments(paths)?;
     let known: i64 =
         conn.prepare_cached(COUNT).and_then(|mut s| s.query_row([], |row| row.get(0))).map_err(fail)?;
     if known.cast_unsigned() >= numbers.len() as u64 {
