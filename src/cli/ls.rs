@@ -106,6 +106,7 @@ pub(super) fn newest(
     }
     if count > PAGE {
         drop(page);
+        opened.unreadable = 0; // they come by once more
         let from_there = |(at, part): (usize, &Part)| match begin.get(&at) {
             Some(first) => Part { after: Some(Mid(first.0.saturating_sub(1))), ..part.clone() },
             None => Part { before: Some(Mid(0)), ..part.clone() },

@@ -112,6 +112,7 @@ impl<'a> Merged<'a> {
     /// If the only store cannot be read.
     pub(super) fn next(&mut self, opened: &mut Opened) -> anyhow::Result<Option<Found>> {
         loop {
+            self.fill(opened)?;
             let heads =
                 self.open.iter().map(|cursor| cursor.page.front().map_or(i64::MAX, |row| self.key(row)));
             let best = heads.enumerate().min_by_key(|&(_, key)| key);
@@ -120,27 +121,27 @@ impl<'a> Merged<'a> {
             {
                 self.waiting.pop();
                 let cursor = Cursor::open(&self.parts[part], part, self.order, self.page());
-                if let Some(cursor) = opened.keep(cursor)? {
-                    self.open.push(cursor);
-                    if self.open.last().is_some_and(|cursor| cursor.page.is_empty()) {
-                        self.close(self.open.len() - 1, opened);
-                    }
-                }
+                self.open.extend(opened.keep(cursor)?);
                 continue;
             }
-            let Some((at, _)) = best else { return Ok(None) };
-            let Some(found) = self.open[at].pop(self.parts) else {
-                self.close(at, opened);
-                continue;
-            };
-            if self.open[at].page.is_empty() {
-                let filled = self.open[at].fill();
-                if opened.keep(filled)?.is_none_or(|()| self.open[at].page.is_empty()) {
-                    self.close(at, opened);
-                }
-            }
-            return Ok(Some(found));
+            return Ok(best.and_then(|(at, _)| self.open[at].pop(self.parts)));
         }
+    }
+
+    /// Sees to it that each open store has its next row, and closes those that have none. Not before a row is asked for:
+    /// the search for one that nobody wants may take long.
+    fn fill(&mut self, opened: &mut Opened) -> anyhow::Result<()> {
+        let mut at = 0;
+        while let Some(cursor) = self.open.get_mut(at) {
+            let filled = if cursor.page.is_empty() { cursor.fill() } else { Ok(()) };
+            if opened.keep(filled)?.is_none() || self.open[at].page.is_empty() {
+                opened.unreadable += self.open.swap_remove(at).unreadable;
+            } else {
+                opened.unreadable += std::mem::take(&mut self.open[at].unreadable);
+                at += 1;
+            }
+        }
+        Ok(())
     }
 
     fn key(&self, row: &Row) -> i64 {
@@ -155,17 +156,13 @@ impl<'a> Merged<'a> {
     pub(super) fn must_search(&self) -> bool {
         self.open.iter().any(|cursor| cursor.filter.is_some() && cursor.page.is_empty())
     }
-
-    fn close(&mut self, at: usize, opened: &mut Opened) {
-        opened.unreadable += self.open.swap_remove(at).unreadable;
-    }
 }
 
 impl Cursor {
     fn open(part: &Part, at: usize, order: Order, page: usize) -> Result<Self, StoreError> {
         let query = ListQuery { limit: Some(page), before: part.before, after: part.after, order };
         let reader = Reader::open(&part.path)?;
-        let mut cursor = Self {
+        Ok(Self {
             part: at,
             reader,
             page: VecDeque::new(),
@@ -174,9 +171,7 @@ impl Cursor {
             filter: part.filter.clone(),
             searched: false,
             unreadable: 0,
-        };
-        cursor.fill()?;
-        Ok(cursor)
+        })
     }
 
     fn pop(&mut self, parts: &[Part]) -> Option<Found> {

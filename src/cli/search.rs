@@ -1,5 +1,6 @@
 //! Filters on the command line: read from words, and explained.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
@@ -8,7 +9,8 @@ use clap::Args;
 use super::errors::CliError;
 use super::output::Output;
 use crate::filter::{self, Filter};
-use crate::store::{Explanation, Order, Reader, Row, Search, explain};
+use crate::flow::Mid;
+use crate::store::{Explanation, Order, Reader, Row, Search, StoreError, explain};
 
 /// Tell the language of filters, or what a filter says and how it is answered
 #[derive(Debug, Args)]
@@ -95,4 +97,24 @@ pub(super) fn all(
         Some(error) => Err(error),
         None => Ok(progress.unreadable),
     }
+}
+
+/// Which of these rows match. One that cannot be read does not.
+///
+/// # Errors
+/// What SQLite said.
+pub(super) fn matching(reader: &Reader, filter: &Filter, rows: &[Row]) -> Result<HashSet<Mid>, StoreError> {
+    let mut mids: Vec<Mid> = rows.iter().map(|row| row.mid).collect();
+    mids.sort_unstable();
+    mids.dedup();
+    let mut ranges =
+        mids.chunk_by(|a, b| a.0 + 1 == b.0).filter_map(|run| Some((*run.first()?, *run.last()?)));
+    let search = Search { order: Order::OldestFirst, ..Search::new(filter) };
+    let mut matching = HashSet::new();
+    let mut found = |row: Row| {
+        matching.insert(row.mid);
+        ControlFlow::Continue(())
+    };
+    reader.search_in(&search, &mut ranges, &mut found, &mut |_| ControlFlow::Continue(()))?;
+    Ok(matching)
 }

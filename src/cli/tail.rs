@@ -23,7 +23,7 @@ use super::stores::{self, Opened, Stores};
 use super::{ls, search};
 use crate::filter::Filter;
 use crate::flow::Mid;
-use crate::store::{Follower, StoreError};
+use crate::store::{Follower, Row, StoreError};
 
 /// Show the newest flows, and follow what is recorded
 #[derive(Debug, Args)]
@@ -95,6 +95,8 @@ struct Watched {
     path: PathBuf,
     name: Option<Arc<str>>,
     follower: Follower,
+    /// News of which it is not known whether they match: the store could not be read just then.
+    unjudged: Vec<Row>,
     trouble: Option<Trouble>,
 }
 
@@ -140,7 +142,13 @@ impl Tail {
             };
             there.extend(follower.is_some().then(|| path.clone()));
             let follower = follower.unwrap_or_else(|| Follower::from_first(&path));
-            self.watched.push_back(Watched { path, name: None, follower, trouble: None });
+            self.watched.push_back(Watched {
+                path,
+                name: None,
+                follower,
+                unjudged: Vec::new(),
+                trouble: None,
+            });
         }
         if self.watched.len() < files.len() {
             self.output
@@ -212,7 +220,13 @@ impl Tail {
         }
         for path in new {
             let follower = Follower::from_first(&path);
-            self.watched.push_back(Watched { path, name: None, follower, trouble: None });
+            self.watched.push_back(Watched {
+                path,
+                name: None,
+                follower,
+                unjudged: Vec::new(),
+                trouble: None,
+            });
         }
         while self.watched.len() > MAX_FOLLOWED {
             self.watched.pop_front();
@@ -234,24 +248,23 @@ impl Tail {
 impl Watched {
     /// What matches of what is new, `None` if nothing is.
     fn news(&mut self, filter: Option<&Filter>) -> Result<Option<Vec<Found>>, StoreError> {
-        let rows = self.follower.next()?;
-        if rows.is_empty() {
+        if self.unjudged.is_empty() || self.follower.reader().is_none() {
+            self.unjudged.extend(self.follower.news()?);
+        }
+        let Some(reader) = self.follower.reader().filter(|_| !self.unjudged.is_empty()) else {
             return Ok(None);
+        };
+        if let Some(filter) = filter {
+            let matching = search::matching(reader, filter, &self.unjudged)?;
+            self.unjudged.retain(|row| matching.contains(&row.mid));
         }
-        let reader = self.follower.reader();
-        let mids: Vec<Mid> = rows.iter().map(|row| row.mid).collect();
-        let mut notes = reader.map(|reader| reader.notes(&mids)).transpose()?.unwrap_or_default();
-        let mut page = Vec::new();
-        for row in rows {
-            if let (Some(filter), Some(reader)) = (filter, reader)
-                && !reader.is_match(filter, row.mid)?
-            {
-                continue;
-            }
+        let mids: Vec<Mid> = self.unjudged.iter().map(|row| row.mid).collect();
+        let mut notes = reader.notes(&mids)?;
+        let rows = std::mem::take(&mut self.unjudged).into_iter().map(|row| {
             let note = notes.remove(&row.mid);
-            page.push(Found::of(row, reader, 0, self.name.clone(), note));
-        }
-        Ok(Some(page))
+            Found::of(row, Some(reader), 0, self.name.clone(), note)
+        });
+        Ok(Some(rows.collect()))
     }
 }
 

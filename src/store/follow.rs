@@ -78,13 +78,12 @@ impl Follower {
     ///
     /// # Errors
     /// If the store cannot be opened or read. Nothing is missed by that: a later call may find that it can.
-    #[expect(clippy::should_implement_trait, reason = "it never ends, and may fail")]
-    pub fn next(&mut self) -> Result<Vec<Row>, StoreError> {
-        self.next_at(Instant::now())
+    pub fn news(&mut self) -> Result<Vec<Row>, StoreError> {
+        self.news_at(Instant::now())
     }
 
-    /// As [`Follower::next`], at this time.
-    pub(super) fn next_at(&mut self, now: Instant) -> Result<Vec<Row>, StoreError> {
+    /// As [`Follower::news`], at this time.
+    pub(super) fn news_at(&mut self, now: Instant) -> Result<Vec<Row>, StoreError> {
         let result = self.next_rows(now);
         if result.is_err() {
             // Whatever was left to be read is due again.

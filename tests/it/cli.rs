@@ -286,7 +286,27 @@ impl Home {
     }
 
     pub(crate) fn recorder(&self) -> Recorder {
-        self.runtime.block_on(Recorder::open(&self.store, RecorderOptions::default())).unwrap()
+        self.recorder_in("flows.db")
+    }
+
+    /// A recorder on a store of this name.
+    pub(crate) fn recorder_in(&self, name: &str) -> Recorder {
+        self.runtime.block_on(Recorder::open(&self.path(name), RecorderOptions::default())).unwrap()
+    }
+
+    /// Stores flows in a store of this name, in as few groups as may be.
+    pub(crate) fn fill(&self, name: &str, flows: impl IntoIterator<Item = Flow>) {
+        let recorder = self.recorder_in(name);
+        self.runtime.block_on(async {
+            for flow in flows {
+                recorder.admit().await.finish(&flow);
+            }
+            recorder.close().await.unwrap();
+        });
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {

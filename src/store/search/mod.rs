@@ -157,21 +157,6 @@ impl Reader {
         Ok(Progress { complete: true, ..walk.progress })
     }
 
-    /// Whether the flow with this mid matches; `false` if there is none, or if it cannot be read.
-    ///
-    /// # Errors
-    /// What SQLite said.
-    pub fn is_match(&self, filter: &Filter, mid: Mid) -> Result<bool, StoreError> {
-        let mut matches = false;
-        let mut found = |_| {
-            matches = true;
-            ControlFlow::Break(())
-        };
-        let range = &mut std::iter::once((mid, mid));
-        self.search_in(&Search::new(filter), range, &mut found, &mut |_| ControlFlow::Continue(()))?;
-        Ok(matches)
-    }
-
     /// The row of a flow; `None` if there is no such flow.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Following a store: nothing is missed, nothing is given twice, in whatever order flows are stored.
 
+use std::path::PathBuf;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -38,7 +40,7 @@ impl Watch {
 fn news(follower: &mut Follower) -> Vec<(u64, State)> {
     let mut all = Vec::new();
     loop {
-        let rows = follower.next().unwrap();
+        let rows = follower.news().unwrap();
         if rows.is_empty() {
             return all;
         }
@@ -105,7 +107,7 @@ fn a_store_that_comes_goes_and_is_replaced_is_followed() {
     std::fs::rename(watch.path(), &away).unwrap();
     assert_eq!(news(&mut follower), []);
     std::fs::write(watch.path(), "no store, but more than a hundred bytes ".repeat(9)).unwrap();
-    assert!(matches!(follower.next(), Err(StoreError::NotAStore { .. })));
+    assert!(matches!(follower.news(), Err(StoreError::NotAStore { .. })));
     std::fs::remove_file(watch.path()).unwrap();
     assert_eq!(news(&mut follower), []);
 }
@@ -153,7 +155,7 @@ proptest! {
             hours += std::time::Duration::from_secs(3600);
             let mut all = Vec::new();
             loop {
-                let rows = follower.next_at(hours).unwrap();
+                let rows = follower.news_at(hours).unwrap();
                 if rows.is_empty() {
                     return all;
                 }
