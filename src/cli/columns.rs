@@ -237,6 +237,9 @@ const COLUMNS: &[Column] = &[
     column("client_conn", "", Width::Right(6)),
     column("server_conn", "", Width::Right(6)),
     column("replay_of", "", Width::Right(6)),
+    column("marker", "", Width::Left(9)),
+    column("comment", "", Width::Rest),
+    column("tags", "", Width::Rest),
 ];
 
 /// `flows-20261122.db` fits.
