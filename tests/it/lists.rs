@@ -184,6 +184,6 @@ fn names_of_stores_that_mean_nothing_are_refused() {
     let nothing = home.path("other-*.db");
     home.refuses(&["ls", "-s", nothing.to_str().unwrap()], 3, "no store matches");
     home.refuses(&["ls", "-s", "a[.db"], 2, "is no pattern");
-    home.refuses(&["ls", "-s", "a-%Q.db"], 2, "error[E409]");
+    home.refuses(&["ls", "-s", "a-%Q.db"], 2, "error[E412]");
     home.refuses(&["-p", "0", "-s", "a.db", "-s", "b.db"], 2, "uses one store, and 2 were given");
 }

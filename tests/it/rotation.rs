@@ -233,7 +233,7 @@ async fn a_proxy_goes_on_in_the_next_store() {
 fn a_name_that_no_clock_can_make_is_refused_at_the_start() {
     let home = Home::new();
     let at = |name: &str| home.path(name).to_str().unwrap().to_owned();
-    let told = home.refuses(&["-p", "0", "-s", &at("flows-%Q.db")], 2, "error[E409]");
+    let told = home.refuses(&["-p", "0", "-s", &at("flows-%Q.db")], 2, "error[E412]");
     assert!(told.contains("it has %Q; known are %Y"), "{told}");
     home.refuses(&["-p", "0", "-s", &at("flows-%.db")], 2, "it has %.;");
     home.refuses(&["-p", "0", "-s", &at("nowhere/flows-%Y.db")], 4, "error[E402]: cannot write to");
