@@ -208,5 +208,6 @@ fn recorder_options(config: &Config) -> RecorderOptions {
     let (body_limit, filter) = (config.body_limit, config.record_filter.clone());
     let config::Keep { max_age, max_size_bytes, max_flows } = config.keep;
     let limits = StoreLimits { max_age, max_size_bytes, max_flows };
-    RecorderOptions { durability, body_limit, filter, limits, ..RecorderOptions::default() }
+    let compress = config.compress;
+    RecorderOptions { durability, body_limit, filter, limits, compress, ..RecorderOptions::default() }
 }

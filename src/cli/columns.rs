@@ -243,7 +243,7 @@ const COLUMNS: &[Column] = &[
     column("replay_of", "", Width::Right(6)),
     column("marker", "", Width::Left(9)),
     column("comment", "", Width::Rest),
-    column("tags", "", Width::Left(20)),
+    column("tags", "", Width::Rest),
 ];
 
 /// `flows-20261122.db` fits.

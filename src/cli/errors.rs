@@ -315,6 +315,7 @@ fn of_bind(addr: SocketAddr, error: &io::Error) -> Report {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table: an entry an error")]
 fn of_store(error: &StoreError) -> Report {
     match error {
         StoreError::Locked { path, pid, since_unix_ns } => {
@@ -380,6 +381,21 @@ fn of_store(error: &StoreError) -> Report {
                 .fact("Nothing was changed.")
                 .hint("manent -s FILE")
         }
+        StoreError::Packed { path } => {
+            Report::new("E415", STORE, format!("{} is a packed store, which is only read", text::path(path)))
+                .fact("Nothing was changed.")
+                .hint(format!("manent store unpack {0} FILE   makes one to record into", text::path(path)))
+        }
+        StoreError::NotPacked { path } => {
+            Report::new("E416", STORE, format!("{} is not a packed store", text::path(path)))
+                .hint(format!("manent store pack -s {} FILE   makes one of it", text::path(path)))
+        }
+        StoreError::Exists { path } => {
+            Report::new("E417", STORE, format!("{} is there already", text::path(path)))
+                .fact("Nothing was changed.")
+                .hint("--force   puts the new store in its place, if it is a store")
+        }
+        StoreError::Same { .. } | StoreError::Stopped { .. } => Report::new("E418", STORE, causes(error)),
         StoreError::NotFound { path } => {
             Report::new("E407", NOT_FOUND, format!("there is no store at {}", text::path(path)))
                 .fact("Nothing has been recorded there yet.")

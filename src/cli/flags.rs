@@ -72,6 +72,10 @@ struct RecordFlags {
     /// How much of each body to record; the traffic passes whole. 0 records none of it [default: none, no limit]
     #[arg(long, value_name = "SIZE", env = "MANENT_BODY_LIMIT", value_parser = parse_body_limit)]
     body_limit: Option<BodyLimit>,
+    /// Store large bodies that shrink by it as zstd, with this effort: half the disk for more of the processor
+    #[arg(long, value_name = "LEVEL", env = "MANENT_COMPRESS", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "1", value_parser = clap::value_parser!(i32).range(1..=19))]
+    compress: Option<i32>,
 }
 
 /// `none` or a size. (clap takes an `Option` inside of an `Option` for a flag without a value.)
@@ -205,6 +209,7 @@ impl ProxyFlags {
                 max_flows: self.record.max_flows.map(|count| count as u64),
             },
             body_limit: self.record.body_limit.and_then(|BodyLimit(bytes)| bytes),
+            compress: self.record.compress,
             ca_files: self.tls.ca_cert.clone().map(|cert| CaFiles { cert, key: self.tls.ca_key.clone() }),
             upstream_ca: self.tls.upstream_ca.clone(),
             insecure: self.tls.insecure,

@@ -25,6 +25,7 @@ mod messages;
 mod mids;
 mod note;
 mod output;
+mod pack;
 mod process;
 mod progress;
 mod prune;
@@ -72,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, &cli.global, &output),
         Command::Prune(args) => prune::run(&args, &cli.global, &output),
         Command::Vacuum(args) => vacuum::run(&args, &cli.global, &output),
+        Command::Store(args) => pack::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

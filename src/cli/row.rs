@@ -307,12 +307,12 @@ pub(super) mod tests {
     fn marks_and_tags_take_their_room_from_the_url() {
         let note =
             Note { marker: Some("x".into()), comment: None, tags: vec!["login".into(), "a\u{1b}b".into()] };
-        let shown = line().with_note(Some(&note)).for_terminal(100, 5, Paint::Plain);
-        assert_eq!(shown.chars().count(), 100);
+        let shown = line().with_note(Some(&note)).for_terminal(110, 5, Paint::Plain);
+        assert_eq!(shown.chars().count(), 110);
         assert!(shown.starts_with(" 1041* ") && shown.contains("  +login +a\\x1bb  json"), "{shown}");
         let many = Note { tags: (0..100).map(|n| format!("tag-{n}")).collect(), ..note };
-        let shown = line().with_note(Some(&many)).for_terminal(100, 5, Paint::Plain);
-        assert_eq!(shown.chars().count(), 100);
+        let shown = line().with_note(Some(&many)).for_terminal(110, 5, Paint::Plain);
+        assert_eq!(shown.chars().count(), 110);
         assert!(shown.contains("https://example.te") && shown.contains("…  json"), "{shown}");
     }
 

@@ -34,6 +34,8 @@ pub struct Config {
     pub body_limit: Option<u64>,
     /// What the store may hold: the oldest flows go.
     pub keep: Keep,
+    /// zstd's level for recorded bodies that shrink by it; `None` to store them as they passed.
+    pub compress: Option<i32>,
     /// Whether requests are answered with 503 when they cannot be recorded, rather than passed on.
     pub require_recording: bool,
     /// Where the certificate authority lives, and is made at the first start.
@@ -167,6 +169,7 @@ impl Config {
             durability: Durability::default(),
             body_limit: None,
             keep: Keep::default(),
+            compress: None,
             require_recording: false,
             ca_dir,
             ca_files: None,

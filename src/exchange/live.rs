@@ -160,7 +160,8 @@ impl Live {
         // Of a flow that is not wanted, whatever comes, no body goes to the disk. Messages ask once and for all.
         let is_message = matches!(side, BodySide::MessageClient | BodySide::MessageServer);
         let ticket = inner.ticket.as_ref().filter(|ticket| is_message || ticket.may_be_wanted(&inner.flow));
-        ticket.map(|ticket| ticket.body(side))
+        let writer = ticket?.body(side);
+        Some(if is_compressed(&inner.flow, side) { writer.compressed() } else { writer })
     }
 
     pub(super) fn records(&self) -> bool {
@@ -218,6 +219,34 @@ impl Drop for Live {
         }
     }
 }
+
+/// Whether a body is compressed already, by what its message says. Tunnels are as a rule: they carry TLS.
+fn is_compressed(flow: &Flow, side: BodySide) -> bool {
+    let headers = match side {
+        BodySide::Request => flow.request.as_ref().map(|request| &request.headers),
+        BodySide::Response => flow.response.as_ref().map(|response| &response.headers),
+        BodySide::TunnelClient | BodySide::TunnelServer => return true,
+        BodySide::MessageClient | BodySide::MessageServer => None,
+    };
+    let Some(headers) = headers else { return false };
+    let is_coded =
+        headers.get("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    let media_type = headers.get("content-type").unwrap_or_default();
+    let begins =
+        |prefix: &[u8]| media_type.get(..prefix.len()).is_some_and(|t| t.eq_ignore_ascii_case(prefix));
+    is_coded || (COMPRESSED.iter().any(|prefix| begins(prefix)) && !begins(b"image/svg"))
+}
+
+/// How media types of compressed data begin (IANA).
+const COMPRESSED: [&[u8]; 7] = [
+    b"image/",
+    b"video/",
+    b"audio/",
+    b"font/woff",
+    b"application/zip",
+    b"application/gzip",
+    b"application/zstd",
+];
 
 /// A flow that goes on for so long is written as `open`, so that a killed proxy leaves a trace of it.
 const OPEN_AFTER: Duration = Duration::from_secs(1);

@@ -121,7 +121,7 @@ impl Drop for Tee<'_> {
             Kept::Off => Content::Absent,
             Kept::One(bytes) => Content::Inline(bytes),
             Kept::Many(bytes) => Content::Inline(bytes.freeze()),
-            Kept::Out(writer) => Content::Extents(writer.extents()),
+            Kept::Out(mut writer) => Content::Extents(writer.extents()),
         };
         self.live.set_body(
             self.side,

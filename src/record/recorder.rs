@@ -43,6 +43,8 @@ pub struct RecorderOptions {
     pub body_limit: Option<u64>,
     /// How long a flow for which nobody waits may wait for others to go with. Fewer, larger groups cost less.
     pub linger: Duration,
+    /// zstd's level for bodies outside of records that shrink by it; `None` to store them as they passed.
+    pub compress: Option<i32>,
     /// What a commit promises.
     pub durability: Durability,
     /// Which flows are stored of those that pass, `None` for all; asked at their end. It must ask for nothing that
@@ -63,6 +65,7 @@ impl Default for RecorderOptions {
             queue_bytes: 16 << 20,
             inline_limit: 2048,
             body_limit: None,
+            compress: None,
             linger: Duration::from_millis(30),
             durability: Durability::Full,
             filter: None,

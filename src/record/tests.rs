@@ -291,7 +291,8 @@ async fn a_full_database_costs_flows_and_not_the_recorder() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(10), told).await;
+    assert!(told.is_ok(), "{:?} after {error}, {} stored", recorder.stats(), stored.len());
     recorder.limit_pages(100_000).await;
     stored.push(recorder.store(flow(vec![2; 2000])).await.unwrap());
     for mid in stored {

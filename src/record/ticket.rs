@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::queue::{Finished, Waiter};
 use super::recorder::{Committed, Shared};
 use crate::filter::{FlowSubject, Notes, OpenSubject};
 use crate::flow::{Extent, Flow, Message, Mid};
-use crate::store::{BodySide, Draft, Pin, Segments};
+use crate::store::{BodySide, Draft, Pin, Room, Segments};
 
 /// An admitted flow: its mid, and its place in the queue.
 ///
@@ -49,6 +49,8 @@ impl Ticket {
             seq: 0,
             extents: Vec::new(),
             len: 0,
+            level: self.shared.options.compress,
+            gathered: BytesMut::new(),
         }
     }
 
@@ -160,31 +162,88 @@ pub struct BodyWriter {
     seq: u64,
     extents: Vec<Extent>,
     len: u64,
+    /// zstd's level; `None` to store what comes as it is.
+    level: Option<i32>,
+    /// What waits for more, where it is to be compressed: a frame of a few KiB saves little.
+    gathered: BytesMut,
 }
 
 impl BodyWriter {
+    /// For data that are compressed already: does not try it once more.
+    #[must_use]
+    pub fn compressed(self) -> Self {
+        Self { level: None, ..self }
+    }
+
     /// Appends `data`, waiting while too much waits for the disk. It never fails: what a failing disk cannot take makes
     /// the body a lost one.
     ///
     /// Dropping this future while it waits appends nothing, for `data` up to the recorder's bound on bytes; of longer
     /// data, a part may be appended.
     pub async fn write(&mut self, mut data: Bytes) {
+        if self.level.is_some() {
+            if self.gathered.len() + data.len() > FRAME_BYTES {
+                self.squeeze_gathered().await;
+            }
+            // Whether the last of it shrank may have changed what is done with the rest.
+            if self.level.is_some() && data.len() < FRAME_BYTES {
+                self.len += data.len() as u64;
+                self.gathered.extend_from_slice(&data);
+                return;
+            }
+        }
         while !data.is_empty() {
             let room = self.segments.reserve(data.len()).await;
-            let part = data.split_to(room.clamp(1, data.len()));
+            let mut part = data.split_to(room.clamp(1, data.len()));
             self.len += part.len() as u64;
-            self.seq += self.segments.append(self.mid, self.side, self.seq, part, &mut self.extents);
+            while let Some(level) = self.level.filter(|_| !part.is_empty()) {
+                let frame = part.split_to(part.len().min(FRAME_BYTES));
+                self.append_squeezed(&frame, Room::Reserved, level);
+            }
+            if !part.is_empty() {
+                self.seq += self.segments.append(self.mid, self.side, self.seq, part, &mut self.extents);
+            }
         }
+    }
+
+    async fn squeeze_gathered(&mut self) {
+        if let Some(level) = self.level
+            && !self.gathered.is_empty()
+        {
+            let room = self.segments.reserve(self.gathered.len()).await;
+            let whole = self.gathered.split_to(room.min(self.gathered.len())).freeze();
+            self.append_squeezed(&whole, Room::Reserved, level);
+            self.append_rest();
+        }
+    }
+
+    /// Appends what is gathered, at the end of a body. There is at most a frame of it for each body that is open.
+    fn append_rest(&mut self) {
+        let rest = self.gathered.split().freeze();
+        if !rest.is_empty() {
+            self.append_squeezed(&rest, Room::Unreserved, self.level.unwrap_or(LEAST));
+        }
+    }
+
+    fn append_squeezed(&mut self, data: &Bytes, room: Room, level: i32) {
+        let body = (self.mid, self.side, self.seq);
+        if !self.segments.append_squeezed(body, data, room, level, &mut self.extents) {
+            // Nor will the rest of the body shrink.
+            self.level = None;
+        }
+        self.seq += 1;
     }
 
     /// Where the bytes so far lie, for [`crate::flow::Content::Extents`].
     #[must_use]
-    pub fn extents(&self) -> Vec<Extent> {
+    pub fn extents(&mut self) -> Vec<Extent> {
+        self.append_rest();
         self.extents.clone()
     }
 
     /// Where the bytes lie that came since the last call: a writer goes on from one message to the next.
     pub fn take_extents(&mut self) -> Vec<Extent> {
+        self.append_rest();
         std::mem::take(&mut self.extents)
     }
 
@@ -200,6 +259,12 @@ impl BodyWriter {
         self.len == 0
     }
 }
+
+/// zstd's least effort, for the rest of a body that does not shrink.
+const LEAST: i32 = 1;
+
+/// Most of what goes into one frame of zstd. Larger ones save little more, and each body that is open may hold one back.
+const FRAME_BYTES: usize = 64 << 10;
 
 /// What a thread keeps of its buffer for drafts.
 const KEPT_BYTES: usize = 64 << 10;

@@ -1,12 +1,12 @@
 //! Reading the bytes of a body, wherever they are, in constant memory.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use super::paths::Paths;
-use super::segment::piece;
+use super::segment::piece::{self, Piece};
+use super::source::{self, Source, Stream};
 use crate::flow::Extent;
 
 /// The bytes of a body, from the record or from segment files, each piece checked against its sum.
@@ -15,36 +15,41 @@ use crate::flow::Extent;
 /// segment and the offset.
 #[derive(Debug)]
 pub struct BodyReader {
-    paths: Paths,
+    source: Arc<Source>,
     extents: std::vec::IntoIter<Extent>,
     open: Option<Open>,
     /// The piece being given out.
     piece: Vec<u8>,
     at: usize,
+    /// What was made of a piece that is stored in less.
+    stored: Vec<u8>,
     inline: Bytes,
 }
 
 /// The extent being read.
 #[derive(Debug)]
 struct Open {
-    file: BufReader<File>,
+    stream: Stream,
     segment: u32,
     offset: u64,
     end: u64,
+    /// Bytes of body that it still has to give.
+    len: u64,
 }
 
 impl BodyReader {
-    pub(super) fn inline(paths: Paths, inline: Bytes) -> Self {
-        Self { paths, extents: Vec::new().into_iter(), open: None, piece: Vec::new(), at: 0, inline }
+    pub(super) fn inline(source: Arc<Source>, inline: Bytes) -> Self {
+        Self { inline, ..Self::extents(source, Vec::new()) }
     }
 
-    pub(super) fn extents(paths: Paths, extents: Vec<Extent>) -> Self {
+    pub(super) fn extents(source: Arc<Source>, extents: Vec<Extent>) -> Self {
         Self {
-            paths,
+            source,
             extents: extents.into_iter(),
             open: None,
             piece: Vec::new(),
             at: 0,
+            stored: Vec::new(),
             inline: Bytes::new(),
         }
     }
@@ -69,49 +74,57 @@ impl BodyReader {
         loop {
             let open = match &mut self.open {
                 Some(open) if open.offset < open.end => open,
+                Some(open) if open.len > 0 => {
+                    let (name, end, len) = (source::name(open.segment), open.end, open.len);
+                    return Err(damaged(format!("{name} lacks {len} bytes of a body at offset {end}")));
+                }
                 _ => match self.extents.next() {
                     None => return Ok(false),
                     Some(extent) => {
-                        self.open = Some(Open::at(&self.paths, &extent)?);
+                        self.open = Some(Open::at(&self.source, &extent)?);
                         continue;
                     }
                 },
             };
             self.at = 0;
             // The buffer is not emptied before: filling it with zeros anew costs more than the read.
-            let read = piece::read(&mut open.file, &mut self.piece).inspect_err(|_| self.piece.clear())?;
-            let Some(read) = read.filter(|read| open.offset + read.stored_len() <= open.end) else {
+            let read = piece::read(&mut open.stream, &mut self.stored, &mut self.piece);
+            let read = read.map_err(|e| {
                 self.piece.clear();
-                let detail = format!("segment {:06} is damaged at offset {}", open.segment, open.offset);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
+                io::Error::new(e.kind(), format!("{}: {e}", source::name(open.segment)))
+            })?;
+            let len = self.piece.len() as u64;
+            let fits = |piece: &Piece| open.offset + piece.stored_len() <= open.end && len <= open.len;
+            let Some(read) = read.filter(fits) else {
+                self.piece.clear();
+                let name = source::name(open.segment);
+                return Err(damaged(format!("{name} is damaged at offset {}", open.offset)));
             };
             open.offset += read.stored_len();
+            open.len -= len;
             return Ok(true);
         }
     }
 }
 
 impl Open {
-    fn at(paths: &Paths, extent: &Extent) -> io::Result<Self> {
-        let Extent { segment, offset, stored_len, .. } = *extent;
-        let damaged = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
-        let path = paths.segment(segment);
-        let file = File::open(&path).map_err(|e| match e.kind() {
-            // An open file could be read on; this one was not open yet.
-            io::ErrorKind::NotFound => {
-                let detail = format!(
-                    "segment {segment:06} is gone: its flow was deleted or moved since its record was read"
-                );
-                io::Error::new(e.kind(), detail)
-            }
-            kind => io::Error::new(kind, format!("segment {segment:06}: {e}")),
-        })?;
+    fn at(source: &Arc<Source>, extent: &Extent) -> io::Result<Self> {
+        let Extent { segment, offset, stored_len, len } = *extent;
+        let name = || source::name(segment);
         let end = offset
             .checked_add(stored_len)
-            .ok_or_else(|| damaged(format!("segment {segment:06}: an extent is out of range at {offset}")))?;
-        let mut file = BufReader::with_capacity(64 << 10, file);
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(Self { file, segment, offset, end })
+            .ok_or_else(|| damaged(format!("{}: an extent is out of range at {offset}", name())))?;
+        let stream = source.open(segment, offset).map_err(|e| {
+            let why = match e.kind() {
+                // An open file could be read on; this one was not open yet.
+                io::ErrorKind::NotFound => {
+                    format!("{} is gone: its flow was deleted or moved since its record was read", name())
+                }
+                _ => format!("{}: {e}", name()),
+            };
+            io::Error::new(e.kind(), why)
+        })?;
+        Ok(Self { stream, segment, offset, end, len })
     }
 }
 
@@ -133,4 +146,8 @@ impl Read for BodyReader {
         self.at += n;
         Ok(n)
     }
+}
+
+fn damaged(detail: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, detail)
 }

@@ -4,14 +4,14 @@
 //! between two reads looks like damage for a moment: whatever is found is looked at again, in one transaction, before it is
 //! told. Bytes of segments that no row refers to are no damage: their flow never ended, or was written again.
 
-use std::fs::File;
-use std::io::{self, BufReader, Seek as _, SeekFrom};
+use std::io;
 
 use rusqlite::{OptionalExtension as _, params};
 
 use super::reader::{integer, text};
 use super::row::{self, Numbers, sqlite_int};
 use super::segment::{BodySide, piece};
+use super::source;
 use super::{ListQuery, Reader, Row, StoreError};
 use crate::flow::{Body, BodyEnd, Content, Extent, Flow, Kind, Message, Mid};
 
@@ -345,26 +345,28 @@ impl Pieces {
 
     fn extent(&mut self, reader: &Reader, extent: &Extent, data: &mut Vec<u8>) -> Result<(), String> {
         let Extent { segment, offset, stored_len, len } = *extent;
-        let here = |at: u64| format!("segment {segment:06} at offset {at}");
-        let failed = |e: io::Error| format!("segment {segment:06}: {e}");
+        let name = source::name(segment);
+        let here = |at: u64| format!("{name} at offset {at}");
+        let failed = |e: io::Error| format!("{name}: {e}");
         let end = offset.checked_add(stored_len).ok_or_else(|| format!("{}: out of range", here(offset)))?;
-        let mut file = File::open(reader.paths.segment(segment)).map_err(failed)?;
-        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
-        let mut file = BufReader::with_capacity(READ_BYTES, file);
+        let mut stream = reader.source.open(segment, offset).map_err(failed)?;
+        let mut stored = Vec::new();
         let (mut at, mut sum) = (offset, 0_u64);
         while at < end {
-            let piece = piece::read(&mut file, data).map_err(failed)?;
+            let piece = piece::read(&mut stream, &mut stored, data).map_err(failed)?;
             let piece = piece.filter(|piece| piece.stored_len() <= end - at);
-            let piece = piece.ok_or_else(|| format!("segment {segment:06} is damaged at offset {at}"))?;
-            if (piece.mid, piece.side) != (self.mid.0, self.side) {
+            let piece = piece.ok_or_else(|| format!("{name} is damaged at offset {at}"))?;
+            // In a packed store, equal bodies are one: that of the first flow that has it.
+            let own = segment != source::PACKED;
+            if own && (piece.mid, piece.side) != (self.mid.0, self.side) {
                 return Err(format!("{}: a piece of something else, of flow {}", here(at), piece.mid));
             }
-            if self.next.is_some_and(|next| next != piece.seq) {
+            if own && self.next.is_some_and(|next| next != piece.seq) {
                 return Err(format!("{}: piece {} is not the one that follows", here(at), piece.seq));
             }
             self.next = Some(piece.seq.saturating_add(1));
             at += piece.stored_len();
-            sum += u64::from(piece.len);
+            sum += data.len() as u64;
         }
         match sum == len {
             true => Ok(()),
@@ -422,9 +424,6 @@ fn differing(row: &Row, flow: &Flow) -> Vec<&'static str> {
 
 /// Damages that are told of one flow.
 const MANY: usize = 100;
-
-/// Large enough that system calls do not count.
-const READ_BYTES: usize = 64 << 10;
 
 const INTEGRITY: &str = "PRAGMA integrity_check(100)";
 const HOST: &str = "SELECT 1 FROM flow JOIN host ON host.id = flow.host WHERE flow.mid = ?1";

@@ -39,6 +39,36 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// It is a packed store, which is read only.
+    #[error("{} is a packed store, which is only read", path.display())]
+    Packed {
+        /// The database.
+        path: PathBuf,
+    },
+    /// It was to be unpacked, and is not packed.
+    #[error("{} is not a packed store", path.display())]
+    NotPacked {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A store or another file is where a new one was to be.
+    #[error("{} is there already", path.display())]
+    Exists {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// What was to be made of a store would take its own place.
+    #[error("{} cannot be made of itself", path.display())]
+    Same {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Whoever asked for a copy wants it no more.
+    #[error("stopped before {} was whole", path.display())]
+    Stopped {
+        /// The copy, of which nothing is left.
+        path: PathBuf,
+    },
     /// Its file or folder cannot be written or created.
     #[error("cannot write to {}: {source}", path.display())]
     NotWritable {

@@ -169,6 +169,20 @@ impl Book {
         segments: &Segments,
         group: &mut Group,
     ) -> rusqlite::Result<Outcome> {
+        let had_zones = !self.zones.has_given_up();
+        match self.attempt(conn, segments, group) {
+            // A full disk that had no room for a zone, which takes the transaction along, may have some for rows.
+            Err(_) if had_zones && self.zones.has_given_up() => self.attempt(conn, segments, group),
+            result => result,
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        conn: &mut Connection,
+        segments: &Segments,
+        group: &mut Group,
+    ) -> rusqlite::Result<Outcome> {
         let records = group.records();
         let records_at = if records.is_empty() { None } else { segments.append_pieces(records.clone()) };
         // The order is the whole point: a row that is on disk must not name bytes that are not.

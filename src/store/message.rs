@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::Segments;
 use super::reader::{blob, integer};
@@ -121,6 +121,34 @@ pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Message, Option
     Ok((message, optional(11)?))
 }
 
+/// The first message behind this one whose payload is not in its row: its flow, its number, whether it is the client's, and
+/// where the payload is.
+pub(super) fn next_outside(
+    conn: &Connection,
+    mid: Mid,
+    seq: u64,
+) -> rusqlite::Result<Option<(Mid, u64, bool, Bytes)>> {
+    let number = |row: &rusqlite::Row<'_>, at| integer(row, at).map(|n| n.unwrap_or(0).cast_unsigned());
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok((Mid(number(row, 0)?), number(row, 1)?, number(row, 2)? != 0, blob(row, 3)?))
+    };
+    conn.prepare_cached(NEXT_OUTSIDE)?.query_row(params![sqlite_int(mid.0), sqlite_int(seq)], read).optional()
+}
+
+/// Tells a message where its payload is now, or that some of it is lost.
+pub(super) fn move_payload(
+    conn: &Connection,
+    mid: Mid,
+    seq: u64,
+    extents: &[Extent],
+    whole: bool,
+) -> rusqlite::Result<()> {
+    let lost = (!whole).then(|| end_number(BodyEnd::Lost));
+    let extents = codec::encode_extents(extents);
+    conn.prepare_cached(MOVE)?.execute(params![sqlite_int(mid.0), sqlite_int(seq), extents, lost])?;
+    Ok(())
+}
+
 fn coding_number(coding: MessageCoding) -> u8 {
     match coding {
         MessageCoding::Plain => 0,
@@ -161,6 +189,12 @@ fn body_end(number: u8) -> BodyEnd {
 const INSERT: &str = "INSERT OR REPLACE INTO message (mid, seq, from_client, opcode, at_us, len, wire_len, coding, \
      fragments, injected, body_end, payload, extents) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+
+const NEXT_OUTSIDE: &str = "SELECT mid, seq, from_client, extents FROM message \
+     WHERE (mid, seq) > (?1, ?2) AND extents IS NOT NULL ORDER BY mid, seq LIMIT 1";
+
+const MOVE: &str =
+    "UPDATE message SET extents = ?3, body_end = coalesce(?4, body_end) WHERE mid = ?1 AND seq = ?2";
 
 pub(super) const SELECT: &str = "SELECT seq, from_client, opcode, at_us, len, wire_len, coding, fragments, injected, \
      body_end, payload, extents FROM message WHERE mid = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";

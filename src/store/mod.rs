@@ -1,5 +1,7 @@
 //! The store: flows by mid in one SQLite file, large bodies in segment files beside it.
 //!
+//! `manent store pack` makes one file of all this ([`pack`]), in which the segment is a table.
+//!
 //! `flow` holds what lists and filters ask for, `conn` the facts of a connection once, `message` the messages of WebSockets,
 //! written as they pass. Bodies above the inline limit are appended, as they pass, to `<db>-bodies/000001.seg` and
 //! following, and so are, a group at a time, the records, the protobuf of each flow: a row says where its record lies, a
@@ -17,10 +19,12 @@ mod error;
 mod follow;
 mod gaps;
 mod group;
+mod info;
 mod lock;
 mod message;
 mod name;
 mod note;
+mod pack;
 mod paths;
 mod reader;
 mod record;
@@ -31,6 +35,7 @@ mod schema;
 mod search;
 mod segment;
 mod session;
+mod source;
 mod space;
 mod stats;
 #[cfg(test)]
@@ -45,12 +50,14 @@ pub use draft::Draft;
 pub use error::StoreError;
 pub use follow::Follower;
 pub use group::{Group, Outcome};
+pub use info::{StoreInfo, upgrade};
 pub use name::NameFormat;
 pub use note::{Annotator, BadNote, Change, Note};
+pub use pack::{CopyProgress, CopyWatch, PackOptions, Packed, pack, unpack};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};
 pub use search::{Explanation, MAX_BODY, Progress, Search, explain};
-pub use segment::{BodySide, Segments};
+pub use segment::{BodySide, Room, Segments};
 pub use session::{Session, SessionCounts};
 pub(crate) use space::Step;
 pub use space::{Estimate, Freed, Limits, Marked, Pin, Pins, Pruner, Vacuum};

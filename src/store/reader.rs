@@ -16,6 +16,7 @@ use super::paths::Paths;
 use super::record::{Found, RecordFiles};
 use super::row::{self, sqlite_int};
 use super::schema::{self, Contents};
+use super::source::{Source, packed};
 use super::{Blocks, HostSet, ListQuery, Order, Row, StoreError, Urls};
 use crate::codec;
 use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
@@ -25,6 +26,7 @@ use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 pub struct Reader {
     pub(super) conn: Connection,
     pub(super) paths: Paths,
+    pub(super) source: Arc<Source>,
     pub(super) records: RecordFiles,
     /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
     version: Cell<u32>,
@@ -50,8 +52,22 @@ impl Reader {
         let conn = schema::open_reader(&paths.db)?;
         let version = schema::version(&conn)
             .map_err(|e| StoreError::sqlite(&paths.db, "reading the version of the tables", e))?;
-        let records = RecordFiles::new(paths.clone());
-        Ok(Self { conn, records, paths, version: Cell::new(version), _file: file })
+        let packed =
+            packed(&conn).map_err(|e| StoreError::sqlite(&paths.db, "asking whether it is packed", e))?;
+        let source = Arc::new(Source::new(paths.clone(), packed));
+        let records = RecordFiles::new(Arc::clone(&source));
+        Ok(Self { conn, paths, source, records, version: Cell::new(version), _file: file })
+    }
+
+    /// Whether it is one file that holds everything, as `manent store pack` makes it.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        self.source.packed().is_some()
+    }
+
+    /// Its connection, its segments and the records in them, for a copy.
+    pub(super) fn parts(&self) -> (&Connection, &Paths, &Source, &RecordFiles) {
+        (&self.conn, &self.paths, &self.source, &self.records)
     }
 
     /// The flow with this mid, with its connections; `None` if there is none. Bodies in segments are left there: see
@@ -227,11 +243,11 @@ impl Reader {
     /// # Errors
     /// As [`Reader::body`].
     pub fn content(&self, content: &Content) -> Result<BodyReader, StoreError> {
-        let paths = self.paths.clone();
+        let source = Arc::clone(&self.source);
         Ok(match content {
-            Content::Absent => BodyReader::inline(paths, Bytes::new()),
-            Content::Inline(bytes) => BodyReader::inline(paths, bytes.clone()),
-            Content::Extents(extents) => BodyReader::extents(paths, extents.clone()),
+            Content::Absent => BodyReader::inline(source, Bytes::new()),
+            Content::Inline(bytes) => BodyReader::inline(source, bytes.clone()),
+            Content::Extents(extents) => BodyReader::extents(source, extents.clone()),
         })
     }
 

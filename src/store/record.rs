@@ -4,22 +4,23 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rusqlite::types::ValueRef;
 
-use super::paths::Paths;
 use super::reader::{blob, integer};
 use super::schema::MAX_RECORD;
-use super::segment::piece::{self, HEADER, Piece};
+use super::segment::piece::{self, Coding, HEADER, Piece};
 use super::segment::{PIECE_BYTES, RECORD};
+use super::source::Source;
 use crate::flow::Mid;
 
 /// Makes pieces of a record, in place. No bytes stay none.
 pub(super) fn make_pieces(mid: Mid, record: &mut Vec<u8>) {
     let header = |seq: u64, data: &[u8]| {
         let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        Piece { len, mid: mid.0, seq, side: RECORD }.header(data)
+        Piece { len, mid: mid.0, seq, side: RECORD, coding: Coding::Plain }.header(data)
     };
     if record.is_empty() {
         return;
@@ -42,8 +43,11 @@ pub(super) fn of_pieces(mid: Mid, mut pieces: Bytes) -> io::Result<Bytes> {
     let mut data = Vec::new();
     let mut seq = 0;
     while !pieces.is_empty() {
-        let found = piece::read(&mut &pieces[..], &mut data)?;
-        let wanted = |piece: &Piece| (piece.mid, piece.seq, piece.side) == (mid.0, seq, RECORD);
+        let found = piece::read_stored(&mut &pieces[..], &mut data)?;
+        // Records are stored as they are: what a file from elsewhere inflates to here would be held in memory.
+        let wanted = |piece: &Piece| {
+            (piece.mid, piece.seq, piece.side) == (mid.0, seq, RECORD) && piece.coding == Coding::Plain
+        };
         let found = found.filter(wanted).ok_or(io::ErrorKind::InvalidData)?;
         pieces.advance(HEADER);
         let len = found.len as usize;
@@ -108,14 +112,14 @@ impl std::fmt::Display for Found {
 /// The segment files that records are read from, a few of them open.
 #[derive(Debug)]
 pub(super) struct RecordFiles {
-    paths: Paths,
+    source: Arc<Source>,
     /// Those used last at the end.
-    open: RefCell<Vec<(u32, File)>>,
+    open: RefCell<Vec<(u32, Arc<File>)>>,
 }
 
 impl RecordFiles {
-    pub(super) fn new(paths: Paths) -> Self {
-        Self { paths, open: RefCell::default() }
+    pub(super) fn new(source: Arc<Source>) -> Self {
+        Self { source, open: RefCell::default() }
     }
 
     /// The record of `mid`.
@@ -141,7 +145,7 @@ impl RecordFiles {
         let mut open = self.open.borrow_mut();
         let file = match open.iter().position(|(number, _)| *number == at.segment) {
             Some(found) => open.remove(found).1,
-            None => File::open(self.paths.segment(at.segment))?,
+            None => self.source.file(at.segment)?,
         };
         let read = file.read_exact_at(&mut pieces, at.offset);
         if open.len() >= OPEN_FILES {

@@ -5,7 +5,7 @@
 //! Whole pieces that no row refers to (their flow never ended) stay; reclaiming them is another matter.
 
 use std::fs::OpenOptions;
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
 
 use rusqlite::{Connection, params};
@@ -29,7 +29,9 @@ pub(super) fn recover(conn: &Connection, paths: &Paths) -> Result<Start, StoreEr
     if let Some((&number, _)) = known.last_key_value() {
         start = Start { number: number + 1, offset: 0 };
     }
-    for number in segment_numbers(&paths.bodies)? {
+    let numbers = segment_numbers(&paths.bodies)
+        .map_err(|e| StoreError::io(&paths.bodies, "listing the segments", e))?;
+    for number in numbers {
         let committed = known.get(&number).copied().unwrap_or(0);
         let path = paths.segment(number);
         let len =
@@ -56,15 +58,14 @@ fn committed(conn: &Connection) -> rusqlite::Result<std::collections::BTreeMap<u
 }
 
 /// The numbers of the segment files that are there, rising.
-pub(super) fn segment_numbers(folder: &Path) -> Result<Vec<u32>, StoreError> {
-    let fail = |e| StoreError::io(folder, "listing the segments", e);
+pub(super) fn segment_numbers(folder: &Path) -> io::Result<Vec<u32>> {
     let entries = match folder.read_dir() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(fail)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
     };
     let mut numbers = Vec::new();
     for entry in entries {
-        let name = entry.map_err(fail)?.file_name();
+        let name = entry?.file_name();
         let number = name.to_str().and_then(|n| n.strip_suffix(".seg")).and_then(|n| n.parse::<u32>().ok());
         numbers.extend(number.filter(|&n| n > 0));
     }
@@ -72,15 +73,20 @@ pub(super) fn segment_numbers(folder: &Path) -> Result<Vec<u32>, StoreError> {
     Ok(numbers)
 }
 
+/// As [`segment_numbers`], of a store.
+pub(super) fn listed_segments(paths: &Paths) -> Result<Vec<u32>, StoreError> {
+    segment_numbers(&paths.bodies).map_err(|e| StoreError::io(&paths.bodies, "listing the segments", e))
+}
+
 /// Cuts what follows the last whole piece after `committed`; the length of the file then.
-fn cut(path: &Path, committed: u64) -> std::io::Result<u64> {
+fn cut(path: &Path, committed: u64) -> io::Result<u64> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let len = file.metadata()?.len();
     if len <= committed {
         return Ok(len);
     }
     file.seek(SeekFrom::Start(committed))?;
-    let good = piece::good_end(&mut std::io::BufReader::with_capacity(1 << 18, &file), committed)?;
+    let good = piece::good_end(&mut io::BufReader::with_capacity(1 << 18, &file), committed)?;
     if good < len {
         file.set_len(good)?;
         file.sync_all()?;

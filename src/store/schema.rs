@@ -10,10 +10,11 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use super::paths::Paths;
+use super::source::packed;
 use super::{Durability, StoreError};
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 8;
+pub(super) const VERSION: u32 = 9;
 
 /// `application_id` in the database's header: "mnnt".
 const APPLICATION_ID: u32 = 0x6d6e_6e74;
@@ -134,11 +135,21 @@ ALTER TABLE segment ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE segment ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
 ";
 
+/// What version 9 added: packed stores, whose segments are in the database, and pieces that are stored as zstd frames.
+///
+/// The segment of a packed store is one run of bytes, cut into rows: `at` is how many come before. It is made of pieces, as
+/// a file is, without regard to rows, and has the number `source::PACKED` in extents. `meta` has `packed`, the time.
+const CHUNKS: &str = "
+CREATE TABLE chunk (         -- bytes of the segment of a packed store
+  at INTEGER PRIMARY KEY, data BLOB NOT NULL
+) STRICT;
+";
+
 /// What makes version 2 of version 1, and so on. A new store takes the same steps.
 ///
 /// A reader finds a store whose writer has not been here since: it must do without what a step adds.
 const STEPS: [&str; (VERSION - 1) as usize] =
-    [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, NOTES, COUNTERS, DEAD_BYTES];
+    [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, NOTES, COUNTERS, DEAD_BYTES, CHUNKS];
 
 /// Bytes of a database's header (sqlite.org/fileformat2.html §1.3).
 pub(super) const HEAD: usize = 100;
@@ -177,6 +188,9 @@ pub(super) fn open_writer(paths: &Paths, durability: Durability) -> Result<Conne
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(&paths.db, flags).map_err(fail("opening the database"))?;
     create_tables(&conn).map_err(fail("creating the tables"))?;
+    if packed(&conn).map_err(fail("asking whether it is packed"))?.is_some() {
+        return Err(StoreError::Packed { path: paths.db.clone() });
+    }
     upgrade(&conn).map_err(fail("upgrading the tables"))?;
     harden(&conn).map_err(fail("setting up the connection"))?;
     let synchronous = match durability {
@@ -221,7 +235,7 @@ pub(super) fn open_annotator(paths: &Paths) -> Result<Connection, StoreError> {
 
 /// In a rollback transaction, before WAL is switched on: so the header that [`inspect`] reads is in the database
 /// itself, never only in the WAL.
-fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
+pub(super) fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
     if version(conn)? != 0 {
         return Ok(());
     }

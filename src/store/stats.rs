@@ -159,7 +159,7 @@ impl Reader {
         let mut wal = self.paths.db.clone().into_os_string();
         wal.push("-wal");
         let mut files = Files { database: len(&self.paths.db)?, wal: len(wal.as_ref())?, ..Files::default() };
-        for number in super::recover::segment_numbers(&self.paths.bodies)? {
+        for number in super::recover::listed_segments(&self.paths)? {
             files.segment_count += 1;
             files.segments += len(&self.paths.segment(number))?;
         }

@@ -17,6 +17,7 @@ mod large_bodies;
 mod limits;
 mod lists;
 mod notes;
+mod pack;
 mod rotation;
 mod shutdown;
 mod space;

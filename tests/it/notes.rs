@@ -1,13 +1,14 @@
 //! Marks, comments and tags, set and shown by the binary; beside a capture in another process, too.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::cli::{Home, flow, parse, text};
+use crate::harness::PATIENCE;
 
 /// Marker, comment and tags of each flow, as `ls` tells.
 fn notes(home: &Home) -> Vec<Value> {
@@ -101,7 +102,7 @@ fn what_cannot_be_a_note_is_refused_with_the_reason() {
     assert!(text(&long.stderr).contains("at most 65536 bytes"), "{long:?}");
     let words: Vec<String> = (0..101).map(|n| format!("+t{n}")).collect();
     let words: Vec<&str> = ["tag", "1"].into_iter().chain(words.iter().map(String::as_str)).collect();
-    home.refuses(&words, 2, "error[E411]: flow 1 would have more than 100 tags");
+    home.refuses(&words, 2, "error[E414]: flow 1 would have more than 100 tags");
     assert_eq!(notes(&home), [json!([null, null, []])]);
     let most = fed(&home, &["comment", "1", "-"], &[&vec![b'x'; 64 << 10][..], b"\n"].concat());
     assert_eq!(most.status.code(), Some(0), "{most:?}");
@@ -147,7 +148,7 @@ fn a_store_of_an_older_recorder_that_runs_is_left_alone() {
     let lock = std::fs::File::create(home.dir.path().join("flows.db-lock")).unwrap();
     lock.lock().unwrap();
     (&lock).write_all(b"4194304\n").unwrap();
-    let told = home.refuses(&["mark", "1"], 4, "error[E410]: the recorder that has the store is older");
+    let told = home.refuses(&["mark", "1"], 4, "error[E413]: the recorder that has the store is older");
     assert!(told.contains("(pid 4194304)") && told.contains("Nothing was changed."), "{told}");
     drop(lock);
     done(&home, &["mark", "1"], "flow 1 marked");
@@ -163,29 +164,30 @@ fn notes_are_set_while_another_process_records_at_load() {
     let home = Home::new();
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin_addr = origin.local_addr().unwrap();
-    let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, closed, answered) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
     let mut capture = home.command(&["capture", "-p", "0", "--json"]);
-    let mut capture = capture.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut talk = BufReader::new(capture.stderr.take().unwrap());
+    let capture = capture.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut capture = KilledAtEnd(capture);
+    let mut talk = BufReader::new(capture.0.stderr.take().unwrap());
     let mut ready = String::new();
     talk.read_line(&mut ready).unwrap();
     let proxy = ready.split("listening on ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
-    let mut announced = BufReader::new(capture.stdout.take().unwrap()).lines();
-    let mut marked = Vec::new();
+    let mut announced = BufReader::new(capture.0.stdout.take().unwrap()).lines();
+    let mut marked: Vec<String> = Vec::new();
     std::thread::scope(|threads| {
-        threads.spawn(|| serve(&origin, &stop));
-        for client in 0..4 {
-            let (proxy, stop, answered) = (&proxy, &stop, &answered);
-            threads.spawn(move || {
-                for n in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
+        threads.spawn(|| serve(&origin, &closed));
+        let clients: Vec<_> = (0..4)
+            .map(|client| {
+                let (proxy, stop, answered) = (&proxy, &stop, &answered);
+                threads.spawn(move || {
+                    for n in (0..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                        ask(proxy, &format!("http://{origin_addr}/{client}/{n}"));
+                        answered.fetch_add(1, Ordering::Relaxed);
                     }
-                    ask(proxy, &format!("http://{origin_addr}/{client}/{n}"));
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
+                })
+            })
+            .collect();
+        let ends = EndsLoad { stop: &stop, closed: &closed, origin: origin_addr };
         for n in 0..MARKS {
             let line = announced.next().unwrap().unwrap();
             let mid = parse(line.as_bytes())["mid"].to_string();
@@ -201,12 +203,14 @@ fn notes_are_set_while_another_process_records_at_load() {
         // All that are there by now, while more come.
         assert_eq!(home.run(&["tag", "1-", "+all"]).status.code(), Some(0));
         stop.store(true, Ordering::Relaxed);
-        // The origin waits for a last client.
-        drop(TcpStream::connect(origin_addr).unwrap());
+        for client in clients {
+            client.join().unwrap();
+        }
+        drop(ends);
     });
     let rest = std::thread::spawn(move || announced.count());
-    end(&mut capture);
-    let status = capture.wait().unwrap();
+    end(&capture.0);
+    let status = capture.0.wait().unwrap();
     rest.join().unwrap();
     let mut said = String::new();
     talk.read_to_string(&mut said).unwrap();
@@ -217,7 +221,7 @@ fn notes_are_set_while_another_process_records_at_load() {
     assert_eq!(rows.len() as u64, answered.load(Ordering::Relaxed));
     assert!(rows.iter().all(|row| row["state"] == "complete"));
     for (n, mid) in marked.iter().enumerate() {
-        let row = rows.iter().find(|row| row["mid"].to_string() == *mid).unwrap();
+        let row = rows.iter().find(|row| row["mid"].as_u64() == mid.parse().ok()).unwrap();
         let set = match n % 3 {
             0 => row["marker"] == ":default:",
             1 => row["comment"] == "seen",
@@ -231,12 +235,38 @@ fn notes_are_set_while_another_process_records_at_load() {
 
 const MARKS: usize = 30;
 
-/// Answers each connection's one request with a body that goes into a segment, until it is told to stop.
-fn serve(origin: &TcpListener, stop: &AtomicBool) {
+/// Ends clients and origin, also where an assertion fails.
+struct EndsLoad<'a> {
+    stop: &'a AtomicBool,
+    closed: &'a AtomicBool,
+    origin: SocketAddr,
+}
+
+impl Drop for EndsLoad<'_> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.closed.store(true, Ordering::Relaxed);
+        // The origin waits for a last client; without one the test has failed before.
+        let _ = TcpStream::connect(self.origin);
+    }
+}
+
+/// A process that does not outlive the test.
+struct KilledAtEnd(Child);
+
+impl Drop for KilledAtEnd {
+    fn drop(&mut self) {
+        // One that was waited for is gone.
+        let _ = self.0.kill();
+    }
+}
+
+/// Answers each connection's one request with a body that goes into a segment, until it is closed.
+fn serve(origin: &TcpListener, closed: &AtomicBool) {
     let body = vec![b'x'; 3000];
     std::thread::scope(|threads| {
         while let Ok((mut tcp, _)) = origin.accept() {
-            if stop.load(Ordering::Relaxed) {
+            if closed.load(Ordering::Relaxed) {
                 break;
             }
             let body = &body;
@@ -253,6 +283,7 @@ fn serve(origin: &TcpListener, stop: &AtomicBool) {
 
 fn ask(proxy: &str, url: &str) {
     let mut tcp = TcpStream::connect(proxy).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
     let host = url.split('/').nth(2).unwrap();
     tcp.write_all(format!("GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
         .unwrap();
@@ -262,7 +293,7 @@ fn ask(proxy: &str, url: &str) {
 }
 
 /// As Ctrl-C does.
-fn end(child: &mut Child) {
+fn end(child: &Child) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
 }

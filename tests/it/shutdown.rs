@@ -148,8 +148,14 @@ async fn open_flow_of_a_killed_proxy_is_interrupted() {
     let open = setup.open_flow().await;
     let left = Arc::new(tempfile::tempdir().unwrap());
     for file in std::fs::read_dir(setup.dir.path()).unwrap().map(Result::unwrap) {
+        let to = left.path().join(file.file_name());
         if file.file_type().unwrap().is_file() {
-            std::fs::copy(file.path(), left.path().join(file.file_name())).unwrap();
+            std::fs::copy(file.path(), to).unwrap();
+        } else if file.file_name().to_string_lossy().ends_with("-bodies") {
+            std::fs::create_dir(&to).unwrap();
+            for segment in std::fs::read_dir(file.path()).unwrap().map(Result::unwrap) {
+                std::fs::copy(segment.path(), to.join(segment.file_name())).unwrap();
+            }
         }
     }
     let mut config = setup.config.clone();

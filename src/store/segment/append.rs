@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::files::{SegmentFile, SegmentFiles};
-use super::piece::{HEADER, Piece};
+use super::piece::{Coding, HEADER, Piece};
+use super::squeeze::squeezed;
 use super::{BodySide, PIECE_BYTES, SEGMENT_BYTES};
 use crate::flow::{Extent, Mid};
 
@@ -21,6 +22,15 @@ use crate::flow::{Extent, Mid};
 #[derive(Debug, Clone)]
 pub struct Segments {
     shared: Arc<Shared>,
+}
+
+/// Whether room was reserved for data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// By [`Segments::reserve`].
+    Reserved,
+    /// It was not: the caller bounds how much of this there is.
+    Unreserved,
 }
 
 /// Where appending begins.
@@ -78,6 +88,8 @@ struct Dirty {
 struct Queued {
     segment: u32,
     offset: u64,
+    /// Bytes of the budget that come back when it is written.
+    reserved: usize,
     what: What,
 }
 
@@ -95,11 +107,6 @@ impl Queued {
             What::Piece(piece, _) => piece.stored_len(),
             What::Pieces(bytes) => bytes.len() as u64,
         }
-    }
-
-    /// Bytes of the budget that come back when it is written.
-    fn reserved(&self) -> usize {
-        if let What::Piece(_, data) = &self.what { data.len() } else { 0 }
     }
 }
 
@@ -179,20 +186,49 @@ impl Segments {
         while !data.is_empty() {
             let data = data.split_to(data.len().min(PIECE_BYTES));
             let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            let piece = Piece { len, mid: mid.0, seq: seq + count, side: side as u8 };
-            let Start { number: segment, offset } = state.place(piece.stored_len());
-            push(extents, Extent { segment, offset, stored_len: piece.stored_len(), len: len.into() });
-            state.queued_bytes += data.len();
-            state.queue.push(Queued { segment, offset, what: What::Piece(piece, data) });
-            state.taken += 1;
+            let piece = Piece { len, mid: mid.0, seq: seq + count, side: side as u8, coding: Coding::Plain };
+            state.queue_piece(piece, data, len.into(), extents);
             count += 1;
         }
-        let enough = before < self.shared.gather() && state.queued_bytes >= self.shared.gather();
-        drop(state);
-        if was_idle || enough {
-            self.shared.work.notify_one();
-        }
+        self.shared.wake(state, was_idle, before);
         count
+    }
+
+    /// As [`Segments::append`], with data of at most one piece, stored as zstd of this level where they shrink by it. Room was
+    /// reserved for as many bytes as the data have, or for none. Returns whether they shrank.
+    pub fn append_squeezed(
+        &self,
+        body: (Mid, BodySide, u64),
+        data: &Bytes,
+        room: Room,
+        level: i32,
+        extents: &mut Vec<Extent>,
+    ) -> bool {
+        let ((mid, side, seq), len) = (body, data.len().min(PIECE_BYTES));
+        let reserved = if room == Room::Reserved { data.len() } else { 0 };
+        let frame = squeezed(&data[..len], level);
+        let shrank = frame.is_some();
+        let (coding, stored) = match frame {
+            Some(frame) => (Coding::Zstd, frame),
+            None => (Coding::Plain, data.slice(..len)),
+        };
+        let mut state = self.shared.lock();
+        if state.closing || state.paused() {
+            state.lost_pieces += 1;
+            drop(state);
+            self.shared.budget.add_permits(reserved);
+            push(extents, LOST);
+            return shrank;
+        }
+        let (was_idle, before) = (state.queue.is_empty(), state.queued_bytes);
+        let stored_len = u32::try_from(stored.len()).unwrap_or(u32::MAX);
+        let piece = Piece { len: stored_len, mid: mid.0, seq, side: side as u8, coding };
+        state.queue_piece(piece, stored, len as u64, extents);
+        if let Some(queued) = state.queue.last_mut() {
+            queued.reserved = reserved;
+        }
+        self.shared.wake(state, was_idle, before);
+        shrank
     }
 
     /// Gives whole pieces, one behind the other, their place in one segment, and queues them; where that is. `None` if the
@@ -205,7 +241,7 @@ impl Segments {
         }
         let Start { number: segment, offset } = state.place(stored_len);
         state.queued_bytes += pieces.len();
-        state.queue.push(Queued { segment, offset, what: What::Pieces(pieces) });
+        state.queue.push(Queued { segment, offset, reserved: 0, what: What::Pieces(pieces) });
         state.taken += 1;
         Some(Extent { segment, offset, stored_len, len: 0 })
     }
@@ -312,7 +348,7 @@ impl Segments {
 const LOST: Extent = Extent { segment: 0, offset: 0, stored_len: 0, len: 0 };
 
 /// Adds an extent, or lengthens the last one.
-fn push(extents: &mut Vec<Extent>, extent: Extent) {
+pub(in crate::store) fn push(extents: &mut Vec<Extent>, extent: Extent) {
     if let Some(last) = extents.last_mut()
         && last.segment == extent.segment
         && last.offset + last.stored_len == extent.offset
@@ -325,6 +361,16 @@ fn push(extents: &mut Vec<Extent>, extent: Extent) {
 }
 
 impl State {
+    /// Queues a piece that holds `len` bytes of body, for all of which as stored there is room.
+    fn queue_piece(&mut self, piece: Piece, data: Bytes, len: u64, extents: &mut Vec<Extent>) {
+        let (stored_len, reserved) = (piece.stored_len(), data.len());
+        let Start { number: segment, offset } = self.place(stored_len);
+        push(extents, Extent { segment, offset, stored_len, len });
+        self.queued_bytes += data.len();
+        self.queue.push(Queued { segment, offset, reserved, what: What::Piece(piece, data) });
+        self.taken += 1;
+    }
+
     fn place(&mut self, len: u64) -> Start {
         if self.next.offset > 0 && self.next.offset + len > SEGMENT_BYTES {
             self.next = Start { number: self.next.number + 1, offset: 0 };
@@ -373,6 +419,15 @@ impl Shared {
     /// Bytes that make a write worth while.
     fn gather(&self) -> usize {
         GATHER_BYTES.min(self.budget_bytes / 4)
+    }
+
+    /// Wakes the thread if what was queued since is enough for it, or the first.
+    fn wake(&self, state: MutexGuard<'_, State>, was_idle: bool, before: usize) {
+        let enough = before < self.gather() && state.queued_bytes >= self.gather();
+        drop(state);
+        if was_idle || enough {
+            self.work.notify_one();
+        }
     }
 
     /// The thread.
@@ -439,7 +494,7 @@ impl Shared {
         state.written += run.len() as u64;
         drop(state);
         self.done.notify_all();
-        self.budget.add_permits(run.iter().map(Queued::reserved).sum());
+        self.budget.add_permits(run.iter().map(|queued| queued.reserved).sum());
     }
 
     fn file(

@@ -4,14 +4,16 @@
 mod append;
 mod files;
 pub(super) mod piece;
+mod squeeze;
 #[cfg(test)]
 mod tests;
 
-pub use append::Segments;
-pub(super) use append::Start;
+pub use append::{Room, Segments};
+pub(super) use append::{Start, push as push_extent};
 #[cfg(test)]
 pub(super) use files::SegmentFile;
 pub(super) use files::{DiskFiles, SegmentFiles};
+pub(super) use squeeze::Squeezer;
 
 /// Which body of a flow a piece belongs to. The messages of a WebSocket that one end sent are one body here, whose pieces
 /// are numbered through. The numbers are in segment files, for ever.
@@ -36,7 +38,7 @@ pub(super) const RECORD: u8 = 7;
 
 /// A new file is begun when the next piece would not fit below this: small enough to be copied out when it is mostly
 /// dead, large enough that a day's capture is a few dozen files.
-const SEGMENT_BYTES: u64 = 512 << 20;
+pub(super) const SEGMENT_BYTES: u64 = 512 << 20;
 
 /// The most data in one piece: what a reader must hold to check its sum.
 pub(super) const PIECE_BYTES: usize = 256 << 10;

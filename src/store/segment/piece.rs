@@ -3,12 +3,13 @@
 //! | bytes | what |
 //! |---|---|
 //! | 0–3 | `MNTp` |
-//! | 4–7 | length of the data, 1 to 256 KiB |
+//! | 4–7 | length of the data as they are stored, 1 to 256 KiB |
 //! | 8–15 | mid |
 //! | 16–23 | number of the piece in its body, from 0 |
 //! | 24 | side, see [`super::BodySide`] |
-//! | 25–27 | zero |
-//! | 28–31 | CRC-32C over bytes 0–27 and the data |
+//! | 25 | coding of the data: 0 none, 1 zstd (RFC 8878), a frame a piece |
+//! | 26–27 | zero |
+//! | 28–31 | CRC-32C over bytes 0–27 and the data as they are stored |
 
 use std::io::{self, Read};
 
@@ -19,6 +20,16 @@ pub(in crate::store) const HEADER: usize = 32;
 
 const MAGIC: [u8; 4] = *b"MNTp";
 
+/// How the data of a piece are stored. The numbers are in files, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::store) enum Coding {
+    /// As they are.
+    #[default]
+    Plain = 0,
+    /// As one zstd frame, of at most [`PIECE_BYTES`] when it is decoded.
+    Zstd = 1,
+}
+
 /// What a piece says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) struct Piece {
@@ -26,6 +37,7 @@ pub(in crate::store) struct Piece {
     pub(in crate::store) mid: u64,
     pub(in crate::store) seq: u64,
     pub(in crate::store) side: u8,
+    pub(in crate::store) coding: Coding,
 }
 
 impl Piece {
@@ -37,6 +49,7 @@ impl Piece {
         header[8..16].copy_from_slice(&self.mid.to_le_bytes());
         header[16..24].copy_from_slice(&self.seq.to_le_bytes());
         header[24] = self.side;
+        header[25] = self.coding as u8;
         let sum = crc32c::crc32c_append(crc32c::crc32c(&header[..28]), data);
         header[28..].copy_from_slice(&sum.to_le_bytes());
         header
@@ -48,10 +61,24 @@ impl Piece {
     }
 }
 
-/// Reads the next piece into `data`.
+/// Reads the next piece, and its data, decoded, into `data`. `stored` is for its own use.
 ///
 /// `Ok(None)` where the bytes are not a whole and undamaged piece; an error only if the file cannot be read.
-pub(in crate::store) fn read(file: &mut impl Read, data: &mut Vec<u8>) -> io::Result<Option<Piece>> {
+pub(in crate::store) fn read(
+    file: &mut impl Read,
+    stored: &mut Vec<u8>,
+    data: &mut Vec<u8>,
+) -> io::Result<Option<Piece>> {
+    let piece = read_stored(file, data)?;
+    if piece.is_none_or(|piece| piece.coding == Coding::Plain) {
+        return Ok(piece);
+    }
+    std::mem::swap(stored, data);
+    Ok(piece.filter(|_| decode(stored, data)))
+}
+
+/// As [`read`], with the data as they are stored.
+pub(in crate::store) fn read_stored(file: &mut impl Read, data: &mut Vec<u8>) -> io::Result<Option<Piece>> {
     let mut header = [0; HEADER];
     if !filled(file.read_exact(&mut header))? {
         return Ok(None);
@@ -70,16 +97,30 @@ pub(in crate::store) fn read_header(file: &mut impl Read) -> io::Result<Option<P
 fn parse(header: &[u8; HEADER]) -> Option<Piece> {
     let word = |at: usize| header.as_chunks::<4>().0.get(at / 4).map_or(0, |w| u32::from_le_bytes(*w));
     let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-    let piece = Piece { len: word(4), mid: long(8), seq: long(16), side: header[24] };
+    let coding = if header[25] == Coding::Zstd as u8 { Coding::Zstd } else { Coding::Plain };
+    let piece = Piece { len: word(4), mid: long(8), seq: long(16), side: header[24], coding };
     let len = piece.len as usize;
     (header[..4] == MAGIC && len > 0 && len <= PIECE_BYTES).then_some(piece)
+}
+
+/// Decodes the data of a piece; `false` if they are no frame, or one that holds nothing or more than a piece may.
+fn decode(stored: &[u8], data: &mut Vec<u8>) -> bool {
+    data.resize(PIECE_BYTES, 0);
+    // A file from elsewhere may say what it likes: no more is written than there is room for.
+    match zstd::bulk::decompress_to_buffer(stored, data.as_mut_slice()) {
+        Ok(len) if len > 0 => {
+            data.truncate(len);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Where the last good piece ends, reading from `from`, which is the position of `file`.
 pub(in crate::store) fn good_end(file: &mut impl Read, from: u64) -> io::Result<u64> {
     let mut end = from;
     let mut data = Vec::new();
-    while let Some(piece) = read(file, &mut data)? {
+    while let Some(piece) = read_stored(file, &mut data)? {
         end += piece.stored_len();
     }
     Ok(end)

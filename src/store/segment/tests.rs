@@ -3,10 +3,12 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::piece::{Piece, good_end, read};
+use super::piece::{Coding, Piece, good_end, read, read_stored};
+use super::{PIECE_BYTES, Squeezer};
 
 fn piece(seq: u64, data: &[u8]) -> Vec<u8> {
-    let piece = Piece { len: u32::try_from(data.len()).unwrap(), mid: 77, seq, side: 2 };
+    let piece =
+        Piece { len: u32::try_from(data.len()).unwrap(), mid: 77, seq, side: 2, coding: Coding::Plain };
     [&piece.header(data)[..], data].concat()
 }
 
@@ -43,6 +45,54 @@ proptest! {
     #[test]
     fn random_bytes_never_panic(file in vec(any::<u8>(), 0..200), magic in any::<bool>()) {
         let file = if magic { [b"MNTp\x05\0\0\0", &file[..]].concat() } else { file };
-        prop_assert!(read(&mut &file[..], &mut Vec::new()).unwrap().is_none());
+        prop_assert!(read_stored(&mut &file[..], &mut Vec::new()).unwrap().is_none());
     }
+}
+
+fn coded(stored: &[u8], coding: Coding) -> Vec<u8> {
+    let piece = Piece { len: u32::try_from(stored.len()).unwrap(), mid: 1, seq: 0, side: 2, coding };
+    [&piece.header(stored)[..], stored].concat()
+}
+
+/// What a reader gets of a piece.
+fn data(file: &[u8]) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
+    read(&mut &file[..], &mut Vec::new(), &mut data).unwrap().map(|_| data)
+}
+
+#[test]
+fn data_that_shrink_are_stored_as_a_frame_and_come_back() {
+    let mut squeezer = Squeezer::new(1).unwrap();
+    for len in [100, 10_000, PIECE_BYTES] {
+        let text: Vec<u8> = b"The quick brown fox. ".iter().copied().cycle().take(len).collect();
+        let frame = squeezer.squeeze(&text).unwrap().to_vec();
+        assert!(frame.len() < len);
+        assert_eq!(data(&coded(&frame, Coding::Zstd)).unwrap(), text);
+    }
+    let mut noise = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        noise.to_le_bytes()[7]
+    })
+    .take(50_000)
+    .collect();
+    assert!(squeezer.squeeze(&noise).is_none());
+    assert!(squeezer.squeeze(b"").is_none() && squeezer.squeeze(b"a").is_none());
+}
+
+#[test]
+fn a_frame_that_inflates_to_more_than_a_piece_or_is_none_is_damage() {
+    let frame = |len: usize| zstd::bulk::compress(&vec![0; len], 1).unwrap();
+    assert_eq!(data(&coded(&frame(PIECE_BYTES), Coding::Zstd)).unwrap().len(), PIECE_BYTES);
+    for len in [0, PIECE_BYTES + 1, 64 << 20] {
+        assert!(data(&coded(&frame(len), Coding::Zstd)).is_none(), "{len}");
+    }
+    let twice = [frame(PIECE_BYTES), frame(1)].concat();
+    for bad in [&twice[..], b"no frame", &frame(1000)[..10]] {
+        assert!(data(&coded(bad, Coding::Zstd)).is_none());
+    }
+    // A coding that nobody knows yet.
+    let mut unknown = coded(b"data", Coding::Plain);
+    unknown[25] = 2;
+    assert!(data(&unknown).is_none());
 }

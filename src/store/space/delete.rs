@@ -204,6 +204,28 @@ pub(super) fn count_dead(conn: &Connection, dead: BTreeMap<u32, u64>) -> rusqlit
     Ok(())
 }
 
+/// Does something with `PRAGMA synchronous` set otherwise (sqlite.org/pragma.html#pragma_synchronous).
+pub(super) fn with_synchronous<T>(
+    conn: &mut Connection,
+    level: Synchronous,
+    work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let before: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    conn.pragma_update(None, "synchronous", level as i64)?;
+    let result = work(conn);
+    conn.pragma_update(None, "synchronous", before)?;
+    result
+}
+
+/// What a commit waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Synchronous {
+    /// Nothing. It is on disk when the next commit is that waits.
+    Normal = 1,
+    /// Itself, and all before it, to be on disk.
+    Full = 2,
+}
+
 /// The bodies of a flow that may lie in segments, but for messages.
 pub(super) fn bodies(flow: &mut Flow) -> impl Iterator<Item = &mut Body> {
     let request = flow.request.as_mut().map(|r| &mut r.body);

@@ -1,6 +1,7 @@
 //! Keeping a store within its limits while it is written, on the writing thread, in steps between commits.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, params};
@@ -8,11 +9,12 @@ use rusqlite::{Connection, params};
 use super::super::StoreError;
 use super::super::paths::Paths;
 use super::super::record::RecordFiles;
-use super::super::recover::segment_numbers;
+use super::super::recover::listed_segments;
 use super::super::row::sqlite_int;
 use super::super::schema;
 use super::super::segment::Segments;
-use super::delete::{self, Doomed, Freed, Marked, has_notes};
+use super::super::source::Source;
+use super::delete::{self, Doomed, Freed, Marked, Synchronous, has_notes, with_synchronous};
 use super::pins::Pins;
 use super::reclaim::{self, Reclaimer, Site};
 use crate::flow::Mid;
@@ -66,6 +68,10 @@ pub(in crate::store) struct Space {
     /// When flows that were left are looked at again.
     look_back: Instant,
     next_check: Instant,
+    /// Flows that are deleted in a step, so many that it is short.
+    batch: usize,
+    /// Whether the last step deleted some: then the next one copies.
+    deleted: bool,
     count: Count,
     /// What was deleted so far.
     pub(in crate::store) freed: Freed,
@@ -86,11 +92,13 @@ impl Space {
         Self {
             limits,
             pins: Pins::default(),
-            files: RecordFiles::new(paths.clone()),
+            files: RecordFiles::new(Arc::new(Source::new(paths.clone(), None))),
             reclaimer: Reclaimer::default(),
             floor: Mid(0),
             look_back: Instant::now() + LOOK_BACK,
             next_check: Instant::now(),
+            batch: LEAST_BATCH,
+            deleted: false,
             count: Count::default(),
             freed: Freed::default(),
         }
@@ -135,13 +143,19 @@ impl Space {
             delete::count_dead(conn, self.pins.take_dead())
                 .map_err(|e| StoreError::sqlite(&paths.db, "counting dead bytes", e))?;
         }
-        let (deleted, usage) = self.enforce(conn, paths)?;
+        let (deleted, usage) = match self.deleted && self.reclaimer.is_busy() {
+            true => (false, Usage::default()),
+            false => self.enforce(conn, paths)?,
+        };
+        self.deleted = deleted;
         // Over the limit, what is dead is worth more than the time to get it.
         let is_over = self.limits.max_size_bytes.is_some_and(|max| usage.bytes > max);
         let percent = if is_over { LEAST_DEAD_PERCENT } else { MOSTLY_DEAD_PERCENT };
         let mut site = Site { conn, paths, segments, files: &self.files, pins: &self.pins };
         let busy = self.reclaimer.begin(&site, percent)?;
-        self.reclaimer.step(&mut site, STEP_BYTES)?;
+        if !deleted {
+            self.reclaimer.step(&mut site, STEP_BYTES)?;
+        }
         if busy || deleted || self.count.pass.is_some() {
             return Ok(Step::More);
         }
@@ -155,8 +169,8 @@ impl Space {
         if !self.limits.any() {
             return Ok((false, Usage::default()));
         }
-        let usage = Usage::of(conn, paths)?;
-        let oldest = oldest(conn, self.floor, BATCH).map_err(fail)?;
+        let (usage, started) = (Usage::of(conn, paths)?, Instant::now());
+        let oldest = oldest(conn, self.floor, self.batch).map_err(fail)?;
         let excess_bytes = self.limits.live_bytes().map_or(0, |max| usage.live().saturating_sub(max));
         let excess_flows = match self.limits.max_flows {
             Some(max) => self.count.flows(conn, max).map_err(fail)?.saturating_sub(max),
@@ -175,7 +189,14 @@ impl Space {
         let by_bytes = enough(&plan.doomed, excess_bytes);
         let least = too_old.max(usize::try_from(excess_flows).unwrap_or(usize::MAX));
         let doomed = &plan.doomed[..plan.doomed.len().min(least.max(by_bytes))];
-        let freed = delete::delete(conn, doomed, Marked::Keep).map_err(fail)?;
+        // Nobody waits for it to be on disk. A segment is dropped by a commit that does.
+        let work = |conn: &mut Connection| delete::delete(conn, doomed, Marked::Keep);
+        let freed = with_synchronous(conn, Synchronous::Normal, work).map_err(fail)?;
+        self.batch = match started.elapsed() {
+            short if short < SHORT => (self.batch + self.batch / 4).min(BATCH),
+            long if long > 2 * SHORT => (self.batch / 2).max(LEAST_BATCH),
+            _ => self.batch,
+        };
         self.count.flows = self.count.flows.saturating_sub(freed.flows);
         self.freed += freed;
         // All that was looked at and is still there stays.
@@ -251,8 +272,7 @@ impl Usage {
             }
         };
         let len = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        let segments =
-            segment_numbers(&paths.bodies)?.into_iter().map(|n| len(&paths.segment(n))).sum::<u64>();
+        let segments = listed_segments(paths)?.into_iter().map(|n| len(&paths.segment(n))).sum::<u64>();
         let mut wal = paths.db.clone().into_os_string();
         wal.push("-wal");
         Ok(Self {
@@ -291,15 +311,19 @@ pub(super) const CHECK: Duration = Duration::from_secs(1);
 /// How often flows that were left, and segments, are looked at again.
 const LOOK_BACK: Duration = Duration::from_secs(60);
 
-/// Flows in one transaction, and how long their records may be read before it: together a few milliseconds.
-const BATCH: usize = 500;
-const PLAN_TIME: Duration = Duration::from_millis(10);
+/// Flows in one transaction, at most and at least, and how long a step should take that deletes some.
+const BATCH: usize = 1000;
+const LEAST_BATCH: usize = 64;
+const SHORT: Duration = Duration::from_millis(4);
+
+/// How long records may be read before it.
+const PLAN_TIME: Duration = Duration::from_millis(5);
 
 /// Rows that are counted at a time: about a millisecond.
 const COUNT_ROWS: i64 = 20_000;
 
 /// What is copied between two commits.
-const STEP_BYTES: u64 = 2 << 20;
+const STEP_BYTES: u64 = 1 << 20;
 
 /// Copying a live byte for less than a dead one would be more work than it gives back.
 const MOSTLY_DEAD_PERCENT: u64 = 50;

@@ -5,6 +5,7 @@
 //! given back by the recorder. Without one, the pruner is the writer, and does that itself.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -13,6 +14,7 @@ use super::super::db_file::DbFile;
 use super::super::paths::Paths;
 use super::super::record::RecordFiles;
 use super::super::schema;
+use super::super::source::Source;
 use super::super::{Durability, Reader, StoreError, Writer, WriterOptions};
 use super::delete::{self, Freed, Marked};
 use super::keep::{Limits, Step, Usage};
@@ -42,7 +44,7 @@ impl Pruner {
     /// as [`Writer::open`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let paths = Paths::of(path);
-        let files = RecordFiles::new(paths.clone());
+        let files = RecordFiles::new(Arc::new(Source::new(paths.clone(), None)));
         if !paths.db.exists() {
             return Err(StoreError::NotFound { path: paths.db });
         }

@@ -10,8 +10,9 @@ use super::super::StoreError;
 use super::super::group::save_segments;
 use super::super::paths::{Paths, sync_folder};
 use super::super::record::RecordFiles;
-use super::super::recover::segment_numbers;
+use super::super::recover::listed_segments;
 use super::super::segment::{Segments, piece};
+use super::delete::{Synchronous, with_synchronous};
 use super::pins::Pins;
 use super::relocate::{self, CopyError, Moved, Source};
 use crate::flow::{Extent, Mid};
@@ -233,7 +234,7 @@ pub(super) fn candidates(site: &Site<'_>) -> Result<Vec<Candidate>, StoreError> 
 /// Has a row in `segment` for each file: commits with [`Durability::Normal`](super::super::Durability::Normal) make none.
 pub(super) fn know_files(conn: &Connection, paths: &Paths) -> Result<(), StoreError> {
     let fail = |e| StoreError::sqlite(&paths.db, "counting the segments", e);
-    let numbers = segment_numbers(&paths.bodies)?;
+    let numbers = listed_segments(paths)?;
     let known: i64 =
         conn.prepare_cached(COUNT).and_then(|mut s| s.query_row([], |row| row.get(0))).map_err(fail)?;
     if known.cast_unsigned() >= numbers.len() as u64 {
@@ -245,19 +246,16 @@ pub(super) fn know_files(conn: &Connection, paths: &Paths) -> Result<(), StoreEr
     Ok(())
 }
 
-/// One transaction, which is on disk when this returns.
+/// One transaction. If a segment is dropped, it is on disk when this returns, whatever the durability: else its file would be
+/// gone and rows still name it.
 fn write(
     conn: &mut Connection,
     moved: &[Moved],
     grown: &[(u32, u64)],
     dropped: Option<u32>,
 ) -> rusqlite::Result<()> {
-    // With durability `normal` a commit is not: the file would be gone and the rows still name it.
-    let before: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
-    conn.pragma_update(None, "synchronous", FULL)?;
-    let written = write_rows(conn, moved, grown, dropped);
-    conn.pragma_update(None, "synchronous", before)?;
-    written
+    let level = if dropped.is_some() { Synchronous::Full } else { Synchronous::Normal };
+    with_synchronous(conn, level, |conn| write_rows(conn, moved, grown, dropped))
 }
 
 fn write_rows(
@@ -303,11 +301,8 @@ pub(in crate::store) fn finish_drops(conn: &Connection, paths: &Paths) -> Result
 }
 
 /// Pieces and flows that are looked at in a step: some milliseconds.
-const WALK_PIECES: usize = 10_000;
-const WALK_FLOWS: usize = 500;
-
-/// `PRAGMA synchronous` (sqlite.org/pragma.html#pragma_synchronous).
-const FULL: i64 = 2;
+const WALK_PIECES: usize = 2_000;
+const WALK_FLOWS: usize = 200;
 
 const DEAD_SEGMENTS: &str = "SELECT number, dead FROM segment WHERE dead > 0 AND dropped = 0 AND number < ?1";
 const COUNT: &str = "SELECT count(*) FROM segment";

@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::super::reader::{blob, integer};
 use super::super::record::{self, Found, RecordAt, RecordFiles};
 use super::super::row::sqlite_int;
-use super::super::segment::{Segments, piece};
+use super::super::segment::Segments;
+use super::super::segment::piece::{self, Coding};
 use super::delete::{ROW, bodies};
 use crate::codec;
 use crate::flow::{Content, Extent, Mid};
@@ -76,15 +77,18 @@ impl Source<'_> {
         let mut file = BufReader::with_capacity(64 << 10, self.file);
         file.seek(SeekFrom::Start(extent.offset))?;
         let mut left = *extent;
-        let (mut run, mut run_len, mut data) = (Vec::new(), 0, Vec::new());
+        let (mut run, mut run_len) = (Vec::new(), 0);
+        let (mut stored, mut data) = (Vec::new(), Vec::new());
         while left.stored_len > 0 && self.budget > 0 {
-            let piece = piece::read(&mut file, &mut data)?.ok_or_else(damaged)?;
-            run.extend_from_slice(&piece.header(&data));
-            run.extend_from_slice(&data);
-            run_len += u64::from(piece.len);
+            let piece = piece::read(&mut file, &mut stored, &mut data)?.ok_or_else(damaged)?;
+            // As it is stored, whatever its coding.
+            let raw = if piece.coding == Coding::Plain { &data } else { &stored };
+            run.extend_from_slice(&piece.header(raw));
+            run.extend_from_slice(raw);
+            run_len += data.len() as u64;
             left.offset += piece.stored_len();
             left.stored_len = left.stored_len.checked_sub(piece.stored_len()).ok_or_else(damaged)?;
-            left.len = left.len.saturating_sub(u64::from(piece.len));
+            left.len = left.len.saturating_sub(data.len() as u64);
             self.budget = self.budget.saturating_sub(piece.stored_len());
             if run.len() >= RUN_BYTES || left.stored_len == 0 || self.budget == 0 {
                 let copy = self.append(std::mem::take(&mut run).into())?;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -12,8 +13,9 @@ use rusqlite::limits::Limit;
 
 use super::super::paths::Paths;
 use super::super::record::RecordFiles;
-use super::super::recover::segment_numbers;
+use super::super::recover::listed_segments;
 use super::super::row::sqlite_int;
+use super::super::source::Source;
 use super::super::{Reader, StoreError, Writer};
 use super::delete::{self, Marked};
 use super::keep::Usage;
@@ -54,7 +56,7 @@ impl Vacuum {
         let writer = Writer::open(path, &options("vacuum"))?;
         // What is appended from now on lies behind all that may go.
         writer.keeper.segments.roll();
-        Ok(Self { writer, files: RecordFiles::new(paths) })
+        Ok(Self { writer, files: RecordFiles::new(Arc::new(Source::new(paths, None))) })
     }
 
     /// Finds all that is dead, by reading each record. `progress` is told how many flows of how many are read.
@@ -178,7 +180,7 @@ fn live(
 
 /// The segment files, and what is dead in each.
 fn segments(paths: &Paths, live: &BTreeMap<u32, u64>) -> Result<Vec<Candidate>, StoreError> {
-    let numbers = segment_numbers(&paths.bodies)?;
+    let numbers = listed_segments(paths)?;
     let of = |number: u32| {
         let len = std::fs::metadata(paths.segment(number)).map_or(0, |file| file.len());
         let dead = len.saturating_sub(live.get(&number).copied().unwrap_or(0));

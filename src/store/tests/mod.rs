@@ -7,6 +7,7 @@ mod files;
 mod follow;
 mod messages;
 mod notes;
+mod pack;
 mod power_cut;
 mod search;
 mod space;

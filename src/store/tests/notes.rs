@@ -86,7 +86,8 @@ fn recorder_and_annotator_wait_for_each_other() {
             also_begun.send(()).unwrap();
             annotator.apply(&[Mid(1)], &Change::comment("c").unwrap()).unwrap()
         });
-        (begins.recv().unwrap(), begins.recv().unwrap());
+        begins.recv().unwrap();
+        begins.recv().unwrap();
         assert!(!commits.is_finished() && !notes.is_finished());
         other.execute_batch("COMMIT").unwrap();
         commits.join().unwrap();

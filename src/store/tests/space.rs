@@ -17,7 +17,7 @@ fn store(writer: &mut Writer, mid: Mid, len: usize) {
 }
 
 fn delete(writer: &mut Writer, mids: &[Mid]) -> Freed {
-    let files = record::RecordFiles::new(writer.keeper.paths.clone());
+    let files = record::RecordFiles::new(Arc::new(source::Source::new(writer.keeper.paths.clone(), None)));
     let conn = &mut writer.conn;
     let plan = deleting::plan(conn, &files, mids, Marked::Keep, Duration::MAX).unwrap();
     deleting::delete(conn, &plan.doomed, Marked::Keep).unwrap()

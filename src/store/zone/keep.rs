@@ -85,6 +85,11 @@ impl Zones {
         self.make(tx, now, AT_ONCE)
     }
 
+    /// Whether a zone could not be written, so that no more are made.
+    pub(in crate::store) fn has_given_up(&self) -> bool {
+        self.given_up
+    }
+
     /// Whether every full block has a zone, as far as is known, or will not get one.
     pub(in crate::store) fn is_complete(&self) -> bool {
         self.given_up || (self.waiting.is_empty() && self.backlog == 0)
@@ -106,12 +111,13 @@ impl Zones {
             return Ok(0);
         }
         match self.make_or_fail(tx, now, at_most) {
-            Err(error) if !tx.is_autocommit() => {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => {
                 tracing::warn!(%error, "filters will be slow: what blocks hold cannot be noted");
                 self.given_up = true;
-                Ok(0)
+                // Some errors take the transaction along (sqlite.org/lang_transaction.html §3).
+                if tx.is_autocommit() { Err(error) } else { Ok(0) }
             }
-            result => result,
         }
     }
 

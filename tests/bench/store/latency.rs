@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 use manent::flow::Mid;
 use manent::record::{Committed, Recorder, RecorderOptions};
-use manent::store::{ListQuery, Reader};
+use manent::store::{Limits, ListQuery, Reader};
 use tokio::sync::broadcast::Receiver;
 
 use crate::generator::{Generator, Mix};
@@ -24,21 +24,37 @@ use crate::web::Web;
 pub(crate) async fn at_rates(plan: &Plan, dir: &Path) -> Result<()> {
     for rate in [1_000, 10_000] {
         let count = (rate * plan.sizes.paced_seconds).max(100);
-        let seen = run(dir, count, Some(rate)).await?;
-        let name = format!("finish to committed at {rate}/s");
-        let waits = Sorted::new(seen.waits);
-        note(&format!("{name}, p50, most"), &{
-            let (middle, most) = (millis(waits.percentile(50)), millis(waits.most()));
-            format!("{} ms, {} ms; {} µs CPU a flow", digits(middle), digits(most), digits(seen.cpu_us))
-        });
-        verdict(&format!("{name}, p99"), millis(waits.percentile(99)), "ms", Limit::AtMost(50.0));
-        note("pages that the reader read meanwhile", &seen.pages.to_string());
+        let seen = run(dir, count, Some(rate), Limits::default()).await?;
+        report(&format!("finish to committed at {rate}/s"), seen);
     }
     Ok(())
 }
 
+/// The same while the oldest flows are deleted and their segments reclaimed, all the time.
+pub(crate) async fn within_limits(plan: &Plan, dir: &Path) -> Result<()> {
+    for rate in [1_000, 10_000] {
+        let count = (rate * plan.sizes.paced_seconds).max(100);
+        // A second's flows are left, and a third of what comes has to go.
+        let limits = Limits { max_flows: Some(rate), max_size_bytes: Some(64 << 20), ..Limits::default() };
+        let seen = run(dir, count, Some(rate), limits).await?;
+        note("bytes of the store at the end, most flows", &format!("{} MB, {rate}", seen.bytes / 1_000_000));
+        report(&format!("finish to committed at {rate}/s, oldest deleted"), seen);
+    }
+    Ok(())
+}
+
+fn report(name: &str, seen: Seen) {
+    let waits = Sorted::new(seen.waits);
+    note(&format!("{name}, p50, most"), &{
+        let (middle, most) = (millis(waits.percentile(50)), millis(waits.most()));
+        format!("{} ms, {} ms; {} µs CPU a flow", digits(middle), digits(most), digits(seen.cpu_us))
+    });
+    verdict(&format!("{name}, p99"), millis(waits.percentile(99)), "ms", Limit::AtMost(50.0));
+    note("pages that the reader read meanwhile", &seen.pages.to_string());
+}
+
 pub(crate) async fn longest_commit(plan: &Plan, dir: &Path) -> Result<()> {
-    let seen = run(dir, plan.sizes.small, None).await?;
+    let seen = run(dir, plan.sizes.small, None, Limits::default()).await?;
     let (waits, gaps) = (Sorted::new(seen.waits), Sorted::new(seen.gaps));
     note("finish to committed flat out, p50, p99", &{
         let (middle, high) = (millis(waits.percentile(50)), millis(waits.percentile(99)));
@@ -58,12 +74,14 @@ struct Seen {
     gaps: Vec<Duration>,
     pages: u64,
     cpu_us: f64,
+    /// Of the store's files, before it was closed.
+    bytes: u64,
 }
 
-async fn run(dir: &Path, count: u64, rate: Option<u64>) -> Result<Seen> {
+async fn run(dir: &Path, count: u64, rate: Option<u64>, limits: Limits) -> Result<Seen> {
     let web = Web::new();
     let path = dir.join("latency.db");
-    let recorder = Recorder::open(&path, RecorderOptions::default()).await?;
+    let recorder = Recorder::open(&path, RecorderOptions { limits, ..RecorderOptions::default() }).await?;
     let origin = Instant::now();
     // When each flow ended, in nanoseconds from `origin`; its mid is its place. The store is new: mids begin at 1.
     let ends: Arc<Vec<AtomicU64>> = Arc::new((0..=count).map(|_| AtomicU64::new(0)).collect());
@@ -81,6 +99,7 @@ async fn run(dir: &Path, count: u64, rate: Option<u64>) -> Result<Seen> {
             ends[usize::try_from(mid.0)?].store(since(origin), Ordering::Release);
         }
     }
+    let bytes = size(&path);
     let stats = recorder.close().await?;
     let cpu = measure::cpu_time()? - cpu;
     let pages = paging.end()?;
@@ -88,7 +107,14 @@ async fn run(dir: &Path, count: u64, rate: Option<u64>) -> Result<Seen> {
     drop(recorder);
     let (waits, gaps) = commits.await??;
     remove(&path)?;
-    Ok(Seen { waits, gaps, pages, cpu_us: cpu.as_secs_f64() * 1e6 / as_f64(count) })
+    Ok(Seen { waits, gaps, pages, cpu_us: cpu.as_secs_f64() * 1e6 / as_f64(count), bytes })
+}
+
+fn size(path: &Path) -> u64 {
+    let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+    let segments = std::fs::read_dir(with("-bodies")).into_iter().flatten().flatten();
+    let files = [with(""), with("-wal")].into_iter().chain(segments.map(|entry| entry.path()));
+    files.map(|file| std::fs::metadata(file).map_or(0, |m| m.len())).sum()
 }
 
 /// Notes when each flow is announced, until the recorder is gone.

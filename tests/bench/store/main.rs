@@ -71,6 +71,7 @@ async fn one(case: Case, plan: &Plan, dir: &Path) -> Result<()> {
         Case::One => origin_experiment::one_at_a_time(plan, dir).await,
         Case::Latency => latency::at_rates(plan, dir).await,
         Case::Commits => latency::longest_commit(plan, dir).await,
+        Case::Limits => latency::within_limits(plan, dir).await,
         Case::Queries => queries::run(plan, dir).await,
     }
 }

@@ -14,6 +14,7 @@ cargo bench --bench store [-- OPTIONS]
                     one        store() of one flow at a time
                     latency    from a flow's end to its commit, at 1,000 and 10,000 flows/s
                     commits    from commit to commit flat out
+                    limits     latency while the oldest flows are deleted
                     queries    pages of a store of a million flows
   --flows N       flows of queries (1000000)
   --store FILE    the store of queries, made there if it is not there, and kept
@@ -40,12 +41,21 @@ pub(crate) enum Case {
     One,
     Latency,
     Commits,
+    Limits,
     Queries,
 }
 
 impl Case {
-    const ALL: &[Case] =
-        &[Case::Origin, Case::Browser, Case::Small, Case::One, Case::Latency, Case::Commits, Case::Queries];
+    const ALL: &[Case] = &[
+        Case::Origin,
+        Case::Browser,
+        Case::Small,
+        Case::One,
+        Case::Latency,
+        Case::Commits,
+        Case::Limits,
+        Case::Queries,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -55,6 +65,7 @@ impl Case {
             Case::One => "one",
             Case::Latency => "latency",
             Case::Commits => "commits",
+            Case::Limits => "limits",
             Case::Queries => "queries",
         }
     }
