@@ -62,6 +62,8 @@ fn columns_are_chosen_by_name() {
     assert_eq!(piped, "origin.test\t200\t1\t3\t1500\norigin.test\tERR\t2\t0\t1500\n");
     let json = text(&home.run(&["ls", "--json", "--columns", "status,path,response_type"]).stdout);
     assert_eq!(json.lines().next(), Some(r#"{"status":200,"path":"/a","response_type":null}"#));
+    assert_eq!(home.run(&["tag", "1", "+b", "+a"]).status.code(), Some(0));
+    assert_eq!(text(&home.run(&["ls", "--columns", "mid,tags"]).stdout), "1\ta,b\n2\t\n");
     let told = home.refuses(&["ls", "--columns", "mid,hots"], 2, "hots");
     assert!(told.contains("similar value exists: 'host'") && told.contains("response_len"), "{told}");
 }
