@@ -2,4 +2,8 @@
 
 pub mod charset;
 pub mod coding;
+mod formats;
 pub mod grpc;
+pub mod transfer;
+
+pub use formats::{FORMATS, SNIFFED_BYTES, by_extension, by_name, sniff};

@@ -44,6 +44,7 @@ mod top;
 mod writer;
 mod zone;
 
+pub use crate::flow::Note;
 pub use body::BodyReader;
 pub use check::{Checked, Damage};
 pub use draft::Draft;
@@ -52,7 +53,7 @@ pub use follow::Follower;
 pub use group::{Group, Outcome};
 pub use info::{StoreInfo, upgrade};
 pub use name::NameFormat;
-pub use note::{Annotator, BadNote, Change, Note};
+pub use note::{Annotator, BadNote, Change};
 pub use pack::{CopyProgress, CopyWatch, PackOptions, Packed, pack, unpack};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};

@@ -17,26 +17,7 @@ use super::reader::text;
 use super::row::sqlite_int;
 use super::schema::{self, Contents};
 use super::{Reader, StoreError};
-use crate::flow::Mid;
-
-/// What was written beside a flow.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Note {
-    /// The sign that it is marked with; never empty.
-    pub marker: Option<String>,
-    /// Free text; never empty.
-    pub comment: Option<String>,
-    /// Names, in the order of their bytes.
-    pub tags: Vec<String>,
-}
-
-impl Note {
-    /// Whether nothing is written.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.marker.is_none() && self.comment.is_none() && self.tags.is_empty()
-    }
-}
+use crate::flow::{Mid, Note};
 
 /// A change of the notes of some flows.
 #[derive(Debug, Clone, PartialEq, Eq)]
