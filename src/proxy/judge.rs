@@ -84,6 +84,7 @@ fn judge(
     recording_works(shared)?;
     let host = replaced_host(request, &route);
     let (max_forwards, own_answer) = count_down(request);
+    let own_answer = own_answer.or_else(|| revocations(shared, request, &route));
     Ok(Plan { route, length, host, max_forwards, own_answer })
 }
 
@@ -153,4 +154,15 @@ fn count_down(request: &Request) -> (Option<u64>, Option<flow::Response>) {
         Some(0) => (None, Some(answer::local(200, "OK", "text/plain; charset=utf-8", Bytes::new()))),
         left => (left.map(|left| left - 1), None),
     }
+}
+
+/// The list of revoked certificates, for who follows what a leaf of ours says.
+fn revocations(shared: &Shared, request: &Request, route: &Route) -> Option<flow::Response> {
+    let ours = route.origin_form.ends_with(b".crl") && route.origin_form.starts_with(b"/manent-");
+    if !ours || request.method != b"GET"[..] || route.origin_form != shared.leaves.ca().crl_path().as_bytes()
+    {
+        return None;
+    }
+    let list = shared.leaves.ca().crl()?;
+    Some(answer::local(200, "OK", "application/pkix-crl", list.into()))
 }
