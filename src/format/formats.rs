@@ -3,7 +3,7 @@
 use super::transfer::Format;
 
 /// All formats, in the order in which a file is tried for them: those that are told with certainty first.
-pub const FORMATS: &[Format] = &[];
+pub const FORMATS: &[Format] = &[super::har::FORMAT];
 
 /// How many bytes at the beginning of a file tell its format.
 pub const SNIFFED_BYTES: usize = 64 << 10;

@@ -4,6 +4,8 @@ pub mod charset;
 pub mod coding;
 mod formats;
 pub mod grpc;
+mod har;
+mod json;
 pub mod transfer;
 
 pub use formats::{FORMATS, SNIFFED_BYTES, by_extension, by_name, sniff};
