@@ -7,6 +7,8 @@ pub mod coding;
 mod curl;
 mod formats;
 pub mod grpc;
+mod har;
+mod json;
 #[cfg(test)]
 mod sample;
 mod shell;
