@@ -70,7 +70,7 @@ pub enum State {
     Refused,
     /// It could not be done: no address, no connection, no trust, no answer in time.
     Failed,
-    /// The proxy ended first. Only a store that is opened again gives this state.
+    /// The proxy ended first. Only a store that is opened again gives this state, and a file that has no more than a request.
     Interrupted,
 }
 
