@@ -1,9 +1,10 @@
 //! The table of formats: which there are, and which one a file is in.
 
+use super::mitmproxy::MITMPROXY;
 use super::transfer::Format;
 
 /// All formats, in the order in which a file is tried for them: those that are told with certainty first.
-pub const FORMATS: &[Format] = &[];
+pub const FORMATS: &[Format] = &[MITMPROXY];
 
 /// How many bytes at the beginning of a file tell its format.
 pub const SNIFFED_BYTES: usize = 64 << 10;

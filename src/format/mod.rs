@@ -4,6 +4,7 @@ pub mod charset;
 pub mod coding;
 mod formats;
 pub mod grpc;
+mod mitmproxy;
 pub mod transfer;
 
 pub use formats::{FORMATS, SNIFFED_BYTES, by_extension, by_name, sniff};
