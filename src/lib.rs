@@ -21,7 +21,7 @@
 //! | 1 | [`codec`], [`http1`], [`http2`], [`websocket`], [`filter`], [`format`](mod@format), [`tls`] | flow and protobuf; HTTP/1 and HTTP/2 on the wire; WebSocket frames; the filter language; content codings and gRPC messages; CA and leaves |
 //! | 2 | [`store`], [`upstream`] | SQLite by mid and body segments; connections to origins |
 //! | 3 | [`record`] | admission, bounded queue, grouped commit, the feed of what was committed |
-//! | 4 | [`exchange`] | a flow while it is alive; body taps |
+//! | 4 | [`exchange`], [`transfer`] | a flow while it is alive, body taps; import and export |
 //! | 5 | [`proxy`] | serving clients |
 //! | 7 | [`config`] | settings, resolved once |
 //! | 8 | [`app`] | builds the parts; owns start and shutdown |
@@ -44,5 +44,6 @@ pub mod proxy;
 pub mod record;
 pub mod store;
 pub mod tls;
+pub mod transfer;
 pub mod upstream;
 pub mod websocket;

@@ -125,6 +125,11 @@ impl Chosen {
         Ok(chosen)
     }
 
+    /// All from the first to the last.
+    pub(super) fn between(first: Mid, last: Mid) -> Self {
+        Self(vec![(first, last)])
+    }
+
     fn add(&mut self, item: &Item, reader: &Reader) -> anyhow::Result<()> {
         let range = match *item {
             Item::One(mid) => (mid, mid),

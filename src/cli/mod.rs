@@ -14,9 +14,11 @@ mod connection;
 mod content;
 mod errors;
 mod escape;
+mod export;
 mod feed;
 mod flags;
 mod grpc;
+mod import;
 mod json;
 mod log;
 mod ls;
@@ -40,6 +42,7 @@ mod stores;
 mod tail;
 mod text;
 mod vacuum;
+mod which;
 
 use std::process::ExitCode;
 
@@ -73,6 +76,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, &cli.global, &output),
         Command::Prune(args) => prune::run(&args, &cli.global, &output),
         Command::Vacuum(args) => vacuum::run(&args, &cli.global, &output),
+        Command::Export(args) => export::run(&args, &cli.global, &output),
+        Command::Import(args) => import::run(&args, &cli.global, &output),
         Command::Store(args) => pack::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };

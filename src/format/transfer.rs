@@ -171,6 +171,8 @@ pub struct Format {
     pub extensions: &'static [&'static str],
     /// One line for the help.
     pub about: &'static str,
+    /// Whether it can be looked at on a terminal.
+    pub is_text: bool,
     /// Whether secrets are masked unless asked not to: so in formats that are made to be shown to others.
     pub redacts: bool,
     /// Writes it; `None` for a format that is only read.

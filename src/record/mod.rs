@@ -23,6 +23,6 @@ mod ticket;
 
 pub use recorder::{Committed, RecordError, Recorder, RecorderOptions, Stats};
 pub use rotating::{Clock, Rotating};
-pub use ticket::{BodyWriter, MessageWriter, Ticket};
+pub use ticket::{BodyWriter, MessageWriter, Receipt, Ticket};
 
 pub use crate::store::{BodySide, Durability};

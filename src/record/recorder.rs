@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, watch};
 
 use super::driver::{self, Driver};
 use super::guests::Guests;
@@ -368,17 +368,9 @@ impl Recorder {
             return Err(RecordError::Closed);
         }
         let ticket = self.admit().await;
-        let mid = ticket.mid();
         self.adopt_conns(&mut flow);
         self.move_bodies(&ticket, &mut flow).await;
-        let (waiter, outcome) = oneshot::channel();
-        ticket.finish_for(&flow, Some(waiter));
-        match outcome.await {
-            Ok(Ok(false)) => Ok(mid),
-            Ok(Ok(true)) => Err(RecordError::BodyLost { mid }),
-            Ok(Err(error)) => Err(RecordError::Commit(error)),
-            Err(_) => Err(RecordError::Closed),
-        }
+        ticket.finish_stored(&flow).committed().await
     }
 
     /// The flow with this mid, with its connections and bodies; `None` if there is none. Bodies above 64 MiB stay

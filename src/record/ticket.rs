@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::oneshot;
 
 use super::queue::{Finished, Waiter};
-use super::recorder::{Committed, Shared};
+use super::recorder::{Committed, RecordError, Shared};
 use crate::filter::{FlowSubject, Notes, OpenSubject};
 use crate::flow::{Extent, Flow, Message, Mid};
-use crate::store::{BodySide, Draft, Pin, Room, Segments};
+use crate::store::{BodySide, Draft, Pin, Room, Segments, StoreError};
 
 /// An admitted flow: its mid, and its place in the queue.
 ///
@@ -104,7 +105,33 @@ impl Ticket {
         self.shared.queue.give_places_back(1);
     }
 
-    pub(super) fn finish_for(mut self, flow: &Flow, waiter: Option<Waiter>) {
+    /// As [`Ticket::finish`], and tells what becomes of the flow. `None` for one that the recorder's filter does not want.
+    #[must_use]
+    pub fn finish_with_receipt(self, flow: &Flow) -> Option<Receipt> {
+        if !self.is_wanted(flow) {
+            self.finish(flow);
+            return None;
+        }
+        Some(self.finish_stored(flow))
+    }
+
+    /// As [`Ticket::finish_with_receipt`], whatever the recorder's filter says.
+    pub(super) fn finish_stored(self, flow: &Flow) -> Receipt {
+        let (waiter, outcome) = oneshot::channel();
+        let mid = self.mid;
+        self.finish_for(flow, Some(waiter));
+        Receipt { mid, outcome }
+    }
+
+    /// Gives the place back and takes out of the store what [`Ticket::write_open`] gave, and messages with it: for a flow that
+    /// turned out to be none. Bodies that were written are left for reclaiming.
+    pub fn discard(self) {
+        if self.snapshot {
+            self.shared.queue.remove(self.mid);
+        }
+    }
+
+    fn finish_for(mut self, flow: &Flow, waiter: Option<Waiter>) {
         self.finished = true;
         self.push(flow, true, waiter);
     }
@@ -128,6 +155,29 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.finished {
             self.shared.queue.give_places_back(1);
+        }
+    }
+}
+
+/// Tells what becomes of a flow that was handed over.
+#[derive(Debug)]
+pub struct Receipt {
+    mid: Mid,
+    outcome: oneshot::Receiver<Result<bool, Arc<StoreError>>>,
+}
+
+impl Receipt {
+    /// Waits until the flow's transaction has committed, or failed; its mid.
+    ///
+    /// # Errors
+    /// [`RecordError::Commit`] if the transaction failed, [`RecordError::BodyLost`] if the flow is stored but a body of it is
+    /// not, [`RecordError::Closed`] if the recorder was dropped.
+    pub async fn committed(self) -> Result<Mid, RecordError> {
+        match self.outcome.await {
+            Ok(Ok(false)) => Ok(self.mid),
+            Ok(Ok(true)) => Err(RecordError::BodyLost { mid: self.mid }),
+            Ok(Err(error)) => Err(RecordError::Commit(error)),
+            Err(_) => Err(RecordError::Closed),
         }
     }
 }

@@ -57,7 +57,7 @@ pub enum StoreError {
         /// The file or folder.
         path: PathBuf,
     },
-    /// What was to be made of a store would take its own place.
+    /// What was to be made of a store would take its own place, or be added to itself.
     #[error("{} cannot be made of itself", path.display())]
     Same {
         /// The database.

@@ -59,6 +59,12 @@ impl Reader {
         Ok(Self { conn, paths, source, records, version: Cell::new(version), _file: file })
     }
 
+    /// The database, as it was named.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.paths.db
+    }
+
     /// Whether it is one file that holds everything, as `manent store pack` makes it.
     #[must_use]
     pub fn is_packed(&self) -> bool {

@@ -180,7 +180,8 @@ impl Read for FileAt {
     }
 }
 
-const FILE_BUFFER: usize = 64 << 10;
+/// Small pieces come several at a time; of a large one, only its beginning is copied twice.
+const FILE_BUFFER: usize = 8 << 10;
 
 const CHUNK: &str = "SELECT at, CASE WHEN length(data) <= ?2 THEN data END FROM chunk WHERE at <= ?1 \
      ORDER BY at DESC LIMIT 1";

@@ -25,5 +25,6 @@ mod stats;
 mod store;
 mod tail;
 mod tls;
+mod transfer;
 mod tunnels;
 mod websocket;

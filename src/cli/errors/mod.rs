@@ -2,21 +2,26 @@
 //!
 //! This is the one place where an error becomes a message. Codes are stable: scripts and searches use them.
 
+mod report;
+mod start;
+mod store;
+
 use std::io;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use serde_json::json;
-
+use self::report::{Report, causes, plain_io, sentence};
+use self::start::{of_ca, of_start};
+use self::store::{gone, of_store};
 use super::output::{Output, StdoutFailed};
-use super::{busy, escape, text};
-use crate::app::StartError;
 use crate::config::ConfigError;
 use crate::filter::FilterError;
 use crate::flow::Mid;
+use crate::format::FORMATS;
 use crate::format::coding::{CapReached, CodingError};
-use crate::store::{BadNote, StoreError};
-use crate::tls::{CaError, RootsError};
+use crate::format::transfer::Format;
+use crate::record::RecordError;
+use crate::store::BadNote;
+use crate::transfer::{ExportError, ImportError};
 
 /// What a subcommand can fail with by itself.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +109,24 @@ pub(super) enum CliError {
         #[source]
         source: io::Error,
     },
+    /// A file is in none of the formats that are read.
+    #[error("{name} is in no format that manent reads")]
+    UnknownFormat { name: String },
+    /// Nothing says in which format to write.
+    #[error("{name} does not say in which format to write")]
+    NoFormat { name: String },
+    /// A format cannot be written, or not be read.
+    #[error("{format} is only {can}")]
+    OneWay { format: &'static str, can: &'static str },
+    /// The file to be written is there.
+    #[error("{path} is there already")]
+    FileExists { path: String },
+    /// Bytes that are no text would have gone to a terminal.
+    #[error("{format} is no text, and standard output is a terminal")]
+    FormatToTerminal { format: &'static str },
+    /// A file is not what it should be.
+    #[error("{name} cannot be read on: {why}")]
+    BadFile { name: String, why: String, before: String },
     /// Flows passed that the store could not take.
     #[error("{lost} could not be stored")]
     Lost { lost: String },
@@ -119,16 +142,6 @@ pub(super) enum CliError {
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
-}
-
-/// A message for the user.
-#[derive(Debug, PartialEq, Eq)]
-struct Report {
-    code: &'static str,
-    exit: u8,
-    message: String,
-    facts: Vec<String>,
-    hints: Vec<String>,
 }
 
 /// Tells the user, and gives the exit code.
@@ -169,10 +182,13 @@ fn diagnose(error: &anyhow::Error) -> Report {
             .or_else(|| cause.downcast_ref().map(of_store))
             .or_else(|| cause.downcast_ref().map(of_ca))
             .or_else(|| cause.downcast_ref().map(of_coding))
+            .or_else(|| cause.downcast_ref().map(of_import))
+            .or_else(|| cause.downcast_ref().map(of_export))
     });
     known.unwrap_or_else(|| Report::new("E000", NO, causes(error.as_ref())))
 }
 
+#[expect(clippy::too_many_lines, reason = "a table: an entry an error")]
 fn of_cli(error: &CliError) -> Report {
     match error {
         CliError::UnknownMid { bounds, .. } => {
@@ -250,6 +266,24 @@ fn of_cli(error: &CliError) -> Report {
         CliError::Write { source, .. } => {
             Report::new("E209", NO, error.to_string()).fact(sentence(&plain_io(source)))
         }
+        CliError::UnknownFormat { .. } => Report::new("E701", DATA, error.to_string())
+            .fact(format!("It reads: {}.", formats(|format| format.decoder.is_some())))
+            .hint("--format NAME   says what it is"),
+        CliError::NoFormat { .. } => Report::new("E702", USAGE, error.to_string())
+            .fact(format!("Written are: {}.", formats(|format| format.encoder.is_some())))
+            .hint("manent export -o FILE.har     or --format NAME"),
+        CliError::OneWay { .. } => Report::new("E702", USAGE, error.to_string()).fact(format!(
+            "Written are: {}; read are: {}.",
+            formats(|format| format.encoder.is_some()),
+            formats(|format| format.decoder.is_some())
+        )),
+        CliError::FileExists { .. } => Report::new("E703", USAGE, error.to_string())
+            .fact("Nothing was changed.")
+            .hint("--force   writes over it"),
+        CliError::FormatToTerminal { .. } => {
+            Report::new("E704", USAGE, error.to_string()).hint("-o FILE   writes it to a file")
+        }
+        CliError::BadFile { before, .. } => Report::new("E706", DATA, error.to_string()).fact(before.clone()),
         CliError::Lost { .. } => Report::new("E404", STORE, error.to_string())
             .fact("They were passed on all the same. The log says why.")
             .hint("manent --require-recording   refuses what it cannot record"),
@@ -280,256 +314,31 @@ fn of_config(error: &ConfigError) -> Report {
     }
 }
 
-fn of_start(error: &StartError) -> Report {
+fn of_import(error: &ImportError) -> Report {
     match error {
-        StartError::Bind { addr, source } => of_bind(*addr, source),
-        StartError::Store(error) => of_store(error),
-        StartError::Ca(error) => of_ca(error),
-        StartError::Roots(error) => of_roots(error),
-        StartError::Cert(error) => Report::new("E605", TLS, causes(error))
-            .hint("--cert [HOST=]PEM   takes a file with certificate and key, for clients to be shown"),
-        StartError::ClientCert(error) => Report::new("E604", TLS, causes(error))
-            .hint("--client-cert [HOST=]PEM   takes a file with certificate and key, for origins that ask"),
-        StartError::Leaf(_) | StartError::Tls(_) => Report::new("E603", TLS, causes(error)),
+        ImportError::Source(error) | ImportError::Note { error, .. } => of_store(error),
+        ImportError::Store { error: RecordError::Commit(error), .. } => of_store(error),
+        ImportError::Store { error, .. } => Report::new("E404", STORE, causes(error)),
+        ImportError::File { .. } | ImportError::Read { .. } => Report::new("E706", DATA, causes(error)),
     }
 }
 
-fn of_bind(addr: SocketAddr, error: &io::Error) -> Report {
-    let (ip, port) = (addr.ip(), addr.port());
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            let report = Report::new("E101", NETWORK, format!("port {port} on {ip} is already in use"));
-            let report = match busy::listener(addr) {
-                Some(process) => report.fact(format!("by: {} (pid {})", process.name, process.pid)),
-                None => report,
-            };
-            let next = port.checked_add(2).unwrap_or(8082);
-            report.hint(format!("manent -p {next}     or let it choose: manent -p 0"))
-        }
-        io::ErrorKind::PermissionDenied => {
-            Report::new("E104", NETWORK, format!("not allowed to listen on {addr}"))
-                .fact("Ports below 1024 belong to the system.")
-                .hint("manent -p 8080")
-        }
-        _ => Report::new("E105", NETWORK, format!("cannot listen on {addr}: {}", plain_io(error))),
-    }
-}
-
-#[expect(clippy::too_many_lines, reason = "a table: an entry an error")]
-fn of_store(error: &StoreError) -> Report {
+fn of_export(error: &ExportError) -> Report {
     match error {
-        StoreError::Locked { path, pid, since_unix_ns } => {
-            let who = match pid {
-                Some(pid) => match busy::name_of(*pid) {
-                    Some(name) => format!(" ({name}, pid {pid})"),
-                    None => format!(" (pid {pid})"),
-                },
-                None => String::new(),
-            };
-            Report::new("E401", STORE, format!("the store is in use by another recorder{who}"))
-                .fact(match since_unix_ns {
-                    Some(at) => format!("{}, since {}", text::path(path), text::local(*at)),
-                    None => text::path(path),
-                })
-                .hint("reading works at the same time: manent ls     second recording: manent -s other.db")
-        }
-        StoreError::BadName { path, why } => {
-            let message = format!("{} cannot be the name of a store: {why}", text::path(path));
-            Report::new("E412", USAGE, message).hint("manent -s 'flows-%Y%m%d.db'   a new file each day")
-        }
-        StoreError::OlderWriter { path, pid } => {
-            let who = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
-            Report::new(
-                "E413",
-                STORE,
-                format!("the recorder that has the store is older than this manent{who}"),
-            )
-            .fact(text::path(path))
-            .fact("Its store has no place for marks, comments and tags yet. Nothing was changed.")
-            .hint("stop it, and try again; or start it anew with this version")
-        }
-        StoreError::TooManyTags { .. } => Report::new("E414", USAGE, error.to_string())
-            .fact("Flows before it may have been changed.")
-            .hint("manent tag MIDS -name   removes one"),
-        StoreError::NotWritable { path, source } => {
-            Report::new("E402", STORE, format!("cannot write to {}: {}", text::path(path), plain_io(source)))
-                .hint("manent -s FILE   records elsewhere")
-        }
-        StoreError::NewerSchema { path, found, known } => {
-            let message = format!("{} was written by a newer manent", text::path(path));
-            Report::new("E403", STORE, message)
-                .fact(format!(
-                    "Its schema is {found}; this is {} and knows up to {known}.",
-                    env!("CARGO_PKG_VERSION")
-                ))
-                .fact("Nothing was changed.")
-                .hint("cargo install manent     or record elsewhere: manent -s other.db")
-        }
-        StoreError::Full { path, .. } => {
-            Report::new("E404", STORE, format!("no space left for {}", text::path(path)))
-                .hint("manent -s FILE   records on another disk")
-        }
-        StoreError::NoRoom { path, need, free } => {
-            let message = format!("the disk of {} is too full for that", text::path(path));
-            Report::new("E404", STORE, message)
-                .fact(format!("It takes {} for a while; {} are free.", text::size(*need), text::size(*free)))
-                .fact("Nothing was changed.")
-                .hint("manent prune --max-age 7d   deletes flows, which takes no room")
-        }
-        StoreError::NotAStore { path } => {
-            Report::new("E406", STORE, format!("{} is not a store of manent's", text::path(path)))
-                .fact("Nothing was changed.")
-                .hint("manent -s FILE")
-        }
-        StoreError::Packed { path } => {
-            Report::new("E415", STORE, format!("{} is a packed store, which is only read", text::path(path)))
-                .fact("Nothing was changed.")
-                .hint(format!("manent store unpack {0} FILE   makes one to record into", text::path(path)))
-        }
-        StoreError::NotPacked { path } => {
-            Report::new("E416", STORE, format!("{} is not a packed store", text::path(path)))
-                .hint(format!("manent store pack -s {} FILE   makes one of it", text::path(path)))
-        }
-        StoreError::Exists { path } => {
-            Report::new("E417", STORE, format!("{} is there already", text::path(path)))
-                .fact("Nothing was changed.")
-                .hint("--force   puts the new store in its place, if it is a store")
-        }
-        StoreError::Same { .. } | StoreError::Stopped { .. } => Report::new("E418", STORE, causes(error)),
-        StoreError::NotFound { path } => {
-            Report::new("E407", NOT_FOUND, format!("there is no store at {}", text::path(path)))
-                .fact("Nothing has been recorded there yet.")
-                .hint(
-                    "manent run -- curl https://example.com/   records one flow; -s FILE names another store",
-                )
-        }
-        StoreError::Damaged { path, detail } => {
-            Report::new("E405", STORE, format!("{} is damaged", text::path(path))).fact(sentence(detail))
-        }
-        StoreError::Gone { .. } => gone(error.to_string()),
-        StoreError::UnreadableLog { path } => Report::new(
-            "E410",
-            STORE,
-            format!("{}-wal cannot be read in a folder that may not be written", text::path(path)),
-        )
-        .fact("It holds flows of a capture that was killed, or still runs elsewhere.")
-        .hint(
-            "copy the store with all that belongs to it (flows.db*) to a folder of yours, and read it there",
-        ),
-        StoreError::Sqlite { .. } | StoreError::Io { .. } | StoreError::Panicked { .. } => {
-            Report::new("E408", STORE, causes(error))
+        ExportError::Store(error) => of_store(error),
+        ExportError::Flow { mid, source } => {
+            Report::new("E209", NO, format!("flow {mid} could not be written: {}", plain_io(source)))
         }
     }
 }
 
-fn gone(message: String) -> Report {
-    Report::new("E409", STORE, message)
-        .fact("What was recorded into it is lost, but for what the file that is there now has of it.")
-        .fact("All was passed on all the same.")
-        .hint("manent ls   tells whether a store is there; manent   begins a new one where there is none")
-}
-
-fn of_roots(error: &RootsError) -> Report {
-    Report::new("E602", TLS, causes(error))
-        .hint("--upstream-ca PEM   takes a file of certificates, for origins")
-}
-
-fn of_ca(error: &CaError) -> Report {
-    Report::new("E601", TLS, causes(error))
-        .hint("manent --ca-dir DIR   uses or makes another one; --ca-cert FILE   a given one")
+fn formats(those: impl Fn(&Format) -> bool) -> String {
+    let names = FORMATS.iter().filter(|format| those(format)).map(|format| format.name);
+    names.chain(["db"]).collect::<Vec<_>>().join(", ")
 }
 
 fn of_coding(error: &CodingError) -> Report {
     Report::new("E208", NO, error.to_string()).hint("--raw   gives the bytes as they were on the wire")
-}
-
-impl Report {
-    fn new(code: &'static str, exit: u8, message: impl Into<String>) -> Self {
-        Self { code, exit, message: without_os_codes(&message.into()), facts: Vec::new(), hints: Vec::new() }
-    }
-
-    fn fact(mut self, fact: impl Into<String>) -> Self {
-        self.facts.push(without_os_codes(&fact.into()));
-        self
-    }
-
-    fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
-        self
-    }
-
-    /// Escaped line by line: a message may quote a peer or the name of a file.
-    fn to_text(&self, output: &Output) -> String {
-        let paint = output.talk_paint;
-        let mut out = paint.red(&paint.bold(&format!("error[{}]", self.code)));
-        out += ": ";
-        out += &escape::line(&self.message);
-        for fact in &self.facts {
-            out += "\n  ";
-            out += &escape::line(fact);
-        }
-        for hint in &self.hints {
-            out += "\n  ";
-            out += &paint.cyan("hint:");
-            out += " ";
-            out += &escape::line(hint);
-        }
-        out
-    }
-
-    fn to_json(&self) -> String {
-        json!({"error": {
-            "code": self.code, "message": self.message, "facts": self.facts, "hints": self.hints, "exit": self.exit,
-        }})
-        .to_string()
-    }
-}
-
-/// An error with its causes: `cannot read ca.pem: permission denied`.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut message = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let part = cause.to_string();
-        // Some types repeat their cause in their own words.
-        if !message.contains(&part) {
-            message = format!("{message}: {}", lower_first(&part));
-        }
-        next = cause.source();
-    }
-    message
-}
-
-fn plain_io(error: &io::Error) -> String {
-    lower_first(&without_os_codes(&error.to_string()))
-}
-
-/// Without `(os error 13)`, which helps nobody; the log has it.
-fn without_os_codes(message: &str) -> String {
-    let mut out = String::with_capacity(message.len());
-    let mut rest = message;
-    while let Some((before, after)) = rest.split_once(" (os error ") {
-        out += before;
-        rest = after.split_once(')').map_or("", |(_, rest)| rest);
-    }
-    out + rest
-}
-
-/// "Permission denied" inside a sentence; names such as "OpenSSL" or "E12" stay.
-fn lower_first(message: &str) -> String {
-    let mut chars = message.chars();
-    match (chars.next(), chars.clone().next()) {
-        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
-            first.to_lowercase().chain(chars).collect()
-        }
-        _ => message.to_owned(),
-    }
-}
-
-fn sentence(message: &str) -> String {
-    let mut chars = message.chars();
-    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", chars.as_str())
 }
 
 /// It ran, and the answer is "no".
@@ -540,6 +349,8 @@ const NOT_FOUND: u8 = 3;
 pub(super) const STORE: u8 = 4;
 const NETWORK: u8 = 5;
 const TLS: u8 = 6;
+/// A file could not be read or written as its format wants it, or only in part.
+pub(super) const DATA: u8 = 7;
 /// As `env` and shells have it (POSIX, "Exit Status for Commands").
 const CANNOT_START: u8 = 126;
 const CANNOT_FIND: u8 = 127;
@@ -547,13 +358,8 @@ const CANNOT_FIND: u8 = 127;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_of_the_system_are_left_out() {
-        assert_eq!(without_os_codes("a: No (os error 13): b (os error 2)"), "a: No: b");
-        assert_eq!(plain_io(&io::Error::from_raw_os_error(13)), "permission denied");
-        assert_eq!(sentence("permission denied"), "Permission denied.");
-    }
+    use crate::app::StartError;
+    use crate::store::StoreError;
 
     #[test]
     fn an_unknown_mid_names_the_range() {

@@ -1,0 +1,283 @@
+//! `manent export`: flows in the formats of other tools.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use flate2::Compression;
+
+use super::args::Global;
+use super::errors::{self, CliError};
+use super::output::{Output, StdoutFailed};
+use super::progress::Progress;
+use super::stores::Opened;
+use super::which::Which;
+use super::{escape, text};
+use crate::config::units::parse_size;
+use crate::flow::Mid;
+use crate::format;
+use crate::format::transfer::{EncodeOptions, Encoder, Format};
+use crate::store::Reader;
+use crate::transfer::{ExportEvent, ExportOptions, Exported, export};
+
+/// Write flows in the format of another tool
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ExportArgs {
+    /// Which flows: mids (12, 12,15, 40-60, last:5, @FILE) or a filter; all without. Options stand before it
+    #[arg(value_name = "MIDS|FILTER", allow_hyphen_values = true, trailing_var_arg = true)]
+    which: Vec<String>,
+    /// The file to write; `-` is standard output. Compressed if its name ends in .gz or .zst
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// The format [default: by the ending of the file's name]
+    #[arg(long, value_name = "NAME", help = format_help())]
+    format: Option<String>,
+    /// Leave bodies out that have more bytes than this
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_body: Option<u64>,
+    /// With curl: send to the address that was connected to, whatever the name means now
+    #[arg(long)]
+    keep_address: bool,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+}
+
+fn format_help() -> String {
+    let written = format::FORMATS.iter().filter(|format| format.encoder.is_some());
+    let names: Vec<_> = written.map(|format| format!("{} ({})", format.name, format.about)).collect();
+    format!("The format [default: by the ending of the file's name]: {}", names.join(", "))
+}
+
+pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+    let which = Which::parse(&args.which)?;
+    let (format, make) = chosen_format(args)?;
+    let mut encoder = make(&EncodeOptions { keep_address: args.keep_address });
+    let stores = global.stores()?;
+    let files = stores.some_files()?;
+    let mut opened = Opened::new(&stores, output);
+    let mut target = Target::open(&args.output, format, args.force, output)?;
+    let options = ExportOptions { max_body: args.max_body.unwrap_or(u64::MAX) };
+    let mut work = Work {
+        output: *output,
+        progress: Progress::new(output, "flows"),
+        total: 0,
+        done: Exported::default(),
+    };
+    let written = (|| -> anyhow::Result<()> {
+        for file in &files {
+            let Some(reader) = opened.keep(Reader::open(file))? else { continue };
+            opened.unreadable += work.store(&which, &reader, options, &mut *encoder, &mut *target.writer)?;
+        }
+        encoder.finish(&mut *target.writer).map_err(|source| write_failed(&target.name, source))?;
+        Ok(())
+    })();
+    work.progress.clear();
+    match written {
+        Ok(()) => target.keep()?,
+        Err(error) => {
+            target.discard();
+            return Err(error);
+        }
+    }
+    Ok(work.told(opened.exit_code(work.done.flows > 0)))
+}
+
+fn chosen_format(args: &ExportArgs) -> Result<(&'static Format, format::transfer::MakeEncoder), CliError> {
+    let name = args.output.to_string_lossy();
+    let format = match &args.format {
+        Some(format) => format::by_name(format),
+        None => format::by_extension(&name),
+    };
+    let told = || args.format.clone().unwrap_or_else(|| name.clone().into_owned());
+    let format = format.ok_or_else(|| CliError::NoFormat { name: told() })?;
+    Ok((format, format.encoder.ok_or(CliError::OneWay { format: format.name, can: "read" })?))
+}
+
+/// What is being done, and what came of it.
+struct Work {
+    output: Output,
+    progress: Progress,
+    total: u64,
+    done: Exported,
+}
+
+impl Work {
+    fn store(
+        &mut self,
+        which: &Which,
+        reader: &Reader,
+        options: ExportOptions,
+        encoder: &mut dyn Encoder,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<u64> {
+        self.total += reader.bounds()?.map_or(0, |(.., count)| count);
+        which.pages(reader, |mids| {
+            let (progress, done, total, output) = (&mut self.progress, self.done, self.total, self.output);
+            let mut passed = done.flows + done.unsuitable + done.damaged;
+            let mut watch = |event: ExportEvent<'_>| {
+                passed += 1;
+                match event {
+                    ExportEvent::Written(_) => {}
+                    ExportEvent::Unsuitable(mid, why) => tell(progress, &output, mid, why),
+                    ExportEvent::Damaged(mid, error) => tell(progress, &output, mid, &error.to_string()),
+                }
+                progress.at(passed, total);
+                ControlFlow::Continue(())
+            };
+            self.done += export(reader, mids, options, encoder, out, &mut watch)?;
+            Ok(())
+        })
+    }
+
+    fn told(&self, code: ExitCode) -> ExitCode {
+        let Exported { flows, unsuitable, damaged } = self.done;
+        let mut told = text::count(flows, "flow");
+        if unsuitable > 0 {
+            told += &format!("; {unsuitable} cannot be written in this format");
+        }
+        if damaged > 0 {
+            told += &format!("; {damaged} could not be read");
+        }
+        self.output.talk(&told);
+        match (unsuitable, damaged) {
+            (_, 1..) | (1.., _) => ExitCode::from(errors::DATA),
+            _ => code,
+        }
+    }
+}
+
+fn tell(progress: &mut Progress, output: &Output, mid: Mid, why: &str) {
+    progress.clear();
+    output.say(&format!("warning: flow {mid} is left out: {}", escape::line(why)));
+}
+
+/// Where the flows go: standard output, or a file that appears when it is whole.
+struct Target {
+    name: String,
+    /// The file, and the one beside it that is being written.
+    file: Option<(PathBuf, PathBuf)>,
+    writer: Box<dyn Packer>,
+}
+
+impl Target {
+    fn open(path: &Path, format: &'static Format, force: bool, output: &Output) -> anyhow::Result<Self> {
+        if path == Path::new("-") {
+            if !format.is_text && io::stdout().is_terminal() {
+                return Err(CliError::FormatToTerminal { format: format.name }.into());
+            }
+            let writer = Box::new(Plain(output.data()));
+            return Ok(Self { name: "standard output".to_owned(), file: None, writer });
+        }
+        let name = text::path(path);
+        if !force && path.exists() {
+            return Err(CliError::FileExists { path: name }.into());
+        }
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let failed = |source| CliError::Write { path: name.clone(), source };
+        let file = File::create(&part).map_err(failed)?;
+        let writer = packer(path, BufWriter::with_capacity(BUFFER, file)).map_err(failed)?;
+        Ok(Self { name, file: Some((path.to_owned(), part)), writer })
+    }
+
+    /// Makes the file appear under its name.
+    fn keep(self) -> anyhow::Result<()> {
+        let Self { name, file, writer } = self;
+        let kept = writer.finish().and_then(|()| match &file {
+            Some((path, part)) => std::fs::rename(part, path),
+            None => Ok(()),
+        });
+        kept.map_err(|source| write_failed(&name, source))
+    }
+
+    /// Takes away what was written. Of what went to standard output nothing can be taken back.
+    fn discard(self) {
+        if let Some((_, part)) = &self.file {
+            // The error that led here is the one to tell.
+            let _ = std::fs::remove_file(part);
+        }
+    }
+}
+
+/// An error of standard output keeps its type: a closed pipe is no failure.
+fn write_failed(name: &str, source: io::Error) -> anyhow::Error {
+    if source.get_ref().is_some_and(|inner| inner.is::<StdoutFailed>()) {
+        return source.into();
+    }
+    CliError::Write { path: name.to_owned(), source }.into()
+}
+
+/// Writes, compressing or not, and can come to an end.
+trait Packer: Write {
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+#[derive(Debug)]
+struct Plain<W>(W);
+
+impl<W: Write> Write for Plain<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<W: Write> Packer for Plain<W> {
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<W: Write> Packer for flate2::write::GzEncoder<W> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        (*self).finish()?.flush()
+    }
+}
+
+impl<W: Write> Packer for flate2::write::ZlibEncoder<W> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        (*self).finish()?.flush()
+    }
+}
+
+impl<W: Write> Packer for zstd::stream::write::Encoder<'static, W> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        (*self).finish()?.flush()
+    }
+}
+
+/// Compresses as the file's name says. `.zhar` is mitmproxy's, a HAR file through zlib.
+fn packer(path: &Path, file: impl Write + 'static) -> io::Result<Box<dyn Packer>> {
+    let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
+    Ok(match ending.as_deref().and_then(OsStr::to_str) {
+        Some("gz") => Box::new(flate2::write::GzEncoder::new(file, Compression::default())),
+        Some("zhar") => Box::new(flate2::write::ZlibEncoder::new(file, Compression::best())),
+        Some("zst") => Box::new(zstd::stream::write::Encoder::new(file, ZSTD_LEVEL)?),
+        _ => Box::new(Plain(file)),
+    })
+}
+
+/// Writes of this size cost little each.
+const BUFFER: usize = 256 << 10;
+
+/// zstd's own default.
+const ZSTD_LEVEL: i32 = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  manent export -o page.har last:50
+  manent export -o failed.har.gz 'status>=400 last:1h'
+  manent export --format curl 12
+  manent export -o all.mitm
+
+Bodies are never held in memory as a whole, and a capture may go on meanwhile. Exit code 7 if some flows could not be written.";

@@ -1,0 +1,179 @@
+//! A flow of a store, as formats see it.
+
+use std::io::{self, Read};
+
+use crate::flow::{BodyEnd, Content, Flow, Message, Mid, Note};
+use crate::format::transfer::{Item, Part};
+use crate::store::{BodyReader, Reader, StoreError};
+
+/// A flow of a store. Bodies up to 1 MiB are in memory, larger ones are read as they are asked for.
+#[derive(Debug)]
+pub struct StoredItem<'a> {
+    reader: &'a Reader,
+    mid: Mid,
+    flow: Flow,
+    note: Note,
+}
+
+impl<'a> StoredItem<'a> {
+    /// Reads the flow with this mid, and reads through its bodies once, so that what is damaged is known before anything of it
+    /// is written elsewhere. Bodies of more than `max_body` bytes are left out, as if a cap had kept them out of the
+    /// record. `None` if there is no such flow.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if the record or a body is not what was written; else what the store said.
+    pub fn read(reader: &'a Reader, mid: Mid, max_body: u64) -> Result<Option<Self>, StoreError> {
+        let Some(mut flow) = reader.load(mid, IN_MEMORY.min(max_body))? else { return Ok(None) };
+        each_body(&mut flow, |body| {
+            if body.recorded_len() > max_body {
+                body.content = Content::Absent;
+                if body.end == BodyEnd::Whole {
+                    body.end = BodyEnd::Capped;
+                }
+            }
+        });
+        let note = reader.notes(&[mid])?.remove(&mid).unwrap_or_default();
+        let item = Self { reader, mid, flow, note };
+        for part in PARTS {
+            if let Some(Content::Extents(_)) = content(&item.flow, part) {
+                let passed =
+                    item.stream(Place::Body(part)).and_then(|mut r| io::copy(&mut r, &mut io::sink()));
+                passed.map_err(|e| StoreError::Damaged {
+                    path: reader.path().to_owned(),
+                    detail: format!("a body of flow {mid}: {e}"),
+                })?;
+            }
+        }
+        Ok(Some(item))
+    }
+
+    fn stream(&self, place: Place) -> io::Result<Stream<'_>> {
+        let content = match &place {
+            Place::Body(part) => content(&self.flow, *part).cloned().unwrap_or_default(),
+            Place::Message(message) => message.content.clone(),
+        };
+        let open = self.reader.content(&content).map_err(io::Error::other)?;
+        Ok(Stream { item: self, place, content, open, passed: 0 })
+    }
+}
+
+impl Item for StoredItem<'_> {
+    fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    fn note(&self) -> &Note {
+        &self.note
+    }
+
+    fn body(&self, part: Part) -> io::Result<Option<Box<dyn Read + '_>>> {
+        match content(&self.flow, part) {
+            None | Some(Content::Absent) => Ok(None),
+            Some(Content::Inline(bytes)) => Ok(Some(Box::new(&bytes[..]))),
+            Some(Content::Extents(_)) => Ok(Some(Box::new(self.stream(Place::Body(part))?))),
+        }
+    }
+
+    fn messages(&self, each: &mut dyn FnMut(&Message) -> io::Result<()>) -> io::Result<()> {
+        let mut after = 0;
+        loop {
+            let page = self.reader.messages(self.mid, after, PAGE).map_err(io::Error::other)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.seq;
+            page.iter().try_for_each(&mut *each)?;
+        }
+    }
+
+    fn payload(&self, message: &Message) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(self.stream(Place::Message(message.clone()))?))
+    }
+}
+
+/// What of the flow is read.
+enum Place {
+    Body(Part),
+    Message(Message),
+}
+
+/// Reads on where a writer has moved the bytes meanwhile.
+struct Stream<'a> {
+    item: &'a StoredItem<'a>,
+    place: Place,
+    content: Content,
+    open: BodyReader,
+    passed: u64,
+}
+
+impl Stream<'_> {
+    /// Where the bytes are by now, if that is not where they were.
+    fn moved(&self) -> Option<Content> {
+        let (reader, mid) = (self.item.reader, self.item.mid);
+        let now = match &self.place {
+            Place::Body(part) => content(&reader.flow(mid).ok()??, *part)?.clone(),
+            Place::Message(message) => {
+                let before = message.seq.checked_sub(1)?;
+                let found = reader.messages(mid, before, 1).ok()?.pop()?;
+                (found.seq == message.seq).then_some(found.content)?
+            }
+        };
+        (now != self.content).then_some(now)
+    }
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let failed = match self.open.read(buffer) {
+                Ok(len) => {
+                    self.passed += len as u64;
+                    return Ok(len);
+                }
+                Err(error) => error,
+            };
+            let Some(now) = self.moved() else { return Err(failed) };
+            let mut open = self.item.reader.content(&now).map_err(io::Error::other)?;
+            // The same bytes, wherever they lie.
+            io::copy(&mut (&mut open).take(self.passed), &mut io::sink())?;
+            (self.content, self.open) = (now, open);
+        }
+    }
+}
+
+/// Where a body of this flow is; `None` if it has no such body.
+pub(super) fn content(flow: &Flow, part: Part) -> Option<&Content> {
+    Some(match part {
+        Part::Request => &flow.request.as_ref()?.body.content,
+        Part::Response => &flow.response.as_ref()?.body.content,
+        Part::FromClient => &flow.tunnel.as_ref()?.from_client.content,
+        Part::FromServer => &flow.tunnel.as_ref()?.from_server.content,
+        Part::Message(_) => return None,
+    })
+}
+
+/// As [`content`], to be changed.
+pub(super) fn content_mut(flow: &mut Flow, part: Part) -> Option<&mut Content> {
+    Some(match part {
+        Part::Request => &mut flow.request.as_mut()?.body.content,
+        Part::Response => &mut flow.response.as_mut()?.body.content,
+        Part::FromClient => &mut flow.tunnel.as_mut()?.from_client.content,
+        Part::FromServer => &mut flow.tunnel.as_mut()?.from_server.content,
+        Part::Message(_) => return None,
+    })
+}
+
+/// Changes all bodies of a flow.
+pub(super) fn each_body(flow: &mut Flow, mut change: impl FnMut(&mut crate::flow::Body)) {
+    let tunnel = flow.tunnel.as_mut().map(|tunnel| [&mut tunnel.from_client, &mut tunnel.from_server]);
+    let request = flow.request.as_mut().map(|request| &mut request.body);
+    let response = flow.response.as_mut().map(|response| &mut response.body);
+    request.into_iter().chain(response).chain(tunnel.into_iter().flatten()).for_each(&mut change);
+}
+
+/// All bodies that a flow may have.
+pub(super) const PARTS: [Part; 4] = [Part::Request, Part::Response, Part::FromClient, Part::FromServer];
+
+/// Reading a body of this size at once costs less than opening its segment twice.
+const IN_MEMORY: u64 = 1 << 20;
+
+/// Messages of a WebSocket that are read at once.
+const PAGE: usize = 256;

@@ -1,0 +1,179 @@
+//! `manent import` and `export`: what is the same for every format, and stores into stores.
+
+use std::sync::Arc;
+
+use manent::flow::{Addr, Body, ClientConn, Flow, Message, Mid, Opcode, ServerConn, WebSocket};
+use manent::store::{BodySide, Reader};
+use serde_json::Value;
+
+use crate::cli::{Home, flow, parse, text};
+
+/// Everything that a store has of a flow, with its bodies, but for what is its own: mids and ids.
+fn whole(reader: &Reader, mid: u64) -> Flow {
+    let mut flow = reader.load(Mid(mid), u64::MAX).unwrap().unwrap();
+    flow.mid = None;
+    flow.replay_of = None;
+    Arc::make_mut(&mut flow.client).id.0 = 0;
+    if let Some(server) = &mut flow.server {
+        Arc::make_mut(server).id.0 = 0;
+    }
+    flow
+}
+
+fn large() -> Vec<u8> {
+    (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect()
+}
+
+fn message(seq: u64, payload: &[u8]) -> Message {
+    let content = manent::flow::Content::Inline(payload.to_vec().into());
+    Message {
+        seq,
+        from_client: seq % 2 == 1,
+        opcode: Opcode::Text,
+        len: payload.len() as u64,
+        content,
+        ..Message::default()
+    }
+}
+
+/// A store with a large body, a WebSocket, connections that flows share, a replay and notes.
+fn rich() -> Home {
+    let home = Home::new();
+    let recorder = home.recorder();
+    home.runtime.block_on(async {
+        let client = Arc::new(ClientConn {
+            id: recorder.next_conn_id(),
+            peer: Some(Addr { host: "127.0.0.1".to_owned(), port: 4000, ..Addr::default() }),
+            ..ClientConn::default()
+        });
+        let server = Arc::new(ServerConn { id: recorder.next_conn_id(), ..ServerConn::default() });
+        let with =
+            |flow: Flow| Flow { client: Arc::clone(&client), server: Some(Arc::clone(&server)), ..flow };
+        recorder.store(with(flow("/first", b"small"))).await.unwrap();
+        recorder.store(with(flow("/large", &large()))).await.unwrap();
+        recorder.store(Flow { replay_of: Some(Mid(2)), ..flow("/again", b"") }).await.unwrap();
+        let mut ticket = recorder.admit().await;
+        let mut socket = Flow {
+            websocket: Some(WebSocket {
+                messages_from_client: 1,
+                messages_from_server: 1,
+                ..WebSocket::default()
+            }),
+            ..with(flow("/socket", b""))
+        };
+        ticket.write_open(&socket);
+        let messages = ticket.messages();
+        messages.push(&message(1, b"hello"));
+        let mut payload = ticket.body(BodySide::MessageServer);
+        payload.write(large().into()).await;
+        messages.push(&Message {
+            content: manent::flow::Content::Extents(payload.take_extents()),
+            ..message(2, &large())
+        });
+        socket.response.as_mut().unwrap().status = 101;
+        socket.response.as_mut().unwrap().body = Body::default();
+        ticket.finish_with_receipt(&socket).unwrap().committed().await.unwrap();
+        recorder.close().await.unwrap();
+    });
+    home.run(&["mark", "2"]);
+    home.run(&["comment", "2", "look here"]);
+    home.run(&["tag", "1,4", "+login"]);
+    home
+}
+
+fn rows(home: &Home, args: &[&str]) -> Vec<Value> {
+    let output = home.run(args);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout).lines().map(|line| parse(line.as_bytes())).collect()
+}
+
+#[test]
+fn a_store_into_a_store_gives_new_mids_and_keeps_all_the_rest() {
+    let (from, into) = (rich(), Home::with([flow("/mine", b"mine"), flow("/too", b"too")]));
+    let told = rows(&into, &["import", "--json", from.store.to_str().unwrap()]);
+    let pairs: Vec<_> = told[..4].iter().map(|row| (row["was"].as_u64(), row["mid"].as_u64())).collect();
+    assert_eq!(pairs, (1..=4).map(|n| (Some(n), Some(n + 2))).collect::<Vec<_>>());
+    assert_eq!((&told[4]["imported"], &told[4]["damaged"], told.len()), (&4.into(), &0.into(), 5));
+    let (old, new) = (Reader::open(&from.store).unwrap(), Reader::open(&into.store).unwrap());
+    for mid in 1..=4 {
+        assert_eq!(whole(&old, mid), whole(&new, mid + 2), "{mid}");
+        assert_eq!(
+            old.notes(&[Mid(mid)]).unwrap().remove(&Mid(mid)),
+            new.notes(&[Mid(mid + 2)]).unwrap().remove(&Mid(mid + 2))
+        );
+    }
+    assert_eq!(new.flow(Mid(5)).unwrap().unwrap().replay_of, Some(Mid(4)));
+    let conns = |mid| {
+        let flow = new.flow(Mid(mid)).unwrap().unwrap();
+        (flow.client.id, flow.server.map(|server| server.id))
+    };
+    assert_eq!(conns(3), conns(4), "what shared a connection still does");
+    assert_ne!(conns(1).0, conns(3).0);
+    let (was, now) = (old.messages(Mid(4), 0, 9).unwrap(), new.messages(Mid(6), 0, 9).unwrap());
+    assert_eq!((was.len(), now.len()), (2, 2));
+    for (was, now) in was.iter().zip(&now) {
+        let bytes = |reader: &Reader, message: &Message| {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut reader.content(&message.content).unwrap(), &mut bytes).unwrap();
+            bytes
+        };
+        assert_eq!(bytes(&old, was), bytes(&new, now));
+        assert_eq!((was.seq, was.from_client, was.len), (now.seq, now.from_client, now.len));
+    }
+    assert_eq!(into.run(&["check"]).status.code(), Some(0));
+}
+
+#[test]
+fn what_is_known_is_skipped_as_often_as_it_is_there() {
+    let (from, into) = (rich(), Home::new());
+    let from = from.store.to_str().unwrap().to_owned();
+    for (known, imported) in [(0, 4), (4, 0)] {
+        let told = rows(&into, &["import", "--json", "--skip-known", &from]);
+        let last = told.last().unwrap();
+        assert_eq!((&last["known"], &last["imported"]), (&known.into(), &imported.into()));
+    }
+    let told = rows(&into, &["import", "--json", "--filter", "~u large", &from]);
+    assert_eq!(
+        (&told.last().unwrap()["imported"], &told.last().unwrap()["left_out"]),
+        (&1.into(), &3.into())
+    );
+}
+
+#[test]
+fn one_damaged_flow_costs_that_flow() {
+    let (from, into) = (rich(), Home::new());
+    let segment = from.dir.path().join("flows.db-bodies/000001.seg");
+    let reader = Reader::open(&from.store).unwrap();
+    let manent::flow::Content::Extents(extents) =
+        reader.flow(Mid(2)).unwrap().unwrap().response.unwrap().body.content
+    else {
+        panic!("a large body is in a segment");
+    };
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[usize::try_from(extents[0].offset).unwrap() + 1000] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let output = into.run(&["import", from.store.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(7));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("at 2: ")
+            && told.contains("3 flows (mids 1 to 3)")
+            && told.contains("1 could not be read"),
+        "{told}"
+    );
+    assert_eq!(into.run(&["check"]).status.code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_imported_or_exported_is_told() {
+    let home = Home::with([flow("/a", b"a")]);
+    let path = |name: &str| home.dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("noise"), b"\x00\x01 neither this nor that").unwrap();
+    home.refuses(&["import", &path("noise")], 7, "error[E701]");
+    home.refuses(&["import", &path("nowhere")], 3, "error[E212]");
+    home.refuses(&["import", "--format", "nosuch", &path("noise")], 7, "error[E701]");
+    home.refuses(&["import", home.store.to_str().unwrap()], 4, "error[E418]");
+    home.refuses(&["export", "-o", &path("out.nosuch")], 2, "error[E702]");
+    home.refuses(&["export", "--format", "nosuch"], 2, "error[E702]");
+    assert_eq!(rows(&home, &["ls", "--json"]).len(), 1, "nothing was changed");
+}
