@@ -9,6 +9,7 @@ mod formats;
 pub mod grpc;
 mod har;
 mod json;
+mod mitmproxy;
 #[cfg(test)]
 mod sample;
 mod shell;
