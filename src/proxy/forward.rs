@@ -245,7 +245,14 @@ async fn acquire(
             if let Some(error) = tunneled.take_broken() {
                 return Err(error);
             }
-            &tunneled.wanted
+            match tunneled.wanted.passage {
+                // A reverse proxy's, which forwards plain requests as an explicit one does.
+                Passage::Forwarded if plan.tunnel => {
+                    explicit = Wanted::explicit(plan);
+                    &explicit
+                }
+                _ => &tunneled.wanted,
+            }
         }
     };
     if let Some(connection) = at_hand(cx, wanted, again) {

@@ -101,6 +101,9 @@ pub(super) fn recording_works(shared: &Shared) -> Result<(), Error> {
 
 /// The route of a request inside a tunnel: the tunnel's origin, and no other.
 fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
+    if let Some(reverse) = &tunneled.reverse {
+        return reverse.route(request);
+    }
     let scheme = tunneled.target().scheme;
     let names_host = request.headers.get("host").is_some() || request.authority.is_some();
     let mut route = if !names_host && request.target.starts_with(b"/") {

@@ -32,5 +32,6 @@ mod shared;
 mod tunnel;
 
 pub use limits::Limits;
+pub use mode::{Listen, ListenError, Mode, Reverse};
 pub use passthrough::{HostPattern, HostPatternError, PassthroughOptions};
 pub use server::{Listening, Server, ServerError, ServerOptions};

@@ -26,8 +26,9 @@ use crate::websocket::Extensions;
 
 /// Relays a tunnel that is left unread, and records it as one flow.
 pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Opened, reason: &str) {
-    let Opened { request, started, target, origin } = opened;
-    let live = intercept::begin(client, started, flow::Kind::Tunnel, request, target.clone()).await;
+    let Opened { opener, origin } = opened;
+    let target = opener.target.clone();
+    let live = intercept::begin(client, flow::Kind::Tunnel, opener).await;
     live.with(|flow| flow.tunnel = Some(Tunnel { reason: reason.into(), ..Tunnel::default() }));
     let reached = match origin {
         Reached::Dialed(dialed, since) => Ok((*dialed, since)),

@@ -16,6 +16,7 @@ mod harness;
 mod large_bodies;
 mod limits;
 mod lists;
+mod modes;
 mod notes;
 mod pack;
 mod rotation;
