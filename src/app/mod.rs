@@ -129,6 +129,7 @@ impl Proxy {
                 leaves,
                 dialer,
                 passthrough: config.passthrough.clone(),
+                access: config.access.clone(),
             },
         )
         .map_err(bind_error)?;

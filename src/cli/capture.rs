@@ -16,7 +16,7 @@ use super::signals::Signals;
 use super::{process, text};
 use crate::app::{Grace, Proxy, Summary};
 use crate::config::Config;
-use crate::proxy::Mode;
+use crate::proxy::{Listen, Mode};
 use crate::record::Rotating;
 
 /// Record what passes until stopped. This is what `manent` does without a command
@@ -98,10 +98,13 @@ pub(super) fn warn(config: &Config, output: &Output) {
              whoever is between here and an origin can read and change everything"
         ));
     }
-    if config.allow_remote
-        && config.listen.iter().any(|listen| !listen.addr.ip().to_canonical().is_loopback())
-    {
-        output.say(&format!("{warning}: other machines can use this proxy (--allow-remote)"));
+    let access = &config.access;
+    let is_remote = |listen: &Listen| {
+        let asked = access.auth.is_some() && listen.mode.asks_for_credentials();
+        !listen.addr.ip().to_canonical().is_loopback() && !asked
+    };
+    if access.open && access.allow.is_empty() && config.listen.iter().any(is_remote) {
+        output.say(&format!("{warning}: other machines can use this proxy (--open)"));
     }
 }
 

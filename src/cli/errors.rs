@@ -282,8 +282,9 @@ fn of_config(error: &ConfigError) -> Report {
     match error {
         ConfigError::RecordFilter { .. } => report.hint("record more, and ask `manent ls FILTER` later"),
         ConfigError::NoHome { .. } => report.hint("manent --store FILE --ca-dir DIR"),
-        ConfigError::RemoteListen { addr } => {
-            report.hint(format!("manent -p {}     or, on a trusted network: --allow-remote", addr.port()))
+        ConfigError::RemoteListen { asks, .. } => {
+            let password = if *asks { "--proxy-auth me:secret     or " } else { "" };
+            report.hint(format!("{password}--allow 192.168.0.0/16     or, on a trusted network: --open"))
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
+use super::access::AccessFlags;
 use super::args::Global;
 use super::errors::CliError;
 use super::via::ViaFlags;
@@ -35,8 +36,8 @@ pub(super) struct ProxyFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Listening")]
 struct ListenFlags {
-    /// Where to accept clients, and how they come in: explicit (they know a proxy), reverse:URL (they take it for the
-    /// origin at URL). Port 0 is any free one. Repeatable [env: MANENT_LISTEN, `capture` only]
+    /// Where to accept clients, and how they come in: explicit (they know a proxy), socks5, reverse:URL (they take it for
+    /// the origin at URL). Port 0 is any free one. Repeatable [env: MANENT_LISTEN, `capture` only]
     #[arg(short, long, value_name = "[MODE@][ADDR:]PORT", value_parser = Listen::parse)]
     listen: Vec<(Option<Mode>, SocketAddr)>,
     /// Port on 127.0.0.1
@@ -48,9 +49,8 @@ struct ListenFlags {
     /// Send the client's Host on to the origin of a reverse proxy, rather than the origin's own name
     #[arg(long, env = "MANENT_KEEP_HOST", value_parser = FalseyValueParser::new())]
     keep_host: bool,
-    /// Let other machines use this proxy, where --listen names an address that they reach
-    #[arg(long, env = "MANENT_ALLOW_REMOTE", value_parser = FalseyValueParser::new())]
-    allow_remote: bool,
+    #[command(flatten)]
+    access: AccessFlags,
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +173,14 @@ struct LimitFlags {
 }
 
 impl ProxyFlags {
+    /// What a command of ours has to show to the proxy: see [`AccessFlags::credentials`].
+    ///
+    /// # Errors
+    /// See there.
+    pub(super) fn credentials(&self) -> Result<Option<&str>, CliError> {
+        self.listen.access.credentials()
+    }
+
     /// The settings for `capture`: at 127.0.0.1:8080 if neither flag nor environment says otherwise.
     ///
     /// # Errors
@@ -209,7 +217,7 @@ impl ProxyFlags {
         };
         let config = Config {
             listen: self.listen.with_modes(listen),
-            allow_remote: self.listen.allow_remote,
+            access: self.listen.access.options()?,
             record: !self.record.no_record,
             record_filter,
             require_recording: self.record.require_recording,
@@ -438,9 +446,15 @@ mod tests {
             "--client-cert =a.pem",
             "--body-limit some",
             "-l 0.0.0.0:8080",
+            "-l reverse:http://a.test@0.0.0.0:8080 --proxy-auth u:p",
+            "--proxy-auth user",
+            "--proxy-auth @/no/such/file",
+            "--allow 10.0.0.0/33",
         ] {
             assert!(config(bad).is_err(), "{bad}");
         }
-        assert!(config("-l 0.0.0.0:8080 --allow-remote").is_ok());
+        for good in ["--allow-remote", "--open", "--proxy-auth u:p", "--allow 10.0.0.0/8"] {
+            assert!(config(&format!("-l 0.0.0.0:8080 {good}")).is_ok(), "{good}");
+        }
     }
 }

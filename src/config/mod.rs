@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use paths::{default_ca_dir, default_store};
 
 use crate::filter::Filter;
-use crate::proxy::{Listen, PassthroughOptions};
+use crate::proxy::{AccessOptions, Listen, Mode, PassthroughOptions};
 use crate::upstream::Via;
 
 /// All settings of a capturing proxy.
@@ -21,8 +21,8 @@ use crate::upstream::Via;
 pub struct Config {
     /// Where to accept clients, and how they come in there. Never empty.
     pub listen: Vec<Listen>,
-    /// Whether an address that other machines can reach may stand in `listen`.
-    pub allow_remote: bool,
+    /// Who may use the proxy; what an address in `listen` needs that other machines reach.
+    pub access: AccessOptions,
     /// The store's database file; a `%` in its name makes it follow the clock (see [`crate::record::Rotating`]).
     pub store: PathBuf,
     /// Whether flows are recorded at all; `false` for measurements and for debugging the proxy itself.
@@ -143,11 +143,16 @@ pub enum ConfigError {
         /// What was to be placed: `the store` or `the CA`.
         what: &'static str,
     },
-    /// An address that other machines can reach, without the explicit wish for it.
-    #[error("refusing to listen on {addr}: anyone on the network could use this proxy")]
+    /// An address that other machines reach, and nothing that says which of them, or who, may use it.
+    #[error(
+        "refusing to listen on {addr}{}: anyone on the network could use your network identity",
+        if *.asks { " without a password" } else { ", where clients cannot be asked for a password" }
+    )]
     RemoteListen {
         /// The address.
         addr: SocketAddr,
+        /// Whether credentials would do: not where clients know of no proxy.
+        asks: bool,
     },
     /// The filter of what is recorded asks for what is not known when a flow ends.
     #[error("what is recorded cannot depend on `{test}`: {why}")]
@@ -165,7 +170,7 @@ impl Config {
     pub fn new(store: PathBuf, ca_dir: PathBuf) -> Self {
         Self {
             listen: vec![DEFAULT_LISTEN.into()],
-            allow_remote: false,
+            access: AccessOptions::default(),
             store,
             record: true,
             record_filter: None,
@@ -190,20 +195,22 @@ impl Config {
     /// Checks what no single setting shows.
     ///
     /// # Errors
-    /// If an address in `listen` is not a loopback one and `allow_remote` is off; if `record_filter` asks for bodies or for
+    /// If an address in `listen` is not a loopback one and `access` lets everybody in; if `record_filter` asks for bodies or for
     /// what people note later.
     pub fn check(&self) -> Result<(), ConfigError> {
         if let Some((test, why)) = self.record_filter.as_ref().and_then(Filter::unanswerable_at_end) {
             return Err(ConfigError::RecordFilter { test, why });
         }
-        match self
-            .listen
-            .iter()
-            .map(|listen| listen.addr)
-            .find(|addr| !addr.ip().to_canonical().is_loopback())
-        {
-            Some(addr) if !self.allow_remote => Err(ConfigError::RemoteListen { addr }),
-            _ => Ok(()),
+        let AccessOptions { auth, allow, open } = &self.access;
+        let is_guarded =
+            |mode: &Mode| *open || !allow.is_empty() || auth.is_some() && mode.asks_for_credentials();
+        let is_bare =
+            |listen: &&Listen| !listen.addr.ip().to_canonical().is_loopback() && !is_guarded(&listen.mode);
+        match self.listen.iter().find(is_bare) {
+            Some(Listen { addr, mode }) => {
+                Err(ConfigError::RemoteListen { addr: *addr, asks: mode.asks_for_credentials() })
+            }
+            None => Ok(()),
         }
     }
 }
@@ -257,12 +264,22 @@ mod tests {
         }
         for addr in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:80", "[::ffff:192.0.2.1]:1"] {
             let config = with(addr);
-            assert_eq!(
-                config.check(),
-                Err(ConfigError::RemoteListen { addr: config.listen[1].addr }),
-                "{addr}"
-            );
-            assert_eq!(Config { allow_remote: true, ..config }.check(), Ok(()));
+            let refused = ConfigError::RemoteListen { addr: config.listen[1].addr, asks: true };
+            assert_eq!(config.check(), Err(refused), "{addr}");
+            let auth = Some("user:pass".parse().expect("credentials"));
+            let allow = vec!["10.0.0.0/8".parse().expect("a network")];
+            for access in [
+                AccessOptions { open: true, ..AccessOptions::default() },
+                AccessOptions { allow, ..AccessOptions::default() },
+                AccessOptions { auth, ..AccessOptions::default() },
+            ] {
+                assert_eq!(Config { access, ..config.clone() }.check(), Ok(()));
+            }
+            // Nobody asks the clients of a reverse proxy who they are.
+            let mut config = with(&format!("reverse:http://a.test@{addr}"));
+            config.access.auth = Some("user:pass".parse().expect("credentials"));
+            let refused = ConfigError::RemoteListen { addr: config.listen[1].addr, asks: false };
+            assert_eq!(config.check(), Err(refused), "{addr}");
         }
     }
 }

@@ -153,7 +153,8 @@ pub fn write_response_head(
             if let Some(options) = connection.take() {
                 put_field(out, name, options);
             }
-        } else if forwarded.keeps(name) {
+        } else if forwarded.keeps(name) || response.by_proxy && is(b"proxy-authenticate") {
+            // A question of ours is for this hop. An origin's, or another proxy's, never is.
             put_field(out, name, value);
         }
     }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::context::Context;
 use super::forward::HTTP2;
-use super::mode::{Mode, reverse};
+use super::mode::{Mode, reverse, socks5};
 use super::origins::Origins;
 use super::serve::{self, End, Scope};
 use super::server::Entry;
@@ -111,6 +111,7 @@ impl Client {
         match &*mode {
             Mode::Explicit => self.explicit(stream).await,
             Mode::Reverse(target) => reverse::run(&mut self, stream, target).await,
+            Mode::Socks5 => self.socks5(stream).await,
         }
     }
 
@@ -138,7 +139,19 @@ impl Client {
         }
     }
 
-    /// Serves what comes through a tunnel that a `CONNECT` opened.
+    /// Serves a client that asks by SOCKS5.
+    async fn socks5(&mut self, mut stream: Stream) {
+        if let Some(opened) = Box::pin(socks5::accept(self, &mut stream)).await {
+            self.tunnel(stream, opened).await;
+        }
+    }
+
+    /// How it came in.
+    pub(super) fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    /// Serves what comes through a tunnel that a `CONNECT` opened, or what comes to the same.
     async fn tunnel(&mut self, mut stream: Stream, mut opened: intercept::Opened) {
         let first = detect::first_bytes(self, &mut stream, &mut opened.origin).await;
         if let Some(reason) = bypass::reason(self, &mut stream, &opened, &first).await {

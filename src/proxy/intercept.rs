@@ -13,6 +13,7 @@ use super::client::{Client, Stream};
 use super::ends::h1;
 use super::error::{Error, Kind};
 use super::forward::{HTTP1, HTTP2, Wanted};
+use super::mode::Mode;
 use super::serve::{self, Connect, Scope, Tunneled};
 use super::shared::Shared;
 use crate::exchange::Live;
@@ -53,21 +54,7 @@ pub(super) enum Reached {
 /// Answers a `CONNECT`: dials first, then promises. `None` if it was refused; the connection then is at its end.
 pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: Connect) -> Option<Opened> {
     let Connect { request, started, target } = connect;
-    let key = Key { target: Target { scheme: Scheme::Https, ..target.clone() }, name: target.host.clone() };
-    let reached = match client.shared.pool.take(&key, |_| true) {
-        Some(connection) => Ok(Reached::Pooled(connection)),
-        None => {
-            // A client that leaves meanwhile takes the dialling with it; what it sends ahead stays in its buffer.
-            tokio::select! {
-                biased;
-                dialed = dial(client.shared.as_ref(), client.local.ip(), &target, Passage::Tunnel) => {
-                    dialed.map(|(dialed, since)| Reached::Dialed(Box::new(dialed), since))
-                }
-                gone = h1::gone(&mut stream.reader, true) => Err(gone),
-            }
-        }
-    };
-    match reached {
+    match reach_ahead(client, stream, &target).await {
         Ok(origin) => {
             let head = ConnectHead { authority: request.target.clone(), headers: request.headers.clone() };
             client.learn(|facts| facts.connect = Some(head));
@@ -85,6 +72,26 @@ pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: C
             serve::answer_error(client, stream, live, &error).await;
             None
         }
+    }
+}
+
+/// Reaches the origin of a tunnel that is not promised yet: a verified connection that an earlier client left, else a new
+/// one. A client that leaves meanwhile takes the dialling with it; what it sends ahead stays in its buffer.
+pub(super) async fn reach_ahead(
+    client: &Client,
+    stream: &mut Stream,
+    target: &Target,
+) -> Result<Reached, Error> {
+    let key = Key { target: Target { scheme: Scheme::Https, ..target.clone() }, name: target.host.clone() };
+    if let Some(connection) = client.shared.pool.take(&key, |_| true) {
+        return Ok(Reached::Pooled(connection));
+    }
+    tokio::select! {
+        biased;
+        dialed = dial(client.shared.as_ref(), client.local.ip(), target, Passage::Tunnel) => {
+            dialed.map(|(dialed, since)| Reached::Dialed(Box::new(dialed), since))
+        }
+        gone = h1::gone(&mut stream.reader, true) => Err(gone),
     }
 }
 
@@ -226,6 +233,7 @@ fn dial_error(shared: &Shared, error: DialError) -> Error {
     }
     Error {
         server: Some(Box::new(conn)),
+        io: error.io,
         ..Error::new(
             kind,
             if error.refused_own { Side::Proxy } else { Side::Server },
@@ -336,8 +344,8 @@ pub(super) async fn accept(
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            // Only where there is something to pass through to.
-            if opener.request.is_some() && tls::is_rejection(&error) {
+            let passes_through = !matches!(client.mode(), Mode::Reverse(_));
+            if passes_through && tls::is_rejection(&error) {
                 bypass::rejected(client, &opener.target, offered.sni.as_deref(), Left::by(&error));
             }
             failed_handshake(client, opener, tls::explain_client(&error), offered).await;

@@ -42,17 +42,23 @@ pub(super) async fn admit(
     // To a client that speaks TLS to us, a path alone is of an https URL: it must not leave in clear.
     let scheme = if facts.proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
     let judged = judge(shared, scope, scheme, request, length);
+    let target = match (&judged, scope) {
+        (Ok(plan), _) => plan.route.target.clone(),
+        (Err(_), Scope::Tunnel(tunneled)) => tunneled.target().clone(),
+        (Err(_), Scope::Explicit) => Target::default(),
+    };
+    // Inside a tunnel it was asked before. A request that is malformed is told so, whoever sent it.
+    let judged = match (judged, scope) {
+        (Ok(plan), Scope::Explicit) => shared.access.check(&request.headers).await.map(|()| plan),
+        (judged, _) => judged,
+    };
     let length = judged.as_ref().ok().map_or(length.ok(), |plan| Some(plan.length));
     let now = live.now_us();
     live.with(|flow| {
         flow.timing.request_head_us = Some(now);
         // Where there is no body, the head is all of it.
         flow.timing.request_end_us = (length == Some(BodyLength::None)).then_some(now);
-        flow.target = match (&judged, scope) {
-            (Ok(plan), _) => plan.route.target.clone(),
-            (Err(_), Scope::Tunnel(tunneled)) => tunneled.target().clone(),
-            (Err(_), Scope::Explicit) => Target::default(),
-        };
+        flow.target = target;
         flow.request = Some(recorded(request, length));
     });
     (live, judged)

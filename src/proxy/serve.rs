@@ -230,6 +230,9 @@ async fn exchange(
             }
             Err(error) => error,
         },
+        Err(error) if error.kind == Kind::Unauthorized => {
+            return Box::pin(challenge(client, stream, live, &request, &error)).await;
+        }
         Err(error) => error,
     };
     tracing::debug!(peer = %client.peer, error = %error, "exchange failed");
@@ -300,13 +303,51 @@ async fn own_answer(
     response: flow::Response,
     request: &Request,
 ) -> Result<bool, ()> {
-    let keep =
-        request_length(request) == Ok(BodyLength::None) && keeps_alive(request.version, &request.headers);
-    write_response_head(stream.writer.out(), &response, request.version, BodyLength::None, !keep);
-    live.with(|flow| flow.response = Some(response));
     live.complete();
+    answer_and_keep(stream, live, response, request).await
+}
+
+/// Answers a request itself. Gives whether the connection can carry another: nothing of a body is to come.
+async fn answer_and_keep(
+    stream: &mut Stream,
+    live: &Live,
+    response: flow::Response,
+    request: &Request,
+) -> Result<bool, ()> {
+    let no_body = matches!(request_length(request), Ok(BodyLength::None | BodyLength::Length(0)));
+    let keep = no_body && keeps_alive(request.version, &request.headers);
+    let length = BodyLength::Length(response.body.len);
+    write_response_head(stream.writer.out(), &response, request.version, length, !keep);
+    if let (Some(body), false) = (response.body.as_inline(), request.method == b"HEAD"[..]) {
+        stream.writer.queue_data(body, false);
+    }
+    live.with(|flow| flow.response = Some(response));
     stream.writer.flush().await.map_err(|_| ())?;
     Ok(keep)
+}
+
+/// Asks a client who it is (RFC 9110 §15.5.8), and keeps its connection for the answer (pitfall 116): clients that try
+/// without credentials first would not come back on another.
+async fn challenge(
+    client: &mut Client,
+    stream: &mut Stream,
+    live: Live,
+    request: &Request,
+    error: &Error,
+) -> Next {
+    error.record(&live);
+    let Some(response) = answer::response(error) else { return Next::End(End::Close) };
+    let sent = answer_and_keep(stream, &live, response, request);
+    let sent = client.ticker.within(client.shared.limits.relay_timeout, sent).await;
+    drop(live);
+    match sent {
+        Ok(Ok(true)) => Next::Again,
+        Ok(Ok(false)) => {
+            linger(client, stream).await;
+            Next::End(End::Close)
+        }
+        Ok(Err(())) | Err(_) => Next::End(End::Close),
+    }
 }
 
 async fn connect(
@@ -323,6 +364,19 @@ async fn connect(
         (_, Ok(BodyLength::None | BodyLength::Length(0))) => explicit::connect_target(&request)
             .and_then(|target| recording_works(&client.shared).map(|()| target)),
         (_, Ok(_)) => Err(bad("a CONNECT has no body")),
+    };
+    // Asked before anything is looked up or dialled.
+    let judged = match (judged, scope) {
+        (Ok(target), Scope::Explicit) => match client.shared.access.check(&request.headers).await {
+            Ok(()) => Ok(target),
+            Err(error) => {
+                let recorded = recorded(&request, Some(BodyLength::None));
+                let opener = Opener { request: Some(recorded), started, target };
+                let live = intercept::begin(client, flow::Kind::Connect, opener).await;
+                return challenge(client, stream, live, &request, &error).await;
+            }
+        },
+        (judged, _) => judged,
     };
     let request = recorded(&request, Some(BodyLength::None));
     match judged {

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::{Access, AccessOptions};
 use super::client::Client;
 use super::limits::Limits;
 use super::mode::{Listen, Mode};
@@ -52,6 +53,8 @@ pub struct ServerOptions {
     pub dialer: Dialer,
     /// Which tunnels are left unread.
     pub passthrough: PassthroughOptions,
+    /// Who may use the proxy.
+    pub access: AccessOptions,
 }
 
 /// An address that was taken.
@@ -108,6 +111,7 @@ impl Server {
             memo: Memo::default(),
             carriers: TaskTracker::new(),
             passthrough: Passthrough::new(options.passthrough),
+            access: Access::new(options.access),
             own: addresses.clone(),
             stop: CancellationToken::new(),
             conn_ids: AtomicU64::new(1),
@@ -206,6 +210,9 @@ impl Acceptor {
     }
 
     fn serve(&self, tcp: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+        if !self.shared.access.admits(peer.ip()) {
+            return;
+        }
         // A client that is gone already needs no service.
         let (Ok(local), Ok(())) = (tcp.local_addr(), tcp.set_nodelay(true)) else { return };
         let entry = self.registry.enter(&self.shared.stop, place);

@@ -96,6 +96,7 @@ mod tests {
             ("0.0.0.0:2", "explicit", "0.0.0.0:2"),
             ("[::1]:3", "explicit", "[::1]:3"),
             ("Explicit@4", "explicit", "127.0.0.1:4"),
+            ("socks5@1080", "socks5", "127.0.0.1:1080"),
             ("reverse:https://api.test@9000", "reverse:https://api.test", "127.0.0.1:9000"),
             ("reverse:HTTP://[::1]:81/@[::1]:9000", "reverse:http://[::1]:81", "[::1]:9000"),
         ] {

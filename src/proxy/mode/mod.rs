@@ -3,6 +3,7 @@
 pub(super) mod explicit;
 mod listen;
 pub(super) mod reverse;
+pub(super) mod socks5;
 
 pub use listen::{Listen, ListenError};
 pub use reverse::Reverse;
@@ -17,15 +18,24 @@ pub enum Mode {
     Explicit,
     /// They take us for the origin; all goes to one.
     Reverse(Reverse),
+    /// They ask for connections by SOCKS5.
+    Socks5,
 }
 
 impl Mode {
+    /// Whether its clients can be asked who they are: they know that there is a proxy.
+    #[must_use]
+    pub fn asks_for_credentials(&self) -> bool {
+        matches!(self, Mode::Explicit | Mode::Socks5)
+    }
+
     /// Its name, as it is recorded.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
             Mode::Explicit => "explicit",
             Mode::Reverse(_) => "reverse",
+            Mode::Socks5 => "socks5",
         }
     }
 }
@@ -46,6 +56,7 @@ impl FromStr for Mode {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             None if text.eq_ignore_ascii_case("explicit") => Ok(Mode::Explicit),
+            None if text.eq_ignore_ascii_case("socks5") => Ok(Mode::Socks5),
             Some((name, url)) if name.eq_ignore_ascii_case("reverse") => Ok(Mode::Reverse(url.parse()?)),
             None if text.eq_ignore_ascii_case("reverse") => Err(ListenError::NoTarget),
             _ => Err(ListenError::Mode(text.chars().take(40).collect())),

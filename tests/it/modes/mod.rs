@@ -2,6 +2,7 @@
 
 mod listeners;
 mod reverse;
+mod socks5;
 
 use crate::harness::{Origin, Setup};
 
