@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::errors::CliError;
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
-use super::{ca, capture, cat, check, ls, note, pack, prune, run, search, show, stats, tail, vacuum};
+use super::{ca, capture, cat, check, ls, note, pack, prune, run, search, serve, show, stats, tail, vacuum};
 use crate::config::{self, ConfigError};
 
 /// An intercepting HTTP(S) proxy that keeps what passes through it.
@@ -29,6 +29,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Capture(capture::CaptureArgs),
     Run(run::RunArgs),
+    Serve(serve::ServeArgs),
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Cat(cat::CatArgs),

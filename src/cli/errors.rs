@@ -116,6 +116,12 @@ pub(super) enum CliError {
     /// Flows would be deleted, and nobody could be asked.
     #[error("nothing was deleted")]
     NotConfirmed,
+    /// No flow in the store can answer a request.
+    #[error("nothing to serve: no flow here holds an answer")]
+    NothingToServe { seen: u64, truncated: u64 },
+    /// What is served cannot be recorded into as well.
+    #[error("{path} is the store that is served")]
+    RecordsItself { path: String },
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
@@ -191,6 +197,18 @@ fn of_cli(error: &CliError) -> Report {
                 }
             }
         }
+        CliError::NothingToServe { seen, truncated } => {
+            let report = Report::new("E502", NO, error.to_string())
+                .fact(format!("{} were looked at.", text::count(*seen, "flow")));
+            match truncated {
+                0 => report.hint("manent ls FILTER   shows what matches"),
+                _ => report
+                    .fact(format!("{} of them are not whole on record.", truncated))
+                    .hint("manent serve --allow-truncated   breaks off where they do"),
+            }
+        }
+        CliError::RecordsItself { .. } => Report::new("E503", USAGE, error.to_string())
+            .hint("manent serve --record other.db     or add what is missed to it: --on-miss record"),
         CliError::BadMids { why, .. } => Report::new("E210", USAGE, error.to_string())
             .fact(sentence(why))
             .hint("manent ls | manent mark -"),

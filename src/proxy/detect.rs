@@ -85,7 +85,7 @@ async fn origin_speaks(reached: &Reached) {
     match reached {
         // What it says stays in the socket. An error shows again to whoever reads there.
         Reached::Dialed(dialed, _) => drop(dialed.tcp.peek(&mut [0]).await),
-        Reached::Pooled(_) => std::future::pending().await,
+        Reached::Pooled(_) | Reached::NotYet => std::future::pending().await,
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Ended,
     /// Recording is required and does not work.
     NotRecording,
+    /// The client gets no answer on purpose: its connection is cut.
+    Cut,
 }
 
 /// A failure, with all that the client, the record and the log need to know of it.
@@ -93,7 +95,8 @@ impl Error {
             | Kind::ClientTimeout
             | Kind::Misdirected
             | Kind::Loop
-            | Kind::NotRecording => State::Refused,
+            | Kind::NotRecording
+            | Kind::Cut => State::Refused,
             Kind::ClientGone => State::ClientAborted,
             Kind::BadGateway | Kind::GatewayTimeout if response_begun => State::ServerAborted,
             Kind::BadGateway | Kind::GatewayTimeout | Kind::Ended => State::Failed,

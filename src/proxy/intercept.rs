@@ -42,14 +42,18 @@ pub(super) enum Reached {
     Pooled(Connection),
     /// A new TCP connection.
     Dialed(Box<Dialed>, Instant),
+    /// Not at all: it is asked when a request is to go on to it, if ever.
+    NotYet,
 }
 
 /// Answers a `CONNECT`: dials first, then promises. `None` if it was refused; the connection then is at its end.
 pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: Connect) -> Option<Opened> {
     let Connect { request, started, target } = connect;
     let key = Key { target: Target { scheme: Scheme::Https, ..target.clone() }, name: target.host.clone() };
-    let reached = match client.shared.pool.take(&key, |_| true) {
+    let pooled = client.shared.pool.take(&key, |_| true);
+    let reached = match pooled {
         Some(connection) => Ok(Reached::Pooled(connection)),
+        None if client.shared.answers.is_some() => Ok(Reached::NotYet),
         None => {
             // A client that leaves meanwhile takes the dialling with it; what it sends ahead stays in its buffer.
             tokio::select! {
@@ -240,6 +244,7 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
             client.shared.pool.give(origin);
             None
         }
+        Reached::NotYet => None,
     };
     let wanted = Wanted {
         key: Key { target, name: String::new() },
@@ -294,10 +299,13 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
     let key = Key { target: https.clone(), name: identity.clone() };
     let offers = known_offers(&offered.alpn_offers);
     let wanted = Wanted { key, offers, prior_knowledge: false };
-    let reached = reach(client, &wanted, origin).await;
-    let alpn = mirrored(&wanted.offers, reached.as_ref().ok());
+    let reached = match origin {
+        Reached::NotYet => Ok(None),
+        origin => reach(client, &wanted, origin).await.map(Some),
+    };
+    let alpn = mirrored(&wanted.offers, reached.as_ref().ok().and_then(Option::as_ref));
     let (origin, broken) = match reached {
-        Ok(origin) => (Some(origin), None),
+        Ok(origin) => (origin, None),
         Err(error) => (None, Some(error)),
     };
 
@@ -364,6 +372,7 @@ async fn reach(client: &Client, wanted: &Wanted, reached: Reached) -> Result<Con
     let shared = &client.shared;
     let first = match reached {
         Reached::Dialed(dialed, since) => (*dialed, since),
+        Reached::NotYet => dial(shared, client.local.ip(), &wanted.key.target).await?,
         Reached::Pooled(connection) => {
             if *connection.key() == wanted.key && wanted.fits(shared, &connection) {
                 return Ok(connection);

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::answers::Answers;
 use super::client::Client;
 use super::limits::Limits;
 use super::passthrough::{Passthrough, PassthroughOptions};
@@ -45,6 +46,8 @@ pub struct ServerOptions {
     pub recorder: Option<Rotating>,
     /// Refuse requests while recording does not work.
     pub require_recording: bool,
+    /// Who answers in the place of origins; `None` for a proxy that passes on.
+    pub answers: Option<Arc<dyn Answers>>,
     /// Certificates for clients.
     pub leaves: Leaves,
     /// Connections to origins.
@@ -100,6 +103,7 @@ impl Server {
             limits: options.limits,
             recorder: options.recorder,
             require_recording: options.require_recording,
+            answers: options.answers,
             leaves: options.leaves,
             dialer: options.dialer,
             pool: Arc::new(Pool::new(KEEP_ORIGINS)),

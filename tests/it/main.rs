@@ -19,6 +19,7 @@ mod lists;
 mod notes;
 mod pack;
 mod rotation;
+mod serve;
 mod shutdown;
 mod space;
 mod stats;
