@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::output::{Output, StdoutFailed};
-use super::{busy, escape, text};
+use super::{busy, escape, serve_errors, text};
 use crate::app::StartError;
 use crate::config::ConfigError;
 use crate::filter::FilterError;
@@ -116,12 +116,6 @@ pub(super) enum CliError {
     /// Flows would be deleted, and nobody could be asked.
     #[error("nothing was deleted")]
     NotConfirmed,
-    /// No flow in the store can answer a request.
-    #[error("nothing to serve: no flow here holds an answer")]
-    NothingToServe { seen: u64, truncated: u64 },
-    /// What is served cannot be recorded into as well.
-    #[error("{path} is the store that is served")]
-    RecordsItself { path: String },
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
@@ -129,7 +123,7 @@ pub(super) enum CliError {
 
 /// A message for the user.
 #[derive(Debug, PartialEq, Eq)]
-struct Report {
+pub(super) struct Report {
     code: &'static str,
     exit: u8,
     message: String,
@@ -171,6 +165,7 @@ fn diagnose(error: &anyhow::Error) -> Report {
     let known = error.chain().find_map(|cause| {
         None.or_else(|| cause.downcast_ref().map(of_cli))
             .or_else(|| cause.downcast_ref().map(of_config))
+            .or_else(|| cause.downcast_ref().map(serve_errors::told))
             .or_else(|| cause.downcast_ref().map(of_start))
             .or_else(|| cause.downcast_ref().map(of_store))
             .or_else(|| cause.downcast_ref().map(of_ca))
@@ -197,18 +192,6 @@ fn of_cli(error: &CliError) -> Report {
                 }
             }
         }
-        CliError::NothingToServe { seen, truncated } => {
-            let report = Report::new("E502", NO, error.to_string())
-                .fact(format!("{} were looked at.", text::count(*seen, "flow")));
-            match truncated {
-                0 => report.hint("manent ls FILTER   shows what matches"),
-                _ => report
-                    .fact(format!("{} of them are not whole on record.", truncated))
-                    .hint("manent serve --allow-truncated   breaks off where they do"),
-            }
-        }
-        CliError::RecordsItself { .. } => Report::new("E503", USAGE, error.to_string())
-            .hint("manent serve --record other.db     or add what is missed to it: --on-miss record"),
         CliError::BadMids { why, .. } => Report::new("E210", USAGE, error.to_string())
             .fact(sentence(why))
             .hint("manent ls | manent mark -"),
@@ -462,16 +445,16 @@ fn of_coding(error: &CodingError) -> Report {
 }
 
 impl Report {
-    fn new(code: &'static str, exit: u8, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, exit: u8, message: impl Into<String>) -> Self {
         Self { code, exit, message: without_os_codes(&message.into()), facts: Vec::new(), hints: Vec::new() }
     }
 
-    fn fact(mut self, fact: impl Into<String>) -> Self {
+    pub(super) fn fact(mut self, fact: impl Into<String>) -> Self {
         self.facts.push(without_os_codes(&fact.into()));
         self
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
@@ -552,7 +535,7 @@ fn sentence(message: &str) -> String {
 
 /// It ran, and the answer is "no".
 pub(super) const NO: u8 = 1;
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 /// The store, or one of several, could not be read or written.
 pub(super) const STORE: u8 = 4;

@@ -33,6 +33,7 @@ mod row;
 mod run;
 mod search;
 mod serve;
+mod serve_errors;
 mod show;
 mod signals;
 mod stats;

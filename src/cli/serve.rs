@@ -9,10 +9,11 @@ use clap::{Args, ValueEnum};
 
 use super::args::Global;
 use super::capture;
-use super::errors::{self, CliError};
+use super::errors;
 use super::flags::ServingFlags;
 use super::output::Output;
 use super::progress::Progress;
+use super::serve_errors::ServeError;
 use super::signals::Signals;
 use super::{process, search, text};
 use crate::app::{Proxy, Summary};
@@ -139,7 +140,7 @@ pub(super) fn run(args: &ServeArgs, global: &Global, output: Output) -> anyhow::
     let answers = opened?;
     let Indexed { seen, answers: count, truncated, .. } = answers.indexed();
     if count == 0 && options.on_miss != OnMiss::Record {
-        return Err(CliError::NothingToServe { seen, truncated }.into());
+        return Err(ServeError::NothingToServe { seen, truncated }.into());
     }
     let result = runtime.block_on(serve(answers, config, &options, args.answering.strict, &store, output));
     runtime.shutdown_background();
@@ -176,13 +177,15 @@ async fn serve(
 }
 
 /// Where what passes is recorded, if anywhere.
-fn record_into(flags: &AnsweringFlags, store: &Path) -> Result<Option<PathBuf>, CliError> {
+fn record_into(flags: &AnsweringFlags, store: &Path) -> Result<Option<PathBuf>, ServeError> {
     let same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
     };
     match (&flags.record, flags.on_miss) {
-        (Some(record), _) if same(record, store) => Err(CliError::RecordsItself { path: text::path(store) }),
+        (Some(record), _) if same(record, store) => {
+            Err(ServeError::RecordsItself { path: text::path(store) })
+        }
         (Some(record), _) => Ok(Some(record.clone())),
         (None, OnMiss::Record) => Ok(Some(store.to_owned())),
         (None, _) => Ok(None),

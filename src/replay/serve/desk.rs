@@ -49,11 +49,17 @@ pub(super) struct Desk {
     begun: OnceLock<Instant>,
     earliest_unix_ns: i64,
     /// What a recorder says that it has stored; and the last mid that was there before it.
-    news: Mutex<Option<(Receiver<Arc<[Committed]>>, Mid)>>,
+    news: Mutex<Option<News>>,
     asked: AtomicU64,
     answered: AtomicU64,
     missed: AtomicU64,
     faults: AtomicU64,
+}
+
+#[derive(Debug)]
+struct News {
+    commits: Receiver<Arc<[Committed]>>,
+    last: Mid,
 }
 
 impl Desk {
@@ -92,7 +98,7 @@ impl Desk {
     /// Has what `commits` tells answer, too, where that is what becomes of a miss.
     pub(super) fn follow(&self, commits: Receiver<Arc<[Committed]>>) -> Result<(), StoreError> {
         let last = Reader::open(&self.store)?.bounds()?.map_or(Mid(0), |(_, last, _)| last);
-        *lock(&self.news) = Some((commits, last));
+        *lock(&self.news) = Some(News { commits, last });
         Ok(())
     }
 
@@ -212,7 +218,7 @@ impl Desk {
     /// Enters what was recorded since the last time; whether there was anything.
     fn learn(&self, reader: &Reader) -> Result<bool, StoreError> {
         let mut news = lock(&self.news);
-        let Some((commits, last)) = &mut *news else { return Ok(false) };
+        let Some(News { commits, last }) = &mut *news else { return Ok(false) };
         let mut indexer =
             Indexer { reader, index: &self.index, options: &self.options, done: Indexed::default() };
         loop {
@@ -285,11 +291,14 @@ impl<'a> Walk<'a> {
             }
             let Some(from) = self.next else { return Ok(None) };
             let (index, key) = (&self.desk.index, self.key);
-            let (page, next): (Vec<Mid>, fn(Mid) -> Option<Mid>) = match self.desk.options.order {
-                ServeOrder::Last => (index.newest(key, from, PAGE)?, |mid| mid.0.checked_sub(1).map(Mid)),
-                _ => (index.oldest(key, from, PAGE)?, |mid| Some(Mid(mid.0 + 1))),
+            let falling = self.desk.options.order == ServeOrder::Last;
+            let page = match falling {
+                true => index.newest(key, from, PAGE)?,
+                false => index.oldest(key, from, PAGE)?,
             };
-            self.next = page.last().copied().filter(|_| page.len() == PAGE).and_then(next);
+            let next = |mid: Mid| if falling { mid.0.checked_sub(1) } else { mid.0.checked_add(1) };
+            let last = page.last().copied().filter(|_| page.len() == PAGE);
+            self.next = last.and_then(next).map(Mid);
             self.page = page.into_iter();
             if self.page.len() == 0 {
                 return Ok(None);

@@ -158,7 +158,7 @@ async fn a_miss_tells_what_came_nearest() {
     assert!(told.contains("query y: recorded y=2, asked y=3") && !told.contains("query x"), "{told}");
     let told = serving.expect_miss(&origin, &get("/items/13")).await;
     assert!(
-        told.contains("nearest: flow 2") && told.contains("path: recorded /items/12, asked /items/13"),
+        told.contains("nearest: flow 1") && told.contains("path: recorded /items/1, asked /items/13"),
         "{told}"
     );
     let told =

@@ -3,7 +3,7 @@
 use manent::replay::serve::ServeOptions;
 
 use crate::harness::h2::{H2, MORE, setting};
-use crate::harness::{Origin, Peer, Setup, accepting, frame, masked, opening};
+use crate::harness::{Origin, Peer, Setup, frame, masked, opening};
 
 /// A talk on record: the origin greets, answers each of two messages, and closes.
 async fn talked(extension: &str) -> (Setup, Origin) {
