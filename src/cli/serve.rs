@@ -108,9 +108,10 @@ struct MatchingFlags {
     /// Nor the port
     #[arg(long)]
     any_port: bool,
-    /// Be the origin, not a proxy: requests for a path are answered whatever scheme, host and port it was recorded of
+    /// Nor scheme, host and port: a path is answered whatever origin it was recorded of. For clients that take this for their
+    /// origin; --reverse names one, so that only its answers are given
     #[arg(long)]
-    reverse: bool,
+    any_origin: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -235,9 +236,9 @@ impl MatchingFlags {
         };
         let out = [
             (self.ignore_content, Field::Body),
-            (self.any_host || self.reverse, Field::Host),
-            (self.any_port || self.reverse, Field::Port),
-            (self.reverse, Field::Scheme),
+            (self.any_host || self.any_origin, Field::Host),
+            (self.any_port || self.any_origin, Field::Port),
+            (self.any_origin, Field::Scheme),
         ];
         out.iter().filter(|(is_out, _)| *is_out).for_each(|(_, field)| matching.ignore(field));
         matching
@@ -356,7 +357,8 @@ Examples:
   manent serve -s session.db                       what was recorded, each answer once, on 127.0.0.1:8080
   manent serve host:api.test --reuse               one host's answers, again and again
   curl -x 127.0.0.1:8080 --cacert \"$(manent ca path)\" https://api.test/
-  manent serve --reverse -p 9000 host:api.test     as the origin itself: curl http://127.0.0.1:9000/v1/items
+  manent serve --reverse https://api.test -p 9000  as the origin itself: curl http://127.0.0.1:9000/v1/items
+  manent serve --any-origin -p 9000 host:test      the same of several origins, by the path alone
   manent serve --match method,path,body --order last
   manent serve --on-miss record --reuse            ask the origin once, then never again
   manent serve --fail-rate 5% --fail-with 503,reset --seed 7 --latency 200ms   how does my client take it?

@@ -13,13 +13,14 @@ use std::time::Duration;
 pub use paths::{default_ca_dir, default_store};
 
 use crate::filter::Filter;
-use crate::proxy::PassthroughOptions;
+use crate::proxy::{Listen, PassthroughOptions};
+use crate::upstream::Via;
 
 /// All settings of a capturing proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where to accept clients; port 0 is any free one. Never empty.
-    pub listen: Vec<SocketAddr>,
+    /// Where to accept clients, and how they come in there. Never empty.
+    pub listen: Vec<Listen>,
     /// Whether an address that other machines can reach may stand in `listen`.
     pub allow_remote: bool,
     /// The store's database file; a `%` in its name makes it follow the clock (see [`crate::record::Rotating`]).
@@ -46,6 +47,8 @@ pub struct Config {
     pub upstream_ca: Vec<PathBuf>,
     /// Whether upstream certificates go unchecked.
     pub insecure: bool,
+    /// The proxy through which origins are reached, and which of them are not; `None`: all are dialled directly.
+    pub via: Option<Via>,
     /// Which tunnels are left unread.
     pub passthrough: PassthroughOptions,
     /// Certificates that clients are shown in place of ones that we make.
@@ -161,7 +164,7 @@ impl Config {
     #[must_use]
     pub fn new(store: PathBuf, ca_dir: PathBuf) -> Self {
         Self {
-            listen: vec![DEFAULT_LISTEN],
+            listen: vec![DEFAULT_LISTEN.into()],
             allow_remote: false,
             store,
             record: true,
@@ -175,6 +178,7 @@ impl Config {
             ca_files: None,
             upstream_ca: Vec::new(),
             insecure: false,
+            via: None,
             passthrough: PassthroughOptions::default(),
             certs: Vec::new(),
             client_certs: Vec::new(),
@@ -192,8 +196,13 @@ impl Config {
         if let Some((test, why)) = self.record_filter.as_ref().and_then(Filter::unanswerable_at_end) {
             return Err(ConfigError::RecordFilter { test, why });
         }
-        match self.listen.iter().find(|addr| !addr.ip().to_canonical().is_loopback()) {
-            Some(&addr) if !self.allow_remote => Err(ConfigError::RemoteListen { addr }),
+        match self
+            .listen
+            .iter()
+            .map(|listen| listen.addr)
+            .find(|addr| !addr.ip().to_canonical().is_loopback())
+        {
+            Some(addr) if !self.allow_remote => Err(ConfigError::RemoteListen { addr }),
             _ => Ok(()),
         }
     }
@@ -240,7 +249,7 @@ mod tests {
     #[test]
     fn only_loopback_is_accepted_without_the_explicit_wish() {
         let with = |addr: &str| {
-            let listen = vec![DEFAULT_LISTEN, addr.parse().expect("an address")];
+            let listen = vec![DEFAULT_LISTEN.into(), addr.parse().expect("an address")];
             Config { listen, ..Config::new("s".into(), "c".into()) }
         };
         for addr in ["127.0.0.1:0", "127.8.8.8:1", "[::1]:8080", "[::ffff:127.0.0.1]:1"] {
@@ -248,7 +257,11 @@ mod tests {
         }
         for addr in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:80", "[::ffff:192.0.2.1]:1"] {
             let config = with(addr);
-            assert_eq!(config.check(), Err(ConfigError::RemoteListen { addr: config.listen[1] }), "{addr}");
+            assert_eq!(
+                config.check(),
+                Err(ConfigError::RemoteListen { addr: config.listen[1].addr }),
+                "{addr}"
+            );
             assert_eq!(Config { allow_remote: true, ..config }.check(), Ok(()));
         }
     }

@@ -38,5 +38,6 @@ mod tunnel;
 
 pub use answers::{Answer, AnswerBody, Answers, Asked, Asking, BodyStream, Question, Reply, Talk};
 pub use limits::Limits;
+pub use mode::{Listen, ListenError, Mode, Reverse};
 pub use passthrough::{HostPattern, HostPatternError, PassthroughOptions};
 pub use server::{Listening, Server, ServerError, ServerOptions};

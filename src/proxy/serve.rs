@@ -10,9 +10,10 @@ use super::client::{Client, Stream};
 use super::ends::h1;
 use super::error::{Error, Kind};
 use super::forward::{self, Forwarded, Wanted};
+use super::intercept::Opener;
 use super::judge::{Plan, admit, recording_works};
 use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD};
-use super::mode::explicit;
+use super::mode::{Reverse, explicit};
 use super::redact::recorded;
 use super::relay::{Message, Switch};
 use super::{answer, bridge, bypass, detect, intercept, tunnel};
@@ -41,10 +42,12 @@ pub(super) struct Tunneled {
     /// The name that the client asked for in TLS and that the origin was verified by: requests for another one are
     /// misdirected. `None` in clear.
     pub(super) identity: Option<String>,
+    /// Where the client takes us for the origin: it may call it by any name.
+    pub(super) reverse: Option<Reverse>,
     /// Why the origin cannot be used: the next request is answered with it.
     pub(super) broken: Mutex<Option<Error>>,
-    /// The `CONNECT` and its time, for the record if `broken` is never asked for, or the client leaves at once.
-    pub(super) opened_by: Option<(Request, Instant)>,
+    /// What it was opened by, for the record if `broken` is never asked for, or the client leaves at once.
+    pub(super) opened_by: Option<Opener>,
     /// A connection that was dialled for this tunnel and not used yet.
     pub(super) first: Mutex<Option<(Dialed, Instant)>>,
 }
@@ -329,8 +332,8 @@ async fn connect(
     match judged {
         Ok(target) => Next::End(End::Connect(Box::new(Connect { request, started, target }))),
         Err(error) => {
-            let live =
-                intercept::begin(client, started, flow::Kind::Connect, request, Target::default()).await;
+            let opener = Opener { request: Some(request), started, target: Target::default() };
+            let live = intercept::begin(client, flow::Kind::Connect, opener).await;
             error.record(&live);
             answer_error(client, stream, live, &error).await;
             Next::End(End::Close)

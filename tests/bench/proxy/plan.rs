@@ -128,6 +128,18 @@ pub(crate) struct Scenario {
     pub(crate) seconds: u64,
 }
 
+impl Scenario {
+    /// The same load, beside what answers from a store.
+    fn served(&self, name: &'static str) -> Scenario {
+        Scenario {
+            name,
+            proxies: &[Proxy::ManentOff, Proxy::Manent, Proxy::Serve, Proxy::ServeReuse],
+            yardsticks: &[Proxy::ManentOff, Proxy::Manent],
+            ..self.clone()
+        }
+    }
+}
+
 impl Plan {
     /// `None` means: print the help, or there is nothing to run.
     pub(crate) fn from_args(args: &[String]) -> Result<Option<Plan>> {
@@ -238,14 +250,7 @@ impl Plan {
         let over_http2 = |name, scenario: &Scenario| Scenario { name, http2: true, ..scenario.clone() };
         let (download1g_h2, firstbyte_h2) =
             (over_http2("download1g-h2", &download1g), over_http2("firstbyte-h2", &firstbyte));
-        let serve = Scenario {
-            name: "serve",
-            proxies: &[Proxy::ManentOff, Proxy::Manent, Proxy::Serve, Proxy::ServeReuse],
-            yardsticks: &[Proxy::ManentOff, Proxy::Manent],
-            ..keepalive.clone()
-        };
-        let serve_h2 =
-            Scenario { name: "serve-h2", proxies: serve.proxies, yardsticks: serve.yardsticks, ..h2.clone() };
+        let (serve, serve_h2) = (keepalive.served("serve"), h2.served("serve-h2"));
         let mixed = Scenario {
             name: "mixed",
             shape: Shape::Mixed,

@@ -69,7 +69,7 @@ fn a_store_is_served_and_the_misses_are_told() {
 fn it_can_be_the_origin_and_be_strict() {
     let home = Home::with([flow("/a", b"aa")]);
     for (asked, code) in [("/a", 0), ("/b", 1)] {
-        let served = Served::start(&home, &["--reverse", "--strict", "~u /a"]);
+        let served = Served::start(&home, &["--any-origin", "--strict", "~u /a"]);
         served.ask(asked);
         let (ended, _, said) = served.end();
         assert_eq!(ended, Some(code), "{said}");

@@ -114,7 +114,7 @@ async fn json_counts_by_value() {
     serving.expect_miss(&origin, &json("{\"a\":[1,2],\"b\":\"\\u00e9\"")).await;
 }
 
-/// RP-08, and `--reverse`, which takes scheme and port as well.
+/// RP-08, and `--any-origin`, which takes scheme and port as well.
 #[tokio::test]
 async fn any_host_will_do_if_told_so() {
     let options = matching(|matching| matching.ignore(&Field::Host));

@@ -1,5 +1,6 @@
 //! TLS and both versions of HTTP, whatever was recorded, and tunnels that carry neither.
 
+use manent::proxy::Mode;
 use manent::replay::serve::ServeOptions;
 
 use crate::harness::h2::{COMBINATIONS, End, H2, NAME, Say, Speaks, code};
@@ -116,4 +117,41 @@ async fn a_tunnel_in_clear_is_served() {
     client.send(origin.fill("GET / HTTP/1.1\r\nHost: {addr}\r\n\r\n")).await;
     client.expect(super::ok("one")).await;
     origin.expect_nobody();
+}
+
+/// As the origin itself (`--reverse URL`): in clear and in TLS, in both versions, by any name that the client has for it.
+#[tokio::test]
+async fn it_can_be_the_origin_itself() {
+    let ca = TestCa::new();
+    let mut setup = Setup::trusting(&ca).await;
+    let origin = TlsOrigin::speaking(&ca, Speaks::Http1).await;
+    let (mut ours, mut theirs) = setup.https(&origin, NAME).await;
+    ours.send(format!("GET /a HTTP/1.1\r\nHost: {NAME}\r\n\r\n")).await;
+    theirs.head().await;
+    theirs.send(super::ok("one")).await;
+    ours.expect(super::ok("one")).await;
+    drop((ours, theirs));
+    setup.flow().await;
+    let target = format!("https://{NAME}:{}", origin.addr().port());
+    let options = ServeOptions { reuse: true, ..ServeOptions::default() };
+    let (serving, _) = setup
+        .serve_with(options, "", |config| {
+            config.listen[0].mode = Mode::Reverse(target.parse().unwrap());
+        })
+        .await;
+    let asked = "GET /a HTTP/1.1\r\nHost: localhost:9000\r\n\r\n";
+    let mut client = serving.client().await;
+    client.send(asked).await;
+    client.expect(super::ok("one")).await;
+    let mut client = serving.tls_over(serving.client().await, "localhost", &["http/1.1"]).await.unwrap();
+    client.send(asked).await;
+    client.expect(super::ok("one")).await;
+    let tls = serving.tls_over(serving.client().await, "localhost", &["h2"]).await.unwrap();
+    for (peer, scheme) in [(tls, "https"), (serving.client().await, "http")] {
+        let mut client = H2::client(peer).await;
+        client.origin = (scheme, "localhost".into());
+        client.get(1, "/a").await;
+        client.expect_status(1, "200").await;
+    }
+    origin.origin.expect_nobody();
 }
