@@ -8,7 +8,10 @@ mod curl;
 mod formats;
 pub mod grpc;
 mod har;
+mod head;
 mod json;
+pub mod jsonl;
+mod raw;
 #[cfg(test)]
 mod sample;
 mod shell;

@@ -13,6 +13,7 @@ pub(super) const FORMAT: Format = Format {
     name: "curl",
     extensions: &["curl", "sh"],
     about: "curl commands for sh and bash; reads those that browsers copy (bash and cmd)",
+    is_text: true,
     redacts: true,
     encoder: Some(encode::make),
     decoder: Some(decode::make),
