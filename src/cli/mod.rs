@@ -3,6 +3,7 @@
 //! Standard output is data, standard error is talk. Only `output` prints, only `errors` words an error, and captured
 //! text reaches a terminal through `escape` alone.
 
+mod access;
 mod args;
 mod busy;
 mod ca;
@@ -42,6 +43,7 @@ mod stores;
 mod tail;
 mod text;
 mod vacuum;
+mod via;
 mod which;
 
 use std::process::ExitCode;

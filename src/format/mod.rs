@@ -11,6 +11,7 @@ mod har;
 mod head;
 mod json;
 pub mod jsonl;
+mod mitmproxy;
 mod raw;
 #[cfg(test)]
 mod sample;

@@ -7,6 +7,7 @@
 //! request on and relays its answer, on `ends` of either protocol. Each stage returns an `error::Error` that names side
 //! and stage; `answer` is the one table that makes of it a status for the client.
 
+mod access;
 mod answer;
 mod bridge;
 mod bypass;
@@ -31,6 +32,8 @@ mod server;
 mod shared;
 mod tunnel;
 
+pub use access::{AccessOptions, HtpasswdError, ProxyAuth, ProxyAuthError};
 pub use limits::Limits;
+pub use mode::{Listen, ListenError, Mode, Reverse};
 pub use passthrough::{HostPattern, HostPatternError, PassthroughOptions};
 pub use server::{Listening, Server, ServerError, ServerOptions};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Access;
 use super::limits::Limits;
 use super::passthrough::Passthrough;
 use crate::flow::ConnId;
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) carriers: TaskTracker,
     /// Which tunnels are left unread.
     pub(super) passthrough: Passthrough,
+    /// Who may use the proxy.
+    pub(super) access: Access,
     /// Our own listeners: nothing is dialled there.
     pub(super) own: Vec<SocketAddr>,
     /// Cancelled when no new request is to be begun.

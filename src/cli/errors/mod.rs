@@ -142,6 +142,12 @@ pub(super) enum CliError {
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
+    /// No listener takes what the variables of `run` lead there.
+    #[error("`run` needs an explicit listener for its command: -l explicit@0")]
+    NoExplicitListener,
+    /// A flag that may hold a secret has a value that cannot be used.
+    #[error("{flag}: {why}")]
+    Flag { flag: &'static str, why: String },
 }
 
 /// Tells the user, and gives the exit code.
@@ -299,7 +305,9 @@ fn of_cli(error: &CliError) -> Report {
         }
         CliError::NotConfirmed => Report::new("E210", NO, error.to_string())
             .hint("--yes   deletes without asking; --dry-run   says what would be deleted"),
-        CliError::Environment { .. } => Report::new("E002", USAGE, error.to_string()),
+        CliError::Environment { .. } | CliError::Flag { .. } | CliError::NoExplicitListener => {
+            Report::new("E002", USAGE, error.to_string())
+        }
     }
 }
 
@@ -308,8 +316,9 @@ fn of_config(error: &ConfigError) -> Report {
     match error {
         ConfigError::RecordFilter { .. } => report.hint("record more, and ask `manent ls FILTER` later"),
         ConfigError::NoHome { .. } => report.hint("manent --store FILE --ca-dir DIR"),
-        ConfigError::RemoteListen { addr } => {
-            report.hint(format!("manent -p {}     or, on a trusted network: --allow-remote", addr.port()))
+        ConfigError::RemoteListen { asks, .. } => {
+            let password = if *asks { "--proxy-auth me:secret     or " } else { "" };
+            report.hint(format!("{password}--allow 192.168.0.0/16     or, on a trusted network: --open"))
         }
     }
 }
