@@ -2,6 +2,8 @@
 //!
 //! Nothing here does I/O. Whatever is recorded, stored, shown, exported or replayed is one of these types.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod body;
 mod conn;
 mod error;

@@ -8,8 +8,11 @@ mod curl;
 mod formats;
 pub mod grpc;
 mod har;
+mod head;
 mod json;
+pub mod jsonl;
 mod mitmproxy;
+mod raw;
 #[cfg(test)]
 mod sample;
 mod shell;
