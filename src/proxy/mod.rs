@@ -20,7 +20,9 @@ mod intercept;
 mod judge;
 mod limits;
 mod mode;
+mod onward;
 mod origins;
+mod outbound;
 mod passthrough;
 mod proxy_tls;
 mod redact;
@@ -32,5 +34,7 @@ mod shared;
 mod tunnel;
 
 pub use limits::Limits;
+pub use onward::{Onward, Unsendable, onward};
+pub use outbound::{Errand, Outbound, Payload, Script, Sent};
 pub use passthrough::{HostPattern, HostPatternError, PassthroughOptions};
 pub use server::{Listening, Server, ServerError, ServerOptions};
