@@ -109,6 +109,10 @@ impl Proxy {
             DialOptions { connect_timeout: timeouts.connect, tls_timeout: timeouts.tls },
             Arc::new(client_tls),
         );
+        let dialer = match &config.via {
+            Some(via) => dialer.through(via.clone()),
+            None => dialer,
+        };
         let certs = load_certs(&config.certs).map_err(StartError::Cert)?;
         let leaves = Leaves::new(Arc::clone(&ca))?.with_certs(certs);
         let sockets = Server::bind(&config.listen).map_err(bind_error)?;

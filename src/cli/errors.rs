@@ -119,6 +119,9 @@ pub(super) enum CliError {
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
+    /// A flag that may hold a secret has a value that cannot be used.
+    #[error("{flag}: {why}")]
+    Flag { flag: &'static str, why: String },
 }
 
 /// A message for the user.
@@ -265,7 +268,7 @@ fn of_cli(error: &CliError) -> Report {
         }
         CliError::NotConfirmed => Report::new("E210", NO, error.to_string())
             .hint("--yes   deletes without asking; --dry-run   says what would be deleted"),
-        CliError::Environment { .. } => Report::new("E002", USAGE, error.to_string()),
+        CliError::Environment { .. } | CliError::Flag { .. } => Report::new("E002", USAGE, error.to_string()),
     }
 }
 

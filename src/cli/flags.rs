@@ -9,6 +9,7 @@ use clap::builder::FalseyValueParser;
 
 use super::args::Global;
 use super::errors::CliError;
+use super::via::ViaFlags;
 use crate::config::units::{
     UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
 };
@@ -23,6 +24,8 @@ pub(super) struct ProxyFlags {
     listen: ListenFlags,
     #[command(flatten)]
     record: RecordFlags,
+    #[command(flatten)]
+    upstream: ViaFlags,
     #[command(flatten)]
     tls: TlsFlags,
     #[command(flatten)]
@@ -213,6 +216,7 @@ impl ProxyFlags {
             ca_files: self.tls.ca_cert.clone().map(|cert| CaFiles { cert, key: self.tls.ca_key.clone() }),
             upstream_ca: self.tls.upstream_ca.clone(),
             insecure: self.tls.insecure,
+            via: self.upstream.via()?,
             certs: self.tls.cert.clone(),
             client_certs: self.tls.client_cert.clone(),
             passthrough: PassthroughOptions {

@@ -40,6 +40,7 @@ mod stores;
 mod tail;
 mod text;
 mod vacuum;
+mod via;
 
 use std::process::ExitCode;
 

@@ -14,6 +14,7 @@ pub use paths::{default_ca_dir, default_store};
 
 use crate::filter::Filter;
 use crate::proxy::PassthroughOptions;
+use crate::upstream::Via;
 
 /// All settings of a capturing proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Config {
     pub upstream_ca: Vec<PathBuf>,
     /// Whether upstream certificates go unchecked.
     pub insecure: bool,
+    /// The proxy through which origins are reached, and which of them are not; `None`: all are dialled directly.
+    pub via: Option<Via>,
     /// Which tunnels are left unread.
     pub passthrough: PassthroughOptions,
     /// Certificates that clients are shown in place of ones that we make.
@@ -175,6 +178,7 @@ impl Config {
             ca_files: None,
             upstream_ca: Vec::new(),
             insecure: false,
+            via: None,
             passthrough: PassthroughOptions::default(),
             certs: Vec::new(),
             client_certs: Vec::new(),

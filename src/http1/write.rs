@@ -19,6 +19,9 @@ pub struct RequestLine<'a> {
     pub upgrade: bool,
     /// Value for `Max-Forwards`, where it was counted down.
     pub max_forwards: Option<u64>,
+    /// Value for `Proxy-Authorization`: credentials of ours for the proxy that the request goes to. The client's own never
+    /// go on.
+    pub proxy_authorization: Option<&'a [u8]>,
 }
 
 /// Writes a request's head as HTTP/1.1, whatever version the client spoke: the version is this hop's own.
@@ -88,6 +91,9 @@ pub fn write_request_head(out: &mut BytesMut, request: &Request, line: &RequestL
     }
     if let Some(options) = connection {
         put_field(out, b"Connection", options);
+    }
+    if let Some(credentials) = line.proxy_authorization {
+        put_field(out, b"Proxy-Authorization", credentials);
     }
     out.put_slice(b"\r\n");
 }

@@ -120,8 +120,8 @@ impl Client {
     }
 
     /// Serves what comes through a tunnel that a `CONNECT` opened.
-    async fn tunnel(&mut self, mut stream: Stream, opened: intercept::Opened) {
-        let first = detect::first_bytes(self, &mut stream, &opened.origin).await;
+    async fn tunnel(&mut self, mut stream: Stream, mut opened: intercept::Opened) {
+        let first = detect::first_bytes(self, &mut stream, &mut opened.origin).await;
         if let Some(reason) = bypass::reason(self, &mut stream, &opened, &first).await {
             return Box::pin(tunnel::opaque(self, stream, opened, reason)).await;
         }

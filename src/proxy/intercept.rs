@@ -20,8 +20,8 @@ use crate::flow::{self, ConnectHead, Scheme, ServerConn, Side, Stage, State, Tar
 use crate::http2;
 use crate::tls::{self, Alpn};
 use crate::upstream::{
-    BoxIo, Connection, DialError, Dialed, Key, Multiplexed, MultiplexedOptions, OnClose, Origin, ReadAhead,
-    Spoken,
+    BoxIo, Connection, DialError, Dialed, Key, Link, Multiplexed, MultiplexedOptions, OnClose, Origin,
+    Passage, ReadAhead, Spoken,
 };
 
 /// A tunnel that was promised to the client.
@@ -54,7 +54,7 @@ pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: C
             // A client that leaves meanwhile takes the dialling with it; what it sends ahead stays in its buffer.
             tokio::select! {
                 biased;
-                dialed = dial(client.shared.as_ref(), client.local.ip(), &target) => {
+                dialed = dial(client.shared.as_ref(), client.local.ip(), &target, Passage::Tunnel) => {
                     dialed.map(|(dialed, since)| Reached::Dialed(Box::new(dialed), since))
                 }
                 gone = h1::gone(&mut stream.reader, true) => Err(gone),
@@ -81,23 +81,28 @@ pub(super) async fn connect(client: &mut Client, stream: &mut Stream, connect: C
     }
 }
 
-/// Dials the target of a `CONNECT`.
+/// Dials an origin, or the upstream proxy that leads there.
 pub(super) async fn dial(
     shared: &Shared,
     local: IpAddr,
     target: &Target,
+    passage: Passage,
 ) -> Result<(Dialed, Instant), Error> {
     let since = Instant::now();
     let guard = |address| shared.is_own(address, Some(local));
-    match shared.dialer.connect(&target.host, target.port, &guard).await {
+    match shared.dialer.open(&target.host, target.port, passage, &guard).await {
         Ok(mut dialed) => {
             dialed.conn.id = shared.next_conn_id();
-            if let (Ok(here), Ok(there)) = (dialed.tcp.local_addr(), dialed.tcp.peer_addr())
+            if let Some((here, there)) = dialed.ends()
                 && here.ip() == there.ip()
                 && shared.is_own(there, Some(here.ip()))
             {
                 // One of the machine's own addresses, on which a listener for all of them is reached.
-                let message = format!("{} is this proxy itself ({there})", target.host_port());
+                let way = match &dialed.conn.via {
+                    Some(via) => format!("upstream proxy {}://{}", via.scheme, via.address),
+                    None => target.host_port(),
+                };
+                let message = format!("{way} is this proxy itself ({there})");
                 let error = Error::new(Kind::Loop, Side::Proxy, Stage::Target, message);
                 return Err(Error { server: Some(Box::new(dialed.conn)), ..error });
             }
@@ -121,7 +126,16 @@ pub(super) async fn handshake(
     let (dialed, since) = first;
     if wanted.key.target.scheme != Scheme::Https {
         let spoken = if wanted.prior_knowledge { Spoken::Http2 } else { Spoken::Http1 };
-        return speak(shared, &wanted.key, dialed.conn, Box::new(dialed.tcp), since, spoken).await;
+        let Dialed { link, conn, forwarder } = dialed;
+        let io: BoxIo = match link {
+            Link::Tcp(tcp) => Box::new(tcp),
+            link @ Link::Proxied(_) => Box::new(link),
+        };
+        let spoken = speak(shared, &wanted.key, conn, io, since, spoken).await?;
+        return Ok(match spoken {
+            Connection::Http1(origin) => Connection::Http1(Box::new(origin.forwarded_by(forwarder))),
+            http2 @ Connection::Http2(_) => http2,
+        });
     }
     let offers = wanted.origin_offers(shared);
     let refused = match shared.dialer.handshake(dialed, &wanted.key.name, &offers).await {
@@ -136,7 +150,7 @@ pub(super) async fn handshake(
         [only] if refused.alpn_refused && only[..] == *HTTP1 => (HTTP2, Spoken::Http2),
         _ => return Err(dial_error(shared, refused)),
     };
-    let (dialed, since) = dial(shared, local, &wanted.key.target).await?;
+    let (dialed, since) = dial(shared, local, &wanted.key.target, Passage::Tunnel).await?;
     match shared.dialer.handshake(dialed, &wanted.key.name, &[Bytes::from_static(other)]).await {
         Ok((tls, conn)) => {
             shared.memo.set(wanted.key.clone(), spoken);
@@ -245,6 +259,7 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
         key: Key { target, name: String::new() },
         offers: Vec::new(),
         prior_knowledge: spoken == Version::Http2,
+        passage: Passage::Tunnel,
     };
     Scope::Tunnel(Box::new(Tunneled {
         wanted,
@@ -293,7 +308,7 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
     let https = Target { scheme: Scheme::Https, ..target.clone() };
     let key = Key { target: https.clone(), name: identity.clone() };
     let offers = known_offers(&offered.alpn_offers);
-    let wanted = Wanted { key, offers, prior_knowledge: false };
+    let wanted = Wanted { key, offers, prior_knowledge: false, passage: Passage::Tunnel };
     let reached = reach(client, &wanted, origin).await;
     let alpn = mirrored(&wanted.offers, reached.as_ref().ok());
     let (origin, broken) = match reached {
@@ -372,7 +387,7 @@ async fn reach(client: &Client, wanted: &Wanted, reached: Reached) -> Result<Con
             if let Some(connection) = shared.pool.take(&wanted.key, |c| wanted.fits(shared, c)) {
                 return Ok(connection);
             }
-            dial(shared, client.local.ip(), &wanted.key.target).await?
+            dial(shared, client.local.ip(), &wanted.key.target, Passage::Tunnel).await?
         }
     };
     handshake(shared, client.local.ip(), wanted, first).await

@@ -13,7 +13,7 @@ use super::serve::{Scope, Tunneled};
 use super::shared::Shared;
 use crate::exchange::Live;
 use crate::flow::{self, ClientConn, Request, Scheme, Side, Stage, Target, Version};
-use crate::http1::{BodyLength, FramingError};
+use crate::http1::{BodyLength, FramingError, upgrade_tokens};
 
 /// What is to be done with a request that was found good.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Plan {
     /// `Host` as it goes on, where it is not the client's.
     pub(super) host: Option<Vec<u8>>,
     pub(super) max_forwards: Option<u64>,
+    /// Whether its connection may come to carry something else than HTTP, which no proxy between can forward.
+    pub(super) tunnel: bool,
     /// We are the last hop for it (RFC 9110 §7.6.2).
     pub(super) own_answer: Option<flow::Response>,
 }
@@ -84,7 +86,8 @@ fn judge(
     recording_works(shared)?;
     let host = replaced_host(request, &route);
     let (max_forwards, own_answer) = count_down(request);
-    Ok(Plan { route, length, host, max_forwards, own_answer })
+    let tunnel = upgrade_tokens(request).is_some() || request.protocol.is_some();
+    Ok(Plan { route, length, host, max_forwards, tunnel, own_answer })
 }
 
 /// Whether requests may go on unrecorded, or recording works.

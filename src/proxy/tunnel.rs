@@ -21,7 +21,7 @@ use crate::flow::{self, BodyEnd, Framing, Side, Stage, Tunnel};
 use crate::http1::{Reader, Writer};
 use crate::http2::Duplex;
 use crate::record::BodySide;
-use crate::upstream::{Connection, Io as _, Key, Origin};
+use crate::upstream::{Connection, Io as _, Key, Origin, Passage};
 use crate::websocket::Extensions;
 
 /// Relays a tunnel that is left unread, and records it as one flow.
@@ -34,11 +34,11 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
         Reached::Pooled(origin) => {
             // It speaks TLS already: of no use here.
             client.shared.pool.give(origin);
-            intercept::dial(&client.shared, client.local.ip(), &target).await
+            intercept::dial(&client.shared, client.local.ip(), &target, Passage::Tunnel).await
         }
     };
     let key = Key { target, name: String::new() };
-    let wanted = Wanted { key, offers: Vec::new(), prior_knowledge: false };
+    let wanted = Wanted { key, offers: Vec::new(), prior_knowledge: false, passage: Passage::Tunnel };
     let origin = match reached {
         Ok(first) => intercept::handshake(&client.shared, client.local.ip(), &wanted, first).await,
         Err(error) => Err(error),

@@ -26,4 +26,5 @@ mod store;
 mod tail;
 mod tls;
 mod tunnels;
+mod via;
 mod websocket;
