@@ -8,7 +8,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::errors::CliError;
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
-use super::{ca, capture, cat, check, ls, note, pack, prune, run, search, show, stats, tail, vacuum};
+use super::{
+    ca, capture, cat, check, diff, ls, note, pack, prune, replay, run, search, show, stats, tail, vacuum,
+};
 use crate::config::{self, ConfigError};
 
 /// An intercepting HTTP(S) proxy that keeps what passes through it.
@@ -42,6 +44,8 @@ pub(super) enum Command {
     Prune(prune::PruneArgs),
     Vacuum(vacuum::VacuumArgs),
     Store(pack::StoreArgs),
+    Replay(replay::ReplayArgs),
+    Diff(diff::DiffArgs),
     Ca(ca::CaArgs),
 }
 

@@ -541,8 +541,8 @@ const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 /// The store, or one of several, could not be read or written.
 pub(super) const STORE: u8 = 4;
-const NETWORK: u8 = 5;
-const TLS: u8 = 6;
+pub(super) const NETWORK: u8 = 5;
+pub(super) const TLS: u8 = 6;
 /// As `env` and shells have it (POSIX, "Exit Status for Commands").
 const CANNOT_START: u8 = 126;
 const CANNOT_FIND: u8 = 127;

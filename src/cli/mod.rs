@@ -10,8 +10,10 @@ mod capture;
 mod cat;
 mod check;
 mod columns;
+mod compared;
 mod connection;
 mod content;
+mod diff;
 mod errors;
 mod escape;
 mod feed;
@@ -29,6 +31,7 @@ mod pack;
 mod process;
 mod progress;
 mod prune;
+mod replay;
 mod row;
 mod run;
 mod search;
@@ -75,6 +78,8 @@ pub fn main() -> ExitCode {
         Command::Prune(args) => prune::run(&args, &cli.global, &output),
         Command::Vacuum(args) => vacuum::run(&args, &cli.global, &output),
         Command::Store(args) => pack::run(&args, &cli.global, &output),
+        Command::Replay(args) => replay::run(&args, &cli.global, output),
+        Command::Diff(args) => diff::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

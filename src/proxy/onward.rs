@@ -80,7 +80,8 @@ fn over_http1(
     length: BodyLength,
 ) -> Result<Request, Unsendable> {
     let upgrade = upgrade_tokens(request).is_some();
-    let line = RequestLine { target: &route.origin_form, host, upgrade, max_forwards };
+    let line =
+        RequestLine { target: &route.origin_form, host, upgrade, max_forwards, proxy_authorization: None };
     let mut head = BytesMut::new();
     write_request_head(&mut head, request, &line, length);
     // It was within the limits of its time, whatever those were.

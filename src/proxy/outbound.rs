@@ -28,10 +28,12 @@ use super::server::{CARRIERS_TIME, ServerOptions};
 use super::shared::Shared;
 use super::tunnel::{self, End, What};
 use crate::exchange::{Live, Ticker};
-use crate::flow::{ClientConn, Flow, Framing, Headers, Imported, Mid, Request, Side, Stage, Target, Version};
+use crate::flow::{
+    ClientConn, Flow, Framing, Headers, Imported, Mid, Request, Scheme, Side, Stage, Target, Version,
+};
 use crate::http1::{BodyLength, Reader, Writer, request_length, upgrade_tokens};
 use crate::http2::Duplex;
-use crate::upstream::{Io as _, Key, Origin};
+use crate::upstream::{Io as _, Key, Origin, Passage};
 use crate::websocket::Extensions;
 
 /// Sends requests of our own. Connections are kept between them. Cheap to clone.
@@ -177,20 +179,25 @@ impl Outbound {
             host: request.authority.as_deref().filter(|_| is_http2).map(<[u8]>::to_vec),
             max_forwards: None,
             own_answer: None,
+            tunnel: false,
         };
         let prior_knowledge = offers.iter().all(|offer| offer[..] == *forward::HTTP2) && !offers.is_empty();
-        let scope = Scope::Tunnel(Box::new(Tunneled {
-            wanted: Wanted { key: Key { target: dial, name }, offers, prior_knowledge },
-            identity: None,
-            broken: Mutex::default(),
-            opened_by: None,
-            first: Mutex::default(),
-        }));
         let switch = match () {
             () if is_http2 && request.protocol.is_some() => Switch::Connect,
             () if !is_http2 && upgrade_tokens(&request).is_some() => Switch::Upgrade,
             () => Switch::Never,
         };
+        // What a proxy on the way forwards by itself, and what has to go through it unread.
+        let plain = dial.scheme == Scheme::Http && switch == Switch::Never && !prior_knowledge;
+        let passage = if plain { Passage::Forwarded } else { Passage::Tunnel };
+        let name = if dial.scheme == Scheme::Https { name } else { String::new() };
+        let scope = Scope::Tunnel(Box::new(Tunneled {
+            wanted: Wanted { key: Key { target: dial, name }, offers, prior_knowledge, passage },
+            identity: None,
+            broken: Mutex::default(),
+            opened_by: None,
+            first: Mutex::default(),
+        }));
         let message = Message { request: &request, length, client_keeps: true, switch };
         let gate = Arc::new(Gate::default());
         let waits = length != BodyLength::None && request.headers.has_token("expect", "100-continue");

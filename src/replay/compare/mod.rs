@@ -34,6 +34,8 @@ pub struct Rules {
     pub ignored_json: Vec<JsonPath>,
     /// Whether the requests are compared, rather than the responses.
     pub requests: bool,
+    /// Whether nothing but status and body counts.
+    pub no_fields: bool,
 }
 
 /// A flow, and the store that has its bodies.
@@ -170,9 +172,11 @@ pub fn compare(first: Side<'_>, second: Side<'_>, rules: &Rules) -> Comparison {
     {
         found.differences.push(Difference::Status { was: was.status, is: is.status });
     }
-    fields::compare(was.headers, is.headers, rules, &mut found);
-    let none = Headers::default();
-    fields::trailers(was.trailers.unwrap_or(&none), is.trailers.unwrap_or(&none), rules, &mut found);
+    if !rules.no_fields {
+        fields::compare(was.headers, is.headers, rules, &mut found);
+        let none = Headers::default();
+        fields::trailers(was.trailers.unwrap_or(&none), is.trailers.unwrap_or(&none), rules, &mut found);
+    }
     if let Some(difference) = body::compare(was, is, rules) {
         found.differences.push(Difference::Body(difference));
     }

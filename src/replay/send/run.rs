@@ -68,6 +68,7 @@ pub struct Answered {
 pub struct Run {
     replies: mpsc::Receiver<Reply>,
     stop: CancellationToken,
+    abort: CancellationToken,
     task: JoinHandle<Stats>,
     into: PathBuf,
 }
@@ -93,7 +94,7 @@ impl Run {
         let commits = recorder.commits();
         let (outcomes, settling) = mpsc::channel(OUTCOMES);
         let (sender, replies) = mpsc::channel(OUTCOMES);
-        let stop = CancellationToken::new();
+        let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let sending = Sending {
             outbound,
             places: Arc::new(Semaphore::new(concurrency)),
@@ -105,6 +106,7 @@ impl Run {
             pacer: Pacer::new(options.pace),
             outcomes,
             stop: stop.clone(),
+            abort: abort.clone(),
         };
         let settling = Settling {
             outcomes: settling,
@@ -119,7 +121,7 @@ impl Run {
             let ((), stats) = tokio::join!(sending.run(waiting), settling.run());
             stats
         });
-        Ok((feed, Self { replies, stop, task, into }))
+        Ok((feed, Self { replies, stop, abort, task, into }))
     }
 
     /// The next reply, in the order of the commits; `None` when all is done. Cancel-safe.
@@ -136,6 +138,12 @@ impl Run {
     #[must_use]
     pub fn stopper(&self) -> CancellationToken {
         self.stop.clone()
+    }
+
+    /// As [`Run::stop`], and ends what is under way: such flows are recorded as ended by us, and not told.
+    pub fn abort(&self) {
+        self.stop.cancel();
+        self.abort.cancel();
     }
 
     /// The store that takes the new flows.
@@ -165,6 +173,7 @@ struct Sending {
     pacer: Pacer,
     outcomes: mpsc::Sender<Reply>,
     stop: CancellationToken,
+    abort: CancellationToken,
 }
 
 impl Sending {
@@ -207,7 +216,11 @@ impl Sending {
         }
         // Whoever feeds us is told that nothing more is taken.
         drop(jobs);
-        while under_way.join_next().await.is_some() {}
+        let abort = self.abort.clone();
+        tokio::select! {
+            () = async { while under_way.join_next().await.is_some() {} } => {}
+            () = abort.cancelled() => under_way.shutdown().await,
+        }
         self.outbound.close().await;
     }
 }
