@@ -18,6 +18,7 @@ mod limits;
 mod lists;
 mod notes;
 mod pack;
+mod replay;
 mod rotation;
 mod shutdown;
 mod space;
