@@ -20,6 +20,7 @@ mod lists;
 mod modes;
 mod notes;
 mod pack;
+mod replay;
 mod rotation;
 mod serve;
 mod shutdown;

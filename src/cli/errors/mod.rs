@@ -359,8 +359,8 @@ pub(super) const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 /// The store, or one of several, could not be read or written.
 pub(super) const STORE: u8 = 4;
-const NETWORK: u8 = 5;
-const TLS: u8 = 6;
+pub(super) const NETWORK: u8 = 5;
+pub(super) const TLS: u8 = 6;
 /// A file could not be read or written as its format wants it, or only in part.
 pub(super) const DATA: u8 = 7;
 /// As `env` and shells have it (POSIX, "Exit Status for Commands").

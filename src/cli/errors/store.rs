@@ -22,6 +22,7 @@ pub(super) fn of_store(error: &StoreError) -> Report {
                     None => text::path(path),
                 })
                 .hint("reading works at the same time: manent ls     second recording: manent -s other.db")
+                .hint("manent replay MIDS --into other.db   records the answers elsewhere")
         }
         StoreError::BadName { path, why } => {
             let message = format!("{} cannot be the name of a store: {why}", text::path(path));
