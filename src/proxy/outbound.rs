@@ -217,7 +217,8 @@ impl Outbound {
             origins: &self.origins,
         };
         match forward::forward(&mut cx, &scope, live, &message, &plan, &mut from, &mut to).await? {
-            Forwarded::Answered(_) => Ok(()),
+            // Where somebody answers in the place of origins there is no other end to play with; here nobody does.
+            Forwarded::Answered(_) | Forwarded::SwitchedHere(_) => Ok(()),
             Forwarded::SwitchedHttp1(origin) => {
                 let extensions = live.with(|flow| tunnel::websocket_extensions(flow));
                 self.play_http1(&mut ticker, live, script.zip(extensions), *origin).await
