@@ -6,6 +6,7 @@ mod formats;
 pub mod grpc;
 mod har;
 mod json;
+pub mod redact;
 pub mod transfer;
 
 pub use formats::{FORMATS, SNIFFED_BYTES, by_extension, by_name, sniff};
