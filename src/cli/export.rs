@@ -132,7 +132,7 @@ fn tell_masked(output: &Output, masked: &Masked) {
     }
     let mut line = format!("masked {} ({})", text::count(masked.values(), "secret"), told.join(", "));
     if masked.bodies_left_out > 0 {
-        line += &format!("; {} left out, unread", text::count(masked.bodies_left_out, "body"));
+        line += &format!("; bodies left out unread: {}", masked.bodies_left_out);
     }
     output.talk(&format!("{line} → --no-redact writes them as they are"));
 }

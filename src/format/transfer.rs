@@ -125,7 +125,8 @@ pub enum DecodeError {
 /// Takes the bodies and messages of the flow that is being read. When [`Decoder::next`] has returned an error, what was handed
 /// over for that flow is thrown away.
 pub trait Sink {
-    /// Begins a body or the payload of a message. One at a time.
+    /// Begins a body or the payload of a message. One at a time; but the two directions of a tunnel may take turns: to begin
+    /// one that was begun and not ended goes on with it, and the other may be open meanwhile.
     fn begin(&mut self, part: Part);
 
     /// Takes some of its bytes.
@@ -134,7 +135,8 @@ pub trait Sink {
     /// If it cannot be stored.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Ends it; what stands for it in the flow or message: small ones as [`Content::Inline`], large ones as extents.
+    /// Ends the one that was begun last; what stands for it in the flow or message: small ones as [`Content::Inline`], large ones
+    /// as extents.
     ///
     /// # Errors
     /// If it cannot be stored.
