@@ -20,6 +20,7 @@ use super::{escape, text};
 use crate::config::units::parse_size;
 use crate::flow::Mid;
 use crate::format;
+use crate::format::redact::{Masked, Redacting};
 use crate::format::transfer::{EncodeOptions, Encoder, Format};
 use crate::store::Reader;
 use crate::transfer::{ExportEvent, ExportOptions, Exported, export};
@@ -40,6 +41,12 @@ pub(super) struct ExportArgs {
     /// Leave bodies out that have more bytes than this
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_body: Option<u64>,
+    /// Mask passwords, cookies, tokens and the like [default: with har]
+    #[arg(long, overrides_with = "no_redact")]
+    redact: bool,
+    /// Write secrets as they are
+    #[arg(long)]
+    no_redact: bool,
     /// With curl: send to the address that was connected to, whatever the name means now
     #[arg(long)]
     keep_address: bool,
@@ -57,7 +64,12 @@ fn format_help() -> String {
 pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
     let which = Which::parse(&args.which)?;
     let (format, make) = chosen_format(args)?;
-    let mut encoder = make(&EncodeOptions { keep_address: args.keep_address });
+    let encoder = make(&EncodeOptions { keep_address: args.keep_address });
+    let mut encoder = if args.redact || (format.redacts && !args.no_redact) {
+        Chosen::Redacting(Redacting::new(encoder))
+    } else {
+        Chosen::Plain(encoder)
+    };
     let stores = global.stores()?;
     let files = stores.some_files()?;
     let mut opened = Opened::new(&stores, output);
@@ -72,9 +84,9 @@ pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow
     let written = (|| -> anyhow::Result<()> {
         for file in &files {
             let Some(reader) = opened.keep(Reader::open(file))? else { continue };
-            opened.unreadable += work.store(&which, &reader, options, &mut *encoder, &mut *target.writer)?;
+            opened.unreadable += work.store(&which, &reader, options, encoder.get(), &mut *target.writer)?;
         }
-        encoder.finish(&mut *target.writer).map_err(|source| write_failed(&target.name, source))?;
+        encoder.get().finish(&mut *target.writer).map_err(|source| write_failed(&target.name, source))?;
         Ok(())
     })();
     work.progress.clear();
@@ -85,8 +97,48 @@ pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow
             return Err(error);
         }
     }
+    if let Chosen::Redacting(encoder) = &encoder {
+        tell_masked(output, encoder.masked());
+    }
     Ok(work.told(opened.exit_code(work.done.flows > 0)))
 }
+
+/// The encoder, behind one that masks secrets or not.
+enum Chosen {
+    Plain(Box<dyn Encoder>),
+    Redacting(Redacting),
+}
+
+impl Chosen {
+    fn get(&mut self) -> &mut dyn Encoder {
+        match self {
+            Chosen::Plain(encoder) => &mut **encoder,
+            Chosen::Redacting(encoder) => encoder,
+        }
+    }
+}
+
+/// Says what was masked, most often first: by what is missing there, a person sees what may be left.
+fn tell_masked(output: &Output, masked: &Masked) {
+    if masked.values() == 0 && masked.bodies_left_out == 0 {
+        return;
+    }
+    let mut names: Vec<_> = masked.by_name.iter().collect();
+    names.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let mut told: Vec<_> =
+        names.iter().take(MOST_NAMES).map(|(name, count)| format!("{} {count}", escape::line(name))).collect();
+    if names.len() > MOST_NAMES {
+        told.push("…".to_owned());
+    }
+    let mut line = format!("masked {} ({})", text::count(masked.values(), "secret"), told.join(", "));
+    if masked.bodies_left_out > 0 {
+        line += &format!("; bodies left out unread: {}", masked.bodies_left_out);
+    }
+    output.talk(&format!("{line} → --no-redact writes them as they are"));
+}
+
+/// A line's worth.
+const MOST_NAMES: usize = 12;
 
 fn chosen_format(args: &ExportArgs) -> Result<(&'static Format, format::transfer::MakeEncoder), CliError> {
     let name = args.output.to_string_lossy();

@@ -13,6 +13,7 @@ mod json;
 pub mod jsonl;
 mod mitmproxy;
 mod raw;
+pub mod redact;
 #[cfg(test)]
 mod sample;
 mod shell;

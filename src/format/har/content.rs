@@ -79,12 +79,6 @@ impl<'a> Look<'a> {
         Ok(look)
     }
 
-    /// All of it as text in UTF-8 where it is that, and short.
-    pub(super) fn short_text(&self) -> Option<&str> {
-        let whole = self.whole.as_ref().filter(|_| self.shape == Shape::Text)?;
-        std::str::from_utf8(whole).ok()
-    }
-
     /// All of it where it is short.
     pub(super) fn short(&self) -> Option<&[u8]> {
         self.whole.as_deref()

@@ -38,6 +38,16 @@ enum Place {
     End,
 }
 
+/// What stands next among the entries.
+enum Found {
+    /// An entry, which was entered: where it begins.
+    Entry(u64),
+    /// Something else, which was passed over.
+    Other(u64),
+    /// Nothing more.
+    End,
+}
+
 impl HarDecoder {
     /// Begins at the first byte of `file`.
     pub(super) fn new(file: Box<dyn BufRead + Send>) -> Self {
@@ -60,8 +70,11 @@ impl Decoder for HarDecoder {
         let mut is_sure = true;
         loop {
             let begin = match self.next_entry(&mut is_sure) {
-                Ok(Some(begin)) => begin,
-                Ok(None) => {
+                Ok(Found::Entry(begin)) => begin,
+                Ok(Found::Other(position)) => {
+                    return Err(DecodeError::Flow { position, what: "an entry is an object".to_owned() });
+                }
+                Ok(Found::End) => {
                     self.state = Place::End;
                     return Ok(None);
                 }
@@ -90,11 +103,11 @@ impl Decoder for HarDecoder {
 }
 
 impl HarDecoder {
-    /// Enters the next entry, and says where it begins; `None` at the end of the archive.
-    fn next_entry(&mut self, is_sure: &mut bool) -> Result<Option<u64>, JsonError> {
+    /// Enters the next entry.
+    fn next_entry(&mut self, is_sure: &mut bool) -> Result<Found, JsonError> {
         loop {
             match self.state {
-                Place::End => return Ok(None),
+                Place::End => return Ok(Found::End),
                 Place::Begin => {
                     self.json.skip_byte_order_mark()?;
                     if self.json.peek()? != Kind::Object {
@@ -108,10 +121,10 @@ impl HarDecoder {
                 Place::Broken => {
                     *is_sure = false;
                     if !self.json.find_object(&self.first_names, &self.around)? {
-                        return Ok(None);
+                        return Ok(Found::End);
                     }
                     self.state = Place::Entries;
-                    return Ok(Some(self.json.position()));
+                    return Ok(Found::Entry(self.json.position()));
                 }
                 Place::Entries => {
                     if !self.json.next_value()? {
@@ -121,14 +134,15 @@ impl HarDecoder {
                         if !self.json.is_at_end()? {
                             return Err(self.wrong("something stands behind the end of the archive"));
                         }
-                        return Ok(None);
+                        return Ok(Found::End);
                     }
                     let begin = self.json.position();
                     if self.json.peek()? != Kind::Object {
-                        return Err(self.wrong("an entry is an object"));
+                        self.json.skip()?;
+                        return Ok(Found::Other(begin));
                     }
                     self.json.enter_object()?;
-                    return Ok(Some(begin));
+                    return Ok(Found::Entry(begin));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::flow::{Content, Flow, Kind, Message, Opcode, Value};
+use crate::flow::{Content, Flow, Kind, Message, Opcode};
 use crate::format::json::Writer;
 use crate::format::transfer::{EncodeError, Encoder, Item, Part};
 
@@ -191,7 +191,7 @@ fn web_socket_message(json: &mut Writer<'_>, item: &dyn Item, message: &Message)
         json.text_from(&mut *item.payload(message)?)?
     } else if message.opcode == Opcode::Text {
         // Others take it for text: they get what a browser would show.
-        json.text_from(&mut *item.payload(message)?)?;
+        let _ = json.text_from(&mut *item.payload(message)?)?; // what fails here, fails below
         json.name("_base64").base64(&mut *item.payload(message)?)?
     } else {
         json.base64(&mut *item.payload(message)?)?
@@ -226,16 +226,14 @@ fn is_utf8(payload: &mut dyn io::Read) -> bool {
 fn seconds(json: &mut Writer<'_>, ns: i128) {
     let sign = if ns < 0 { "-" } else { "" };
     let (whole, rest) = (ns.unsigned_abs() / 1_000_000_000, ns.unsigned_abs() % 1_000_000_000);
-    json.json(format!("{sign}{whole}.{rest:09}").as_bytes());
+    let number = format!("{sign}{whole}.{rest:09}");
+    json.json(number.trim_end_matches('0').trim_end_matches('.').as_bytes());
 }
 
 /// Whether bytes of a message were recorded at all.
 pub(super) fn is_recorded(message: &Message) -> bool {
     message.content != Content::Absent || message.len == 0
 }
-
-/// A page as an imported archive has it.
-pub(super) type Page<'a> = (String, &'a Value);
 
 /// Arbitrary: an archive of this many pages was put together by a program.
 const MOST_PAGES: usize = 10_000;
