@@ -16,6 +16,7 @@ mod raw;
 #[cfg(test)]
 mod sample;
 mod shell;
+mod snippet;
 pub mod transfer;
 pub mod visible;
 
