@@ -8,7 +8,7 @@ use crate::flow::Network;
 use crate::proxy::{AccessOptions, ProxyAuth};
 
 /// A listener that other machines reach needs one of them.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Access")]
 pub(super) struct AccessFlags {
     /// Ask clients that know a proxy (explicit, socks5) for this user and password, or for those of a file of htpasswd -B.

@@ -33,7 +33,20 @@ pub(super) struct ProxyFlags {
     limits: LimitFlags,
 }
 
+/// Those of them that `serve` has.
 #[derive(Debug, Args)]
+pub(super) struct ServingFlags {
+    #[command(flatten)]
+    listen: ListenFlags,
+    #[command(flatten)]
+    upstream: ViaFlags,
+    #[command(flatten)]
+    tls: TlsFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
+}
+
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Listening")]
 struct ListenFlags {
     /// Where to accept clients, and how they come in: explicit (they know a proxy), socks5, reverse:URL (they take it for
@@ -53,7 +66,7 @@ struct ListenFlags {
     access: AccessFlags,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Recording")]
 struct RecordFlags {
     /// Pass everything on and record nothing
@@ -99,7 +112,7 @@ enum DurabilityChoice {
     Normal,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "TLS")]
 struct TlsFlags {
     /// PEM file with the CA's certificate (and key) to use instead of the one in --ca-dir
@@ -137,7 +150,7 @@ struct TlsFlags {
 }
 
 /// Each `None` is the default of [`Timeouts`] or [`Limits`].
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitFlags {
     /// For a request's head [default: 30s]
@@ -248,6 +261,28 @@ impl ProxyFlags {
             ..Config::new(global.store()?, global.ca_dir()?)
         };
         config.check()?;
+        Ok(config)
+    }
+}
+
+impl ServingFlags {
+    /// The settings for `serve`, which records into `record` alone: at 127.0.0.1:8080 if no flag says otherwise.
+    ///
+    /// # Errors
+    /// As [`ProxyFlags::for_capture`].
+    pub(super) fn for_serve(&self, global: &Global, record: Option<PathBuf>) -> anyhow::Result<Config> {
+        let flags = ProxyFlags {
+            listen: self.listen.clone(),
+            upstream: self.upstream.clone(),
+            record: RecordFlags::default(),
+            tls: self.tls.clone(),
+            limits: self.limits.clone(),
+        };
+        let mut config = flags.resolve(global, vec![(None, DEFAULT_LISTEN)])?;
+        config.record = record.is_some();
+        config.store = record.unwrap_or(config.store);
+        // There is no origin that could be seen instead.
+        config.passthrough.automatic = false;
         Ok(config)
     }
 }

@@ -35,6 +35,7 @@ mod prune;
 mod row;
 mod run;
 mod search;
+mod serve;
 mod show;
 mod signals;
 mod stats;
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Capture(args) => capture::run(&args, &cli.global, output),
         Command::Run(args) => run::run(&args, &cli.global, output),
+        Command::Serve(args) => serve::run(&args, &cli.global, output),
         Command::Ls(args) => ls::run(&args, &cli.global, &output),
         Command::Show(args) => show::run(&args, &cli.global, &output),
         Command::Cat(args) => cat::run(&args, &cli.global, &output),

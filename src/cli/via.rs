@@ -6,7 +6,7 @@ use super::errors::CliError;
 use crate::upstream::{NoProxy, UpstreamProxy, Via};
 
 /// Flags of every command that reaches origins.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Upstream proxy")]
 pub(super) struct ViaFlags {
     /// Reach origins through this proxy: http, https or socks5://[user:pass@]HOST[:PORT]. It resolves their names. Plain

@@ -19,7 +19,7 @@ pub(super) fn status(kind: Kind) -> Option<(u16, &'static str)> {
         Kind::BadGateway => (502, "Bad Gateway"),
         Kind::NotRecording => (503, "Service Unavailable"),
         Kind::GatewayTimeout => (504, "Gateway Timeout"),
-        Kind::ClientGone | Kind::Ended => return None,
+        Kind::ClientGone | Kind::Ended | Kind::Cut => return None,
     })
 }
 

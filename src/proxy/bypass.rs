@@ -36,6 +36,7 @@ pub(super) async fn reason(
         let peer = match &opened.origin {
             Reached::Pooled(connection) => connection.facts().peer.clone(),
             Reached::Dialed(dialed, _) => dialed.conn.peer.clone(),
+            Reached::NotYet => None,
         };
         names.extend(peer.map(|peer| peer.to_string()));
         names.extend(sni.map(|sni| format!("{sni}:{port}")));

@@ -84,7 +84,7 @@ pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream, reache
 async fn origin_speaks(reached: &mut Reached) {
     match reached {
         Reached::Dialed(dialed, _) => dialed.link.speaks().await,
-        Reached::Pooled(_) => std::future::pending().await,
+        Reached::Pooled(_) | Reached::NotYet => std::future::pending().await,
     }
 }
 

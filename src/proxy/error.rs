@@ -30,6 +30,8 @@ pub(super) enum Kind {
     NotRecording,
     /// The client has not said who it is, or is nobody that we know (RFC 9110 §11.7).
     Unauthorized,
+    /// The client gets no answer on purpose: its connection is cut.
+    Cut,
 }
 
 /// A failure, with all that the client, the record and the log need to know of it.
@@ -99,7 +101,8 @@ impl Error {
             | Kind::Misdirected
             | Kind::Loop
             | Kind::NotRecording
-            | Kind::Unauthorized => State::Refused,
+            | Kind::Unauthorized
+            | Kind::Cut => State::Refused,
             Kind::ClientGone => State::ClientAborted,
             Kind::BadGateway | Kind::GatewayTimeout if response_begun => State::ServerAborted,
             Kind::BadGateway | Kind::GatewayTimeout | Kind::Ended => State::Failed,

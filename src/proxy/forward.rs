@@ -14,6 +14,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::Reason;
 
+use super::answered;
+use super::answers::Talk;
 use super::bridge;
 use super::context::Context;
 use super::ends::{RequestIn, ResponseOut, h1, h2 as ends_h2};
@@ -29,7 +31,6 @@ use crate::http2::{self, BodyReader, BodyWriter};
 use crate::upstream::{Connection, Dialed, Key, Multiplexed, Origin, Passage, Spoken, absolute_form};
 
 /// What became of a request.
-#[derive(Debug)]
 pub(super) enum Forwarded {
     /// It was answered.
     Answered(Relayed),
@@ -37,10 +38,28 @@ pub(super) enum Forwarded {
     SwitchedHttp1(Box<Origin>),
     /// The same, on a stream.
     SwitchedHttp2(BodyReader, BodyWriter),
+    /// The same, and there is no origin: this speaks for it.
+    SwitchedHere(Talk),
 }
 
-/// Sends a request and relays what comes back.
+/// Sends a request and relays what comes back; where there is somebody to answer it, he is asked first.
 pub(super) async fn forward<I: RequestIn, O: ResponseOut>(
+    cx: &mut Context<'_>,
+    scope: &Scope,
+    live: &Live,
+    message: &Message<'_>,
+    plan: &Plan,
+    from: &mut I,
+    to: &mut O,
+) -> Result<Forwarded, Error> {
+    match cx.shared.answers.clone() {
+        Some(answers) => answered::answered(cx, answers, scope, live, message, plan, from, to).await,
+        None => sent(cx, scope, live, message, plan, from, to).await,
+    }
+}
+
+/// Sends a request to its origin and relays what comes back.
+pub(super) async fn sent<I: RequestIn, O: ResponseOut>(
     cx: &mut Context<'_>,
     scope: &Scope,
     live: &Live,

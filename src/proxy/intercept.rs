@@ -49,6 +49,8 @@ pub(super) enum Reached {
     Pooled(Connection),
     /// A new TCP connection.
     Dialed(Box<Dialed>, Instant),
+    /// Not at all: it is asked when a request is to go on to it, if ever.
+    NotYet,
 }
 
 /// Answers a `CONNECT`: dials first, then promises. `None` if it was refused; the connection then is at its end.
@@ -85,6 +87,9 @@ pub(super) async fn reach_ahead(
     let key = Key { target: Target { scheme: Scheme::Https, ..target.clone() }, name: target.host.clone() };
     if let Some(connection) = client.shared.pool.take(&key, |_| true) {
         return Ok(Reached::Pooled(connection));
+    }
+    if client.shared.answers.is_some() {
+        return Ok(Reached::NotYet);
     }
     tokio::select! {
         biased;
@@ -264,6 +269,7 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
             client.shared.pool.give(origin);
             None
         }
+        Reached::NotYet => None,
     };
     let wanted = Wanted {
         key: Key { target, name: String::new() },
@@ -379,10 +385,13 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
     let key = Key { target: https, name: identity.clone() };
     let offers = known_offers(&hello.offered.alpn_offers);
     let wanted = Wanted { key, offers, prior_knowledge: false, passage: Passage::Tunnel };
-    let reached = reach(client, &wanted, origin).await;
-    let alpn = mirrored(&wanted.offers, reached.as_ref().ok());
+    let reached = match origin {
+        Reached::NotYet => Ok(None),
+        origin => reach(client, &wanted, origin).await.map(Some),
+    };
+    let alpn = mirrored(&wanted.offers, reached.as_ref().ok().and_then(Option::as_ref));
     let (origin, broken) = match reached {
-        Ok(origin) => (Some(origin), None),
+        Ok(origin) => (origin, None),
         Err(error) => (None, Some(error)),
     };
     let stream = accept(client, hello, &opener, &identity, alpn, origin).await?;
@@ -413,6 +422,7 @@ async fn reach(client: &Client, wanted: &Wanted, reached: Reached) -> Result<Con
     let shared = &client.shared;
     let first = match reached {
         Reached::Dialed(dialed, since) => (*dialed, since),
+        Reached::NotYet => return reach_anew(client, wanted).await,
         Reached::Pooled(connection) => {
             if *connection.key() == wanted.key && wanted.fits(shared, &connection) {
                 return Ok(connection);
@@ -422,6 +432,14 @@ async fn reach(client: &Client, wanted: &Wanted, reached: Reached) -> Result<Con
         }
     };
     handshake(shared, client.local.ip(), wanted, first).await
+}
+
+/// As [`reach_anew`], ahead of the first request; `None` where origins are asked when a request is to go on to them, if ever.
+pub(super) async fn reach_if_due(client: &Client, wanted: &Wanted) -> Result<Option<Connection>, Error> {
+    match client.shared.answers {
+        Some(_) => Ok(None),
+        None => reach_anew(client, wanted).await.map(Some),
+    }
 }
 
 /// A connection that an earlier client left, else a new one.

@@ -237,7 +237,7 @@ async fn exchange(
     };
     tracing::debug!(peer = %client.peer, error = %error, "exchange failed");
     error.record(&live);
-    if forward::answered(&live) {
+    if forward::answered(&live) || error.kind == Kind::Cut {
         // Never a clean end, whatever tells the length: security rests on clients that look at the end.
         return Next::End(End::Reset);
     }
@@ -290,6 +290,10 @@ async fn forwarded(
         Ok(Forwarded::SwitchedHttp2(reader, writer)) => {
             let origin = Duplex::new(reader, writer, "the origin");
             Box::pin(tunnel::bridged(client, stream, origin, live)).await
+        }
+        Ok(Forwarded::SwitchedHere(talk)) => {
+            let upgrade = upgrade.unwrap_or_default();
+            Box::pin(tunnel::talked(client, stream, talk, live, upgrade)).await
         }
         Err(error) => Err(error),
     };

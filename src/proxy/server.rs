@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access::{Access, AccessOptions};
+use super::answers::Answers;
 use super::client::Client;
 use super::limits::Limits;
 use super::mode::{Listen, Mode};
@@ -47,6 +48,8 @@ pub struct ServerOptions {
     pub recorder: Option<Rotating>,
     /// Refuse requests while recording does not work.
     pub require_recording: bool,
+    /// Who answers in the place of origins; `None` for a proxy that passes on.
+    pub answers: Option<Arc<dyn Answers>>,
     /// Certificates for clients.
     pub leaves: Leaves,
     /// Connections to origins.
@@ -105,6 +108,7 @@ impl Server {
             limits: options.limits,
             recorder: options.recorder,
             require_recording: options.require_recording,
+            answers: options.answers,
             leaves: options.leaves,
             dialer: options.dialer,
             pool: Arc::new(Pool::new(KEEP_ORIGINS)),

@@ -21,6 +21,7 @@ mod modes;
 mod notes;
 mod pack;
 mod rotation;
+mod serve;
 mod shutdown;
 mod space;
 mod stats;

@@ -3,6 +3,7 @@
 //! This is the one place where an error becomes a message. Codes are stable: scripts and searches use them.
 
 mod report;
+mod serve;
 mod start;
 mod store;
 
@@ -10,6 +11,7 @@ use std::io;
 use std::process::ExitCode;
 
 use self::report::{Report, causes, plain_io, sentence};
+pub(super) use self::serve::ServeError;
 use self::start::{of_ca, of_start};
 use self::store::{gone, of_store};
 use super::output::{Output, StdoutFailed};
@@ -184,6 +186,7 @@ fn diagnose(error: &anyhow::Error) -> Report {
     let known = error.chain().find_map(|cause| {
         None.or_else(|| cause.downcast_ref().map(of_cli))
             .or_else(|| cause.downcast_ref().map(of_config))
+            .or_else(|| cause.downcast_ref().map(serve::told))
             .or_else(|| cause.downcast_ref().map(of_start))
             .or_else(|| cause.downcast_ref().map(of_store))
             .or_else(|| cause.downcast_ref().map(of_ca))
@@ -352,7 +355,7 @@ fn of_coding(error: &CodingError) -> Report {
 
 /// It ran, and the answer is "no".
 pub(super) const NO: u8 = 1;
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 /// The store, or one of several, could not be read or written.
 pub(super) const STORE: u8 = 4;

@@ -45,6 +45,7 @@ pub(crate) const FORMAT: Format = Format {
     name: "har",
     extensions: &["har", "zhar"],
     about: "HTTP archive of browsers and proxies (HAR 1.2)",
+    is_text: true,
     redacts: true,
     encoder: Some(encoder),
     decoder: Some(decoder),

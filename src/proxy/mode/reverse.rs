@@ -130,11 +130,12 @@ pub(in crate::proxy) async fn run(client: &mut Client, mut stream: Stream, rever
 /// A client that speaks HTTP/2 in clear: its origin is asked for that, too, as its limits are the client's.
 async fn reach_http2(client: &Client, reverse: &Reverse) -> Scope {
     let wanted = reverse.wanted(vec![Bytes::from_static(HTTP2)], true);
-    let broken = match intercept::reach_anew(client, &wanted).await {
-        Ok(connection) => {
+    let broken = match intercept::reach_if_due(client, &wanted).await {
+        Ok(Some(connection)) => {
             client.origins.keep(connection);
             None
         }
+        Ok(None) => None,
         Err(error) => Some(error),
     };
     reverse.scope(wanted, broken, None)
@@ -149,19 +150,15 @@ async fn tls(client: &mut Client, stream: Stream, reverse: &Reverse) -> Option<(
     let name = hello.offered.sni.clone().unwrap_or_else(|| client.local.ip().to_canonical().to_string());
     let offers = intercept::known_offers(&hello.offered.alpn_offers);
     let wanted = reverse.wanted(offers.clone(), false);
-    let (reached, alpn) = match reverse.target.scheme {
-        Scheme::Https => {
-            let reached = intercept::reach_anew(client, &wanted).await;
-            let alpn = intercept::mirrored(&offers, reached.as_ref().ok());
-            (Some(reached), alpn)
-        }
+    let reached = match reverse.target.scheme {
+        Scheme::Https => intercept::reach_if_due(client, &wanted).await,
         // There is nothing to mirror: the client has its choice, and HTTP/2 becomes HTTP/1.1.
-        Scheme::Http | Scheme::Tcp => (None, intercept::mirrored(&offers, None)),
+        Scheme::Http | Scheme::Tcp => Ok(None),
     };
+    let alpn = intercept::mirrored(&offers, reached.as_ref().ok().and_then(Option::as_ref));
     let (origin, broken) = match reached {
-        Some(Ok(origin)) => (Some(origin), None),
-        Some(Err(error)) => (None, Some(error)),
-        None => (None, None),
+        Ok(origin) => (origin, None),
+        Err(error) => (None, Some(error)),
     };
     let stream = intercept::accept(client, hello, &opener, &name, alpn, origin).await?;
     Some((stream, reverse.scope(wanted, broken, Some(opener))))
