@@ -376,6 +376,9 @@ fn of_store(error: &StoreError) -> Report {
                 .fact("Nothing was changed.")
                 .hint("manent prune --max-age 7d   deletes flows, which takes no room")
         }
+        StoreError::Busy { .. } => Report::new("E425", STORE, error.to_string()).hint(
+            "another program has a transaction open in it for more than 5 s: let it end, then try again",
+        ),
         StoreError::NotAStore { path } => {
             Report::new("E406", STORE, format!("{} is not a store of manent's", text::path(path)))
                 .fact("Nothing was changed.")

@@ -54,6 +54,18 @@ impl SegmentFiles for JournalFiles {
         let journal = Arc::clone(&self.1);
         Ok(Arc::new(JournalFile { file: self.0.open(segment)?, segment, journal }))
     }
+
+    fn sync_wal(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&self, number: u32) -> io::Result<()> {
+        self.0.remove(number)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl SegmentFile for JournalFile {
@@ -75,6 +87,10 @@ impl SegmentFile for JournalFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.file.truncate(len)
+    }
+
+    fn is_in_place(&self) -> bool {
+        true
     }
 }
 

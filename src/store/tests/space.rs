@@ -26,7 +26,9 @@ fn delete(writer: &mut Writer, mids: &[Mid]) -> Freed {
 /// Lets the writer tidy until it has nothing more to do.
 fn tidy(writer: &mut Writer) {
     writer.keeper.space.look_now();
-    while writer.keeper.tidy(&mut writer.conn).unwrap() == Step::More {}
+    while writer.keeper.tidy(&mut writer.conn).unwrap() != Step::Idle {}
+    let Writer { conn, keeper } = writer;
+    keeper.space.reclaimer.finish(conn, &keeper.segments).unwrap();
 }
 
 fn expect_bodies(path: &Path, left: &BTreeMap<Mid, usize>) {
