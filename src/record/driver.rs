@@ -96,6 +96,8 @@ impl Driver {
         let (mut told, mut closing) = (false, None);
         let mut done = self.run(batch).await;
         while let Err(error @ StoreError::Busy { .. }) = &done.result {
+            #[cfg(test)]
+            self.shared.counts.locked_out.fetch_add(1, Ordering::Relaxed);
             if !told {
                 tracing::warn!(%error, "flows wait to be stored, and nothing is lost yet: another process has the database locked");
                 told = true;
@@ -159,7 +161,7 @@ impl Driver {
             Err(_) => Done {
                 batch: Batch::default(),
                 result: Err(StoreError::Panicked {
-                    path: self.shared.path.clone(),
+                    path: self.shared.path.to_path_buf(),
                     message: "its thread is gone".into(),
                 }),
             },

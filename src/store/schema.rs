@@ -352,10 +352,12 @@ pub(super) fn with_patience<T>(
     patience: std::time::Duration,
     work: impl FnOnce(&mut Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
+    let before = conn.pragma_query_value(None, "busy_timeout", |row| row.get::<_, u32>(0));
+    let before = before.map_or(BUSY, |ms| std::time::Duration::from_millis(ms.into()));
     // It only sets a number in the connection, and fails for none.
-    let _ = conn.busy_timeout(patience);
+    let _ = conn.busy_timeout(patience.min(before));
     let result = work(conn);
-    let _ = conn.busy_timeout(BUSY);
+    let _ = conn.busy_timeout(before);
     result
 }
 
