@@ -92,7 +92,7 @@ fn doom(
                 slice.more = false;
                 return Ok(doomed);
             }
-            if started.elapsed() > patience {
+            if doomed.freed.flows > 0 && started.elapsed() > patience {
                 return Ok(doomed);
             }
             let len = number(4)?.unwrap_or(u64::MAX).max(number(5)?.unwrap_or(u64::MAX));

@@ -310,19 +310,21 @@ fn cut_power(events: &[Event], cut: usize, folder: &Path, chance: &mut Chance) -
     let (past, future) = events.split_at(cut);
     let mut announced = BTreeSet::new();
     let none = Database::default();
-    // As they are on disk for sure, before that, and as they were left.
+    // As they are on disk for sure; as they were left, and one commit before that.
     let (mut safe, mut before, mut last) = (&none, &none, &none);
     for event in past {
         match event {
             Event::Commit { mids, gone, files, on_disk } => {
                 announced.extend(mids);
                 announced.retain(|mid| !gone.contains(mid));
-                if *on_disk {
-                    before = std::mem::replace(&mut safe, files);
-                }
-                last = files;
+                before = std::mem::replace(&mut last, files);
+                safe = if *on_disk { files } else { safe };
             }
-            Event::WalSync(files) => safe = files,
+            Event::WalSync(files) => {
+                // A thread of its own does that, perhaps before the commit that it is for is noted.
+                before = std::mem::replace(&mut last, files);
+                safe = files;
+            }
             _ => {}
         }
     }
@@ -342,10 +344,10 @@ fn cut_power(events: &[Event], cut: usize, folder: &Path, chance: &mut Chance) -
     let (db, wal) = match (chance.below(4), next) {
         (0, Some((next, _))) => (last.db.clone(), torn_wal(&last.wal, &next.wal, chance)),
         // The last commit's checkpoint was still going on; its WAL is whole.
-        (1, _) if before.db.len() <= safe.db.len() && !before.db.is_empty() && safe.wal == last.wal => {
-            let mut db = torn(&before.db, &safe.db, chance);
-            db.resize(db.len().next_multiple_of(8192), 0);
-            (db, safe.wal.clone())
+        (1, _) if before.db != last.db && !before.db.is_empty() => {
+            let mut db = torn(&before.db, &last.db, chance);
+            db.resize(db.len().max(before.db.len()).next_multiple_of(8192), 0);
+            (db, last.wal.clone())
         }
         (2, _) => (last.db.clone(), torn_wal(&safe.wal, &last.wal, chance)),
         (3, _) => (safe.db.clone(), safe.wal.clone()),
