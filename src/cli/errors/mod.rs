@@ -65,6 +65,9 @@ pub(super) enum CliError {
     /// A mid was given where it could be that of several stores.
     #[error("a mid is of one store, and {stores} stores are listed")]
     MidOfMany { stores: usize },
+    /// A limit was given that is one store's, where there are several.
+    #[error("--max-size and --max-flows are limits of one store, and {stores} stores are listed")]
+    LimitOfMany { stores: usize },
     /// Several stores have a flow with this mid.
     #[error("several stores have a flow with mid {mid}")]
     Ambiguous { mid: Mid, stores: Vec<String> },
@@ -235,9 +238,10 @@ fn of_cli(error: &CliError) -> Report {
         CliError::NoStore { .. } => Report::new("E407", NOT_FOUND, error.to_string())
             .fact("Nothing has been recorded under such a name yet.")
             .hint("put a pattern in quotes, so that it is not the shell that looks for files"),
-        CliError::MidOfMany { .. } => {
-            Report::new("E004", USAGE, error.to_string()).hint("name its store: -s FILE")
-        }
+        CliError::MidOfMany { .. } => Report::new("E004", USAGE, error.to_string())
+            .hint("name its store: -s FILE     or, for one flow of each, FILE:MID"),
+        CliError::LimitOfMany { .. } => Report::new("E004", USAGE, error.to_string())
+            .hint("name the store: -s FILE     or say --max-age, which is for each"),
         CliError::Ambiguous { mid, stores } => {
             let first = stores.first().map_or("FILE", String::as_str);
             Report::new("E004", USAGE, error.to_string())
