@@ -16,6 +16,7 @@ mod harness;
 mod large_bodies;
 mod limits;
 mod lists;
+mod mitmproxy;
 mod notes;
 mod pack;
 mod rotation;

@@ -41,6 +41,7 @@ pub(super) const MITMPROXY: Format = Format {
     name: "mitmproxy",
     extensions: &["mitm", "flow", "flows"],
     about: "mitmproxy's flow files",
+    is_text: false,
     redacts: false,
     encoder: Some(encoder),
     decoder: Some(decoder),
