@@ -23,6 +23,7 @@
 //! | 3 | [`record`] | admission, bounded queue, grouped commit, the feed of what was committed |
 //! | 4 | [`exchange`], [`transfer`] | a flow while it is alive, body taps; import and export |
 //! | 5 | [`proxy`] | serving clients |
+//! | 6 | [`replay`] | recorded answers served again |
 //! | 7 | [`config`] | settings, resolved once |
 //! | 8 | [`app`] | builds the parts; owns start and shutdown |
 //! | 9 | [`cli`] | subcommands, printing, exit codes |
@@ -42,6 +43,7 @@ pub mod http1;
 pub mod http2;
 pub mod proxy;
 pub mod record;
+pub mod replay;
 pub mod store;
 pub mod tls;
 pub mod transfer;

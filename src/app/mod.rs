@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Durability};
 use crate::http1::HeadLimits;
-use crate::proxy::{Limits, Server, ServerError, ServerOptions};
+use crate::proxy::{Answers, Limits, Server, ServerError, ServerOptions};
 use crate::record::{self, RecordError, RecorderOptions, Rotating, Stats};
 use crate::store::{Limits as StoreLimits, StoreError};
 use crate::tls::{
@@ -92,6 +92,19 @@ impl Proxy {
     /// # Errors
     /// If any part cannot be had; see [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, None).await
+    }
+
+    /// As [`Proxy::start`], with somebody who answers requests in the place of their origins, such as
+    /// [`crate::replay::serve::StoreAnswers`].
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub async fn start_answering(config: Config, answers: Arc<dyn Answers>) -> Result<Self, StartError> {
+        Self::start_with(config, Some(answers)).await
+    }
+
+    async fn start_with(config: Config, answers: Option<Arc<dyn Answers>>) -> Result<Self, StartError> {
         let ca = Arc::new(match &config.ca_files {
             Some(files) => Ca::load_files(&files.cert, files.key.as_deref())?,
             None => Ca::load_or_create(&config.ca_dir)?,
@@ -109,6 +122,10 @@ impl Proxy {
             DialOptions { connect_timeout: timeouts.connect, tls_timeout: timeouts.tls },
             Arc::new(client_tls),
         );
+        let dialer = match &config.via {
+            Some(via) => dialer.through(via.clone()),
+            None => dialer,
+        };
         let certs = load_certs(&config.certs).map_err(StartError::Cert)?;
         let leaves = Leaves::new(Arc::clone(&ca))?.with_certs(certs);
         let sockets = Server::bind(&config.listen).map_err(bind_error)?;
@@ -122,9 +139,11 @@ impl Proxy {
                 limits: limits(&config),
                 recorder: recorder.clone(),
                 require_recording: config.require_recording,
+                answers,
                 leaves,
                 dialer,
                 passthrough: config.passthrough.clone(),
+                access: config.access.clone(),
             },
         )
         .map_err(bind_error)?;

@@ -9,7 +9,8 @@ use super::errors::CliError;
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
 use super::{
-    ca, capture, cat, check, export, import, ls, note, pack, prune, run, search, show, stats, tail, vacuum,
+    ca, capture, cat, check, export, import, ls, note, pack, prune, run, search, serve, show, stats, tail,
+    vacuum,
 };
 use crate::config::{self, ConfigError};
 
@@ -31,6 +32,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Capture(capture::CaptureArgs),
     Run(run::RunArgs),
+    Serve(serve::ServeArgs),
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Cat(cat::CatArgs),

@@ -16,6 +16,7 @@ use super::signals::Signals;
 use super::{process, text};
 use crate::app::{Grace, Proxy, Summary};
 use crate::config::Config;
+use crate::proxy::{Listen, Mode};
 use crate::record::Rotating;
 
 /// Record what passes until stopped. This is what `manent` does without a command
@@ -97,8 +98,13 @@ pub(super) fn warn(config: &Config, output: &Output) {
              whoever is between here and an origin can read and change everything"
         ));
     }
-    if config.allow_remote && config.listen.iter().any(|addr| !addr.ip().to_canonical().is_loopback()) {
-        output.say(&format!("{warning}: other machines can use this proxy (--allow-remote)"));
+    let access = &config.access;
+    let is_remote = |listen: &Listen| {
+        let asked = access.auth.is_some() && listen.mode.asks_for_credentials();
+        !listen.addr.ip().to_canonical().is_loopback() && !asked
+    };
+    if access.open && access.allow.is_empty() && config.listen.iter().any(is_remote) {
+        output.say(&format!("{warning}: other machines can use this proxy (--open)"));
     }
 }
 
@@ -161,11 +167,13 @@ fn show(output: &Output) -> Show {
 
 /// The first line is what scripts wait for, so it is said even when quiet.
 fn say_ready(proxy: &Proxy, config: &Config, output: &Output) {
-    output.say(&format!(
-        "manent {} listening on {}   (Ctrl-C stops)",
-        env!("CARGO_PKG_VERSION"),
-        proxy.addr()
-    ));
+    // The first stands right behind the words, and without its mode where that is the common one.
+    let listeners = proxy.addrs().iter().zip(&config.listen).map(|(addr, listen)| match &listen.mode {
+        Mode::Explicit => addr.to_string(),
+        mode => format!("{addr} ({mode})"),
+    });
+    let listeners = listeners.collect::<Vec<_>>().join(", ");
+    output.say(&format!("manent {} listening on {listeners}   (Ctrl-C stops)", env!("CARGO_PKG_VERSION")));
     let record = match proxy.recorder() {
         None => "nothing (--no-record)".to_owned(),
         Some(recorder) if recorder.rotates() => {

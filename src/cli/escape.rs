@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 
+use crate::format::visible::is_hidden;
+
 /// Escapes everything that is not plain visible text, tabs and line ends too.
 pub(super) fn line(bytes: impl AsRef<[u8]>) -> String {
     let mut out = String::with_capacity(bytes.as_ref().len());
@@ -79,16 +81,6 @@ fn push(out: &mut String, bytes: &[u8], keep_lines: bool) {
             let _ = write!(out, "\\x{byte:02x}"); // as above
         }
     }
-}
-
-/// C1 controls, bidirectional controls (Unicode TR9 §2), line separators, and characters that cannot be seen.
-pub(super) fn is_hidden(c: char) -> bool {
-    matches!(c,
-        '\u{80}'..='\u{9f}'
-        | '\u{ad}' | '\u{61c}' | '\u{180e}'
-        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

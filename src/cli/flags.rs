@@ -1,20 +1,22 @@
 //! The flags of a capturing proxy, and how they become a [`Config`].
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
+use super::access::AccessFlags;
 use super::args::Global;
 use super::errors::CliError;
+use super::via::ViaFlags;
 use crate::config::units::{
     UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
 };
 use crate::config::{CaFiles, Config, DEFAULT_LISTEN, Durability, HostCert, Keep, Limits, Timeouts};
 use crate::filter::Filter;
-use crate::proxy::{HostPattern, PassthroughOptions};
+use crate::proxy::{HostPattern, Listen, ListenError, Mode, PassthroughOptions, Reverse};
 
 /// Flags that `capture` and `run` share.
 #[derive(Debug, Args)]
@@ -24,26 +26,47 @@ pub(super) struct ProxyFlags {
     #[command(flatten)]
     record: RecordFlags,
     #[command(flatten)]
+    upstream: ViaFlags,
+    #[command(flatten)]
     tls: TlsFlags,
     #[command(flatten)]
     limits: LimitFlags,
 }
 
+/// Those of them that `serve` has.
 #[derive(Debug, Args)]
+pub(super) struct ServingFlags {
+    #[command(flatten)]
+    listen: ListenFlags,
+    #[command(flatten)]
+    upstream: ViaFlags,
+    #[command(flatten)]
+    tls: TlsFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
+}
+
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Listening")]
 struct ListenFlags {
-    /// Where to accept clients; port 0 is any free one. Repeatable [env: MANENT_LISTEN, `capture` only]
-    #[arg(short, long, value_name = "[ADDR:]PORT", value_parser = parse_listen)]
-    listen: Vec<SocketAddr>,
+    /// Where to accept clients, and how they come in: explicit (they know a proxy), socks5, reverse:URL (they take it for
+    /// the origin at URL). Port 0 is any free one. Repeatable [env: MANENT_LISTEN, `capture` only]
+    #[arg(short, long, value_name = "[MODE@][ADDR:]PORT", value_parser = Listen::parse)]
+    listen: Vec<(Option<Mode>, SocketAddr)>,
     /// Port on 127.0.0.1
     #[arg(short, long, value_name = "PORT", conflicts_with = "listen")]
     port: Option<u16>,
-    /// Let other machines use this proxy, where --listen names an address that they reach
-    #[arg(long, env = "MANENT_ALLOW_REMOTE", value_parser = FalseyValueParser::new())]
-    allow_remote: bool,
+    /// Be a reverse proxy for this origin, http(s)://HOST[:PORT], wherever no mode is named
+    #[arg(long, value_name = "URL", env = "MANENT_REVERSE")]
+    reverse: Option<Reverse>,
+    /// Send the client's Host on to the origin of a reverse proxy, rather than the origin's own name
+    #[arg(long, env = "MANENT_KEEP_HOST", value_parser = FalseyValueParser::new())]
+    keep_host: bool,
+    #[command(flatten)]
+    access: AccessFlags,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Recording")]
 struct RecordFlags {
     /// Pass everything on and record nothing
@@ -89,7 +112,7 @@ enum DurabilityChoice {
     Normal,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "TLS")]
 struct TlsFlags {
     /// PEM file with the CA's certificate (and key) to use instead of the one in --ca-dir
@@ -127,7 +150,7 @@ struct TlsFlags {
 }
 
 /// Each `None` is the default of [`Timeouts`] or [`Limits`].
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitFlags {
     /// For a request's head [default: 30s]
@@ -163,6 +186,14 @@ struct LimitFlags {
 }
 
 impl ProxyFlags {
+    /// What a command of ours has to show to the proxy: see [`AccessFlags::credentials`].
+    ///
+    /// # Errors
+    /// See there.
+    pub(super) fn credentials(&self) -> Result<Option<&str>, CliError> {
+        self.listen.access.credentials()
+    }
+
     /// The settings for `capture`: at 127.0.0.1:8080 if neither flag nor environment says otherwise.
     ///
     /// # Errors
@@ -170,7 +201,7 @@ impl ProxyFlags {
     pub(super) fn for_capture(&self, global: &Global) -> anyhow::Result<Config> {
         let listen = match std::env::var("MANENT_LISTEN") {
             Ok(value) if !value.trim().is_empty() => listen_from_env(&value)?,
-            _ => vec![DEFAULT_LISTEN],
+            _ => vec![(None, DEFAULT_LISTEN)],
         };
         self.resolve(global, listen)
     }
@@ -180,12 +211,16 @@ impl ProxyFlags {
     /// # Errors
     /// As [`ProxyFlags::for_capture`].
     pub(super) fn for_run(&self, global: &Global) -> anyhow::Result<Config> {
-        self.resolve(global, vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
+        self.resolve(global, vec![(None, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))])
     }
 
-    fn resolve(&self, global: &Global, default_listen: Vec<SocketAddr>) -> anyhow::Result<Config> {
+    fn resolve(
+        &self,
+        global: &Global,
+        default_listen: Vec<(Option<Mode>, SocketAddr)>,
+    ) -> anyhow::Result<Config> {
         let listen = match (self.listen.port, &self.listen.listen[..]) {
-            (Some(port), _) => vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
+            (Some(port), _) => vec![(None, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))],
             (None, []) => default_listen,
             (None, given) => given.to_vec(),
         };
@@ -194,8 +229,8 @@ impl ProxyFlags {
             _ => None,
         };
         let config = Config {
-            listen,
-            allow_remote: self.listen.allow_remote,
+            listen: self.listen.with_modes(listen),
+            access: self.listen.access.options()?,
             record: !self.record.no_record,
             record_filter,
             require_recording: self.record.require_recording,
@@ -213,6 +248,7 @@ impl ProxyFlags {
             ca_files: self.tls.ca_cert.clone().map(|cert| CaFiles { cert, key: self.tls.ca_key.clone() }),
             upstream_ca: self.tls.upstream_ca.clone(),
             insecure: self.tls.insecure,
+            via: self.upstream.via()?,
             certs: self.tls.cert.clone(),
             client_certs: self.tls.client_cert.clone(),
             passthrough: PassthroughOptions {
@@ -226,6 +262,43 @@ impl ProxyFlags {
         };
         config.check()?;
         Ok(config)
+    }
+}
+
+impl ServingFlags {
+    /// The settings for `serve`, which records into `record` alone: at 127.0.0.1:8080 if no flag says otherwise.
+    ///
+    /// # Errors
+    /// As [`ProxyFlags::for_capture`].
+    pub(super) fn for_serve(&self, global: &Global, record: Option<PathBuf>) -> anyhow::Result<Config> {
+        let flags = ProxyFlags {
+            listen: self.listen.clone(),
+            upstream: self.upstream.clone(),
+            record: RecordFlags::default(),
+            tls: self.tls.clone(),
+            limits: self.limits.clone(),
+        };
+        let mut config = flags.resolve(global, vec![(None, DEFAULT_LISTEN)])?;
+        config.record = record.is_some();
+        config.store = record.unwrap_or(config.store);
+        // There is no origin that could be seen instead.
+        config.passthrough.automatic = false;
+        Ok(config)
+    }
+}
+
+impl ListenFlags {
+    /// The listeners, those without a mode in the one that goes for them.
+    fn with_modes(&self, listen: Vec<(Option<Mode>, SocketAddr)>) -> Vec<Listen> {
+        let common = self.reverse.clone().map_or(Mode::Explicit, Mode::Reverse);
+        let complete = |(mode, addr): (Option<Mode>, SocketAddr)| {
+            let mut mode = mode.unwrap_or_else(|| common.clone());
+            if let Mode::Reverse(reverse) = &mut mode {
+                reverse.keep_host |= self.keep_host;
+            }
+            Listen { mode, addr }
+        };
+        listen.into_iter().map(complete).collect()
     }
 }
 
@@ -255,28 +328,18 @@ impl LimitFlags {
     }
 }
 
-/// `8080`, `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`.
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-    let port = port.parse().map_err(|_| "a port from 0 to 65535 was expected, or ADDR:PORT".to_owned())?;
-    if host.is_empty() || host.eq_ignore_ascii_case("localhost") {
-        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    }
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let ip: IpAddr = bare.unwrap_or(host).parse().map_err(|_| "ADDR must be an IP address".to_owned())?;
-    if ip.is_ipv6() && bare.is_none() {
-        return Err("an IPv6 address needs brackets: [::1]:8080".to_owned());
-    }
-    Ok(SocketAddr::new(ip, port))
-}
-
-fn listen_from_env(value: &str) -> Result<Vec<SocketAddr>, CliError> {
+fn listen_from_env(value: &str) -> Result<Vec<(Option<Mode>, SocketAddr)>, CliError> {
     value
         .split([',', ' '])
         .filter(|part| !part.is_empty())
         .map(|part| {
-            let refuse = |why| CliError::Environment { name: "MANENT_LISTEN", value: value.to_owned(), why };
-            parse_listen(part).map_err(refuse)
+            let name = "MANENT_LISTEN";
+            let refuse = |why: ListenError| CliError::Environment {
+                name,
+                value: value.to_owned(),
+                why: why.to_string(),
+            };
+            Listen::parse(part).map_err(refuse)
         })
         .collect()
 }
@@ -338,23 +401,6 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_in_their_forms() {
-        let read = |text| parse_listen(text).map(|addr| addr.to_string());
-        for (text, addr) in [
-            ("8080", "127.0.0.1:8080"),
-            (":0", "127.0.0.1:0"),
-            ("LocalHost:1", "127.0.0.1:1"),
-            ("0.0.0.0:2", "0.0.0.0:2"),
-            ("[::1]:3", "[::1]:3"),
-        ] {
-            assert_eq!(read(text), Ok(addr.to_owned()));
-        }
-        for bad in ["", "x", "65536", "127.0.0.1", "::1", "::1:80", "example.com:80", "[::1]", "-1"] {
-            assert!(parse_listen(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn nothing_given_is_the_default() {
         let config = config("").expect("defaults are usable");
         let listen = vec!["127.0.0.1:0".parse().expect("an address")];
@@ -366,7 +412,7 @@ mod tests {
         let config =
             config("-p 99 -k --upstream-ca a --upstream-ca b --grace 0s --max-head 1MiB --no-record")
                 .expect("good flags");
-        assert_eq!(config.listen[0].port(), 99);
+        assert_eq!(config.listen[0].addr.port(), 99);
         assert_eq!(config.upstream_ca, [PathBuf::from("a"), "b".into()]);
         assert!(config.insecure && !config.record && config.passthrough.automatic);
         assert_eq!(config.timeouts.grace, Duration::ZERO);
@@ -375,6 +421,26 @@ mod tests {
             let config = self::config(&format!("--body-limit {given}")).expect("a good flag");
             assert_eq!(config.body_limit, limit);
         }
+    }
+
+    #[test]
+    fn listeners_have_the_mode_that_is_named_or_the_common_one() {
+        let modes = |line: &str| -> Vec<String> {
+            let config = config(line).expect("good flags");
+            config.listen.iter().map(|listen| format!("{}@{}", listen.mode, listen.addr.port())).collect()
+        };
+        assert_eq!(modes("-l 1 -l reverse:http://a.test@2"), ["explicit@1", "reverse:http://a.test@2"]);
+        let reverse = "--reverse https://b.test:444";
+        assert_eq!(modes(&format!("{reverse} -p 1")), ["reverse:https://b.test:444@1"]);
+        assert_eq!(
+            modes(&format!("{reverse} -l explicit@1 -l 2 -l reverse:http://a.test@3")),
+            ["explicit@1", "reverse:https://b.test:444@2", "reverse:http://a.test@3"]
+        );
+        let keeps = |line: &str| match &config(line).expect("good flags").listen[0].mode {
+            Mode::Reverse(reverse) => reverse.keep_host,
+            mode => panic!("{mode}"),
+        };
+        assert!(keeps("--reverse http://a.test --keep-host") && !keeps("--reverse http://a.test"));
     }
 
     #[test]
@@ -415,9 +481,15 @@ mod tests {
             "--client-cert =a.pem",
             "--body-limit some",
             "-l 0.0.0.0:8080",
+            "-l reverse:http://a.test@0.0.0.0:8080 --proxy-auth u:p",
+            "--proxy-auth user",
+            "--proxy-auth @/no/such/file",
+            "--allow 10.0.0.0/33",
         ] {
             assert!(config(bad).is_err(), "{bad}");
         }
-        assert!(config("-l 0.0.0.0:8080 --allow-remote").is_ok());
+        for good in ["--allow-remote", "--open", "--proxy-auth u:p", "--allow 10.0.0.0/8"] {
+            assert!(config(&format!("-l 0.0.0.0:8080 {good}")).is_ok(), "{good}");
+        }
     }
 }

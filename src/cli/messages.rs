@@ -11,6 +11,7 @@ use super::content::{self, StoredBodyFailed};
 use super::output::Paint;
 use super::{escape, text};
 use crate::flow::{BodyEnd, Content, Message, MessageCoding, Mid, Opcode, WebSocket};
+use crate::format::jsonl::body_end;
 use crate::store::{BodyReader, Reader, StoreError};
 use crate::websocket::{close_code_fault, close_status};
 
@@ -204,13 +205,6 @@ pub(super) fn write_json(
 }
 
 fn to_json(message: &Message, store: &Reader, max_len: u64) -> anyhow::Result<Value> {
-    let end = match message.end {
-        BodyEnd::Open => "open",
-        BodyEnd::Whole => "whole",
-        BodyEnd::CutOff => "cut-off",
-        BodyEnd::Capped => "capped",
-        BodyEnd::Lost => "lost",
-    };
     let mut object = json!({
         "seq": message.seq,
         "from_client": message.from_client,
@@ -221,7 +215,7 @@ fn to_json(message: &Message, store: &Reader, max_len: u64) -> anyhow::Result<Va
         "coding": message.coding.as_str(),
         "fragments": message.fragments,
         "injected": message.injected,
-        "end": end,
+        "end": body_end(message.end),
     });
     if message.content == Content::Absent {
         object["left_out"] = "not recorded".into();

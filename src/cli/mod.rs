@@ -3,6 +3,7 @@
 //! Standard output is data, standard error is talk. Only `output` prints, only `errors` words an error, and captured
 //! text reaches a terminal through `escape` alone.
 
+mod access;
 mod args;
 mod busy;
 mod ca;
@@ -34,6 +35,7 @@ mod prune;
 mod row;
 mod run;
 mod search;
+mod serve;
 mod show;
 mod signals;
 mod stats;
@@ -42,6 +44,7 @@ mod stores;
 mod tail;
 mod text;
 mod vacuum;
+mod via;
 mod which;
 
 use std::process::ExitCode;
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Capture(args) => capture::run(&args, &cli.global, output),
         Command::Run(args) => run::run(&args, &cli.global, output),
+        Command::Serve(args) => serve::run(&args, &cli.global, output),
         Command::Ls(args) => ls::run(&args, &cli.global, &output),
         Command::Show(args) => show::run(&args, &cli.global, &output),
         Command::Cat(args) => cat::run(&args, &cli.global, &output),

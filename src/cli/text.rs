@@ -5,6 +5,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub(super) use crate::format::jsonl::utc;
+
 /// `812`, `2.2k`, `14M`: at most five characters, powers of 1000.
 pub(super) fn size(bytes: u64) -> String {
     let mut unit = 0;
@@ -30,11 +32,6 @@ pub(super) fn duration_us(us: u64) -> String {
         1_000_000..60_000_000 => format!("{}.{:02}s", us / 1_000_000, us % 1_000_000 / 10_000),
         _ => format!("{}m{:02}s", us / 60_000_000, us % 60_000_000 / 1_000_000),
     }
-}
-
-/// RFC 3339 in UTC with microseconds, for programs: `2026-11-22T10:00:04.123456Z`.
-pub(super) fn utc(unix_ns: i64) -> String {
-    timestamp(unix_ns).strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
 /// Date and time in the zone of the user, for people: `2026-11-22 11:00:04.123 +01:00`.

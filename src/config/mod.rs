@@ -13,15 +13,16 @@ use std::time::Duration;
 pub use paths::{default_ca_dir, default_store};
 
 use crate::filter::Filter;
-use crate::proxy::PassthroughOptions;
+use crate::proxy::{AccessOptions, Listen, Mode, PassthroughOptions};
+use crate::upstream::Via;
 
 /// All settings of a capturing proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where to accept clients; port 0 is any free one. Never empty.
-    pub listen: Vec<SocketAddr>,
-    /// Whether an address that other machines can reach may stand in `listen`.
-    pub allow_remote: bool,
+    /// Where to accept clients, and how they come in there. Never empty.
+    pub listen: Vec<Listen>,
+    /// Who may use the proxy; what an address in `listen` needs that other machines reach.
+    pub access: AccessOptions,
     /// The store's database file; a `%` in its name makes it follow the clock (see [`crate::record::Rotating`]).
     pub store: PathBuf,
     /// Whether flows are recorded at all; `false` for measurements and for debugging the proxy itself.
@@ -46,6 +47,8 @@ pub struct Config {
     pub upstream_ca: Vec<PathBuf>,
     /// Whether upstream certificates go unchecked.
     pub insecure: bool,
+    /// The proxy through which origins are reached, and which of them are not; `None`: all are dialled directly.
+    pub via: Option<Via>,
     /// Which tunnels are left unread.
     pub passthrough: PassthroughOptions,
     /// Certificates that clients are shown in place of ones that we make.
@@ -140,11 +143,16 @@ pub enum ConfigError {
         /// What was to be placed: `the store` or `the CA`.
         what: &'static str,
     },
-    /// An address that other machines can reach, without the explicit wish for it.
-    #[error("refusing to listen on {addr}: anyone on the network could use this proxy")]
+    /// An address that other machines reach, and nothing that says which of them, or who, may use it.
+    #[error(
+        "refusing to listen on {addr}{}: anyone on the network could use your network identity",
+        if *.asks { " without a password" } else { ", where clients cannot be asked for a password" }
+    )]
     RemoteListen {
         /// The address.
         addr: SocketAddr,
+        /// Whether credentials would do: not where clients know of no proxy.
+        asks: bool,
     },
     /// The filter of what is recorded asks for what is not known when a flow ends.
     #[error("what is recorded cannot depend on `{test}`: {why}")]
@@ -161,8 +169,8 @@ impl Config {
     #[must_use]
     pub fn new(store: PathBuf, ca_dir: PathBuf) -> Self {
         Self {
-            listen: vec![DEFAULT_LISTEN],
-            allow_remote: false,
+            listen: vec![DEFAULT_LISTEN.into()],
+            access: AccessOptions::default(),
             store,
             record: true,
             record_filter: None,
@@ -175,6 +183,7 @@ impl Config {
             ca_files: None,
             upstream_ca: Vec::new(),
             insecure: false,
+            via: None,
             passthrough: PassthroughOptions::default(),
             certs: Vec::new(),
             client_certs: Vec::new(),
@@ -186,15 +195,22 @@ impl Config {
     /// Checks what no single setting shows.
     ///
     /// # Errors
-    /// If an address in `listen` is not a loopback one and `allow_remote` is off; if `record_filter` asks for bodies or for
+    /// If an address in `listen` is not a loopback one and `access` lets everybody in; if `record_filter` asks for bodies or for
     /// what people note later.
     pub fn check(&self) -> Result<(), ConfigError> {
         if let Some((test, why)) = self.record_filter.as_ref().and_then(Filter::unanswerable_at_end) {
             return Err(ConfigError::RecordFilter { test, why });
         }
-        match self.listen.iter().find(|addr| !addr.ip().to_canonical().is_loopback()) {
-            Some(&addr) if !self.allow_remote => Err(ConfigError::RemoteListen { addr }),
-            _ => Ok(()),
+        let AccessOptions { auth, allow, open } = &self.access;
+        let is_guarded =
+            |mode: &Mode| *open || !allow.is_empty() || auth.is_some() && mode.asks_for_credentials();
+        let is_bare =
+            |listen: &&Listen| !listen.addr.ip().to_canonical().is_loopback() && !is_guarded(&listen.mode);
+        match self.listen.iter().find(is_bare) {
+            Some(Listen { addr, mode }) => {
+                Err(ConfigError::RemoteListen { addr: *addr, asks: mode.asks_for_credentials() })
+            }
+            None => Ok(()),
         }
     }
 }
@@ -240,7 +256,7 @@ mod tests {
     #[test]
     fn only_loopback_is_accepted_without_the_explicit_wish() {
         let with = |addr: &str| {
-            let listen = vec![DEFAULT_LISTEN, addr.parse().expect("an address")];
+            let listen = vec![DEFAULT_LISTEN.into(), addr.parse().expect("an address")];
             Config { listen, ..Config::new("s".into(), "c".into()) }
         };
         for addr in ["127.0.0.1:0", "127.8.8.8:1", "[::1]:8080", "[::ffff:127.0.0.1]:1"] {
@@ -248,8 +264,22 @@ mod tests {
         }
         for addr in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:80", "[::ffff:192.0.2.1]:1"] {
             let config = with(addr);
-            assert_eq!(config.check(), Err(ConfigError::RemoteListen { addr: config.listen[1] }), "{addr}");
-            assert_eq!(Config { allow_remote: true, ..config }.check(), Ok(()));
+            let refused = ConfigError::RemoteListen { addr: config.listen[1].addr, asks: true };
+            assert_eq!(config.check(), Err(refused), "{addr}");
+            let auth = Some("user:pass".parse().expect("credentials"));
+            let allow = vec!["10.0.0.0/8".parse().expect("a network")];
+            for access in [
+                AccessOptions { open: true, ..AccessOptions::default() },
+                AccessOptions { allow, ..AccessOptions::default() },
+                AccessOptions { auth, ..AccessOptions::default() },
+            ] {
+                assert_eq!(Config { access, ..config.clone() }.check(), Ok(()));
+            }
+            // Nobody asks the clients of a reverse proxy who they are.
+            let mut config = with(&format!("reverse:http://a.test@{addr}"));
+            config.access.auth = Some("user:pass".parse().expect("credentials"));
+            let refused = ConfigError::RemoteListen { addr: config.listen[1].addr, asks: false };
+            assert_eq!(config.check(), Err(refused), "{addr}");
         }
     }
 }

@@ -28,6 +28,8 @@ struct Inner {
     /// `None` where nothing is recorded.
     ticket: Option<Ticket>,
     written_open: bool,
+    /// Nothing of it is to be stored.
+    left_out: bool,
 }
 
 impl Live {
@@ -48,7 +50,7 @@ impl Live {
         let flow = Flow { mid, kind, client, timing, ..Flow::default() };
         let inline_limit = recorder.map_or(0, Rotating::inline_limit);
         let body_limit = recorder.and_then(Rotating::body_limit).unwrap_or(u64::MAX);
-        let inner = Box::new(Mutex::new(Inner { flow, ticket, written_open: false }));
+        let inner = Box::new(Mutex::new(Inner { flow, ticket, written_open: false, left_out: false }));
         Self { started, inline_limit, body_limit, inner }
     }
 
@@ -97,6 +99,11 @@ impl Live {
         });
     }
 
+    /// Keeps the flow out of the record: it ends without a trace, and its mid is not used.
+    pub fn leave_out(&self) {
+        self.lock().left_out = true;
+    }
+
     /// Notes that everything passed, unless something failed before.
     pub fn complete(&self) {
         self.with(|flow| {
@@ -125,7 +132,7 @@ impl Live {
     fn write_open_if_wanted(&self) {
         let wanted = {
             let inner = self.lock();
-            inner.ticket.as_ref().is_some_and(|ticket| ticket.is_wanted(&inner.flow))
+            !inner.left_out && inner.ticket.as_ref().is_some_and(|ticket| ticket.is_wanted(&inner.flow))
         };
         if wanted {
             self.write_open();
@@ -134,8 +141,10 @@ impl Live {
 
     /// Writes the flow as `open`, unless that was done.
     fn write_open(&self) {
-        let Inner { flow, ticket, written_open } = &mut *self.lock();
-        if !*written_open && let Some(ticket) = ticket {
+        let Inner { flow, ticket, written_open, left_out } = &mut *self.lock();
+        if !(*written_open || *left_out)
+            && let Some(ticket) = ticket
+        {
             ticket.write_open(flow);
             *written_open = true;
         }
@@ -145,7 +154,10 @@ impl Live {
     pub fn messages(&self) -> Messages<'_> {
         self.with(|flow| flow.websocket = Some(WebSocket::default()));
         self.write_open();
-        let writer = self.lock().ticket.as_ref().map(Ticket::messages);
+        let writer = {
+            let inner = self.lock();
+            inner.ticket.as_ref().filter(|_| !inner.left_out).map(Ticket::messages)
+        };
         Messages::new(self, writer, self.inline_limit, self.body_limit)
     }
 
@@ -160,7 +172,7 @@ impl Live {
         // Of a flow that is not wanted, whatever comes, no body goes to the disk. Messages ask once and for all.
         let is_message = matches!(side, BodySide::MessageClient | BodySide::MessageServer);
         let ticket = inner.ticket.as_ref().filter(|ticket| is_message || ticket.may_be_wanted(&inner.flow));
-        let writer = ticket?.body(side);
+        let writer = ticket.filter(|_| !inner.left_out)?.body(side);
         Some(if is_compressed(&inner.flow, side) { writer.compressed() } else { writer })
     }
 
@@ -193,7 +205,7 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         let end = self.now_us();
-        let Inner { flow, ticket, .. } = &mut *self.lock();
+        let Inner { flow, ticket, left_out, .. } = &mut *self.lock();
         if flow.state == State::Open {
             flow.state = State::Failed;
             flow.error.get_or_insert_with(|| FlowError {
@@ -214,8 +226,10 @@ impl Drop for Live {
         if let Some(response) = &mut flow.response {
             response.body.cap(self.body_limit);
         }
-        if let Some(ticket) = ticket.take() {
-            ticket.finish(flow);
+        match ticket.take() {
+            Some(ticket) if *left_out => ticket.leave_out(flow),
+            Some(ticket) => ticket.finish(flow),
+            None => {}
         }
     }
 }

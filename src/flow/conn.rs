@@ -50,7 +50,7 @@ pub struct ClientConn {
     pub peer: Option<Addr>,
     /// Our end.
     pub local: Option<Addr>,
-    /// How the client came in: `explicit`.
+    /// How the client came in: `explicit`, `reverse`, `socks5`, `transparent`.
     pub mode: String,
     /// When it was accepted: nanoseconds since 1970, UTC.
     pub started_unix_ns: i64,

@@ -2,12 +2,15 @@
 //!
 //! Nothing here does I/O. Whatever is recorded, stored, shown, exported or replayed is one of these types.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod body;
 mod conn;
 mod error;
 mod headers;
 mod message;
 mod mid;
+mod network;
 mod note;
 mod timing;
 mod value;
@@ -19,6 +22,7 @@ pub use error::{FlowError, Side, Stage};
 pub use headers::Headers;
 pub use message::{Interim, Request, Response, Tunnel, Version};
 pub use mid::Mid;
+pub use network::{Network, NetworkError};
 pub use note::Note;
 pub use timing::{HarTimings, Timing};
 pub use value::{Imported, Value};
@@ -70,7 +74,7 @@ pub enum State {
     Refused,
     /// It could not be done: no address, no connection, no trust, no answer in time.
     Failed,
-    /// The proxy ended first. Only a store that is opened again gives this state.
+    /// The proxy ended first. Only a store that is opened again gives this state, and a file that has no more than a request.
     Interrupted,
 }
 

@@ -31,6 +31,13 @@ impl Charset {
         self.0.is_ascii_compatible()
     }
 
+    /// What turns text into it; `None` for UTF-16, which browsers never send.
+    #[must_use]
+    pub fn encoder(self) -> Option<Encoder> {
+        let can = self.0.output_encoding() == self.0;
+        can.then(|| Encoder { inner: self.0.new_encoder(), is_finished: false })
+    }
+
     /// Puts `bytes` into `text` in UTF-8, in place of what was there: at most `max` bytes of it, whole characters.
     pub fn decode(self, bytes: &[u8], max: usize, text: &mut String) {
         let mut decoder = self.0.new_decoder();
@@ -40,6 +47,43 @@ impl Charset {
         text.reserve_exact(most.min(max));
         let (result, _, _) = decoder.decode_to_string(bytes, text, true);
         debug_assert!(result == CoderResult::InputEmpty || most > max);
+    }
+}
+
+/// Turns text into a charset, piece by piece.
+pub struct Encoder {
+    inner: encoding_rs::Encoder,
+    is_finished: bool,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").field("encoding", &self.inner.encoding().name()).finish_non_exhaustive()
+    }
+}
+
+impl Encoder {
+    /// Puts `text` behind `out` in the charset. A character that it has not becomes `&#…;`.
+    pub fn encode(&mut self, text: &str, is_last: bool, out: &mut Vec<u8>) {
+        let mut rest = text;
+        loop {
+            // Room for what it needs at most if all can be encoded; what cannot makes it come back for more.
+            let most =
+                self.inner.max_buffer_length_from_utf8_if_no_unmappables(rest.len()).unwrap_or(rest.len());
+            out.reserve(most.max(16));
+            let (result, read, _) = self.inner.encode_from_utf8_to_vec(rest, out, is_last);
+            rest = &rest[read..];
+            if result == CoderResult::InputEmpty {
+                break;
+            }
+        }
+        self.is_finished |= is_last;
+    }
+
+    /// Whether the last of it was encoded.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.is_finished
     }
 }
 
@@ -66,6 +110,16 @@ mod tests {
         {
             assert_eq!(of(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn text_is_encoded_piece_by_piece() {
+        let mut encoder = of("text/html; charset=iso-8859-1").unwrap().encoder().unwrap();
+        let mut out = Vec::new();
+        encoder.encode("café €", false, &mut out);
+        encoder.encode(&"日".repeat(3), true, &mut out);
+        assert_eq!(out, b"caf\xe9 \x80&#26085;&#26085;&#26085;");
+        assert!(encoder.is_finished() && of("text/plain; charset=utf-16le").unwrap().encoder().is_none());
     }
 
     #[test]

@@ -93,6 +93,67 @@ pub fn undo<'a>(body: impl Read + 'a, codings: &[Coding], caps: Caps) -> Box<dyn
     Box::new(Capped { inner: reader, len: 0, coded_len, caps })
 }
 
+/// A reader that gives `body` in `coding`, at little cost: for bodies that come decoded while their fields say that they are
+/// coded. In brotli, of which only a decoder is here, the bytes stand uncompressed.
+///
+/// # Errors
+/// If an encoder cannot be made.
+pub fn apply<'a>(body: Box<dyn Read + 'a>, coding: Coding) -> io::Result<Box<dyn Read + 'a>> {
+    let fast = flate2::Compression::fast();
+    Ok(match coding {
+        Coding::Gzip => Box::new(flate2::read::GzEncoder::new(body, fast)),
+        Coding::Deflate => Box::new(flate2::read::ZlibEncoder::new(body, fast)),
+        Coding::Zstd => Box::new(zstd::stream::read::Encoder::new(body, 1)?),
+        Coding::Brotli => Box::new(StoredBrotli { body, out: Vec::new(), at: 0, state: StoredState::Begin }),
+    })
+}
+
+/// Brotli in uncompressed meta-blocks (RFC 7932 §9.2).
+struct StoredBrotli<'a> {
+    body: Box<dyn Read + 'a>,
+    out: Vec<u8>,
+    at: usize,
+    state: StoredState,
+}
+
+#[derive(PartialEq, Eq)]
+enum StoredState {
+    Begin,
+    Blocks,
+    End,
+}
+
+impl Read for StoredBrotli<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.out.len() {
+            if self.state == StoredState::End {
+                return Ok(0);
+            }
+            let mut block = vec![0; STORED_BLOCK];
+            let len = self.body.read(&mut block)?;
+            self.out.clear();
+            self.at = 0;
+            // The lowest bits first. The window: 16 bits, one zero bit (§9.1). A meta-block: not the last (0), four nibbles of
+            // length (00), the length less one (16 bits), uncompressed (1), then zeros up to a whole byte. The last: 11.
+            let (window, bits) = if self.state == StoredState::Begin { (0u32, 1) } else { (0, 0) };
+            if len == 0 {
+                self.out.push(0b11 << bits);
+                self.state = StoredState::End;
+                continue;
+            }
+            let block_len = u32::try_from(len - 1).unwrap_or(0);
+            let header = window | (block_len << 3 | 1 << 19) << bits;
+            self.out.extend_from_slice(&header.to_le_bytes()[..3]);
+            self.out.extend_from_slice(&block[..len]);
+            self.state = StoredState::Blocks;
+        }
+        let len = buf.len().min(self.out.len() - self.at);
+        buf[..len].copy_from_slice(&self.out[self.at..self.at + len]);
+        self.at += len;
+        Ok(len)
+    }
+}
+
 fn coding(name: &[u8]) -> Result<Coding, CodingError> {
     match name.to_ascii_lowercase().as_slice() {
         b"gzip" | b"x-gzip" => Ok(Coding::Gzip),
@@ -196,6 +257,9 @@ const RATIO_FREE: u64 = 1024 * 1024;
 /// RFC 9659: the zstd content-coding has windows of at most 8 MiB.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
+/// The longest that four nibbles can say.
+const STORED_BLOCK: usize = 1 << 16;
+
 /// Arbitrary: a few pages.
 const BUFFER: usize = 16 * 1024;
 
@@ -253,6 +317,19 @@ mod tests {
         for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd] {
             let (plain, result) = read(b"", &[coding], Caps::default());
             assert!(plain.is_empty() && result.is_ok(), "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_coded_here_is_undone_here() {
+        for len in [0, 1, 5, 65_536, 65_537, 300_000] {
+            let plain: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd] {
+                let mut coded = Vec::new();
+                apply(Box::new(&plain[..]), coding).unwrap().read_to_end(&mut coded).unwrap();
+                let (back, result) = read(&coded, &[coding], Caps { max_len: None });
+                assert!(result.is_ok() && back == plain, "{coding:?} {len}");
+            }
         }
     }
 

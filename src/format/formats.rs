@@ -1,10 +1,10 @@
 //! The table of formats: which there are, and which one a file is in.
 
-use super::mitmproxy::MITMPROXY;
 use super::transfer::Format;
+use super::{curl, har, jsonl, mitmproxy, raw};
 
 /// All formats, in the order in which a file is tried for them: those that are told with certainty first.
-pub const FORMATS: &[Format] = &[MITMPROXY];
+pub const FORMATS: &[Format] = &[mitmproxy::MITMPROXY, har::FORMAT, jsonl::FORMAT, curl::FORMAT, raw::FORMAT];
 
 /// How many bytes at the beginning of a file tell its format.
 pub const SNIFFED_BYTES: usize = 64 << 10;

@@ -1,10 +1,22 @@
 //! Recorded messages in the shapes of other tools and for people's eyes.
 
+mod ask;
+mod asked;
 pub mod charset;
 pub mod coding;
+mod curl;
 mod formats;
 pub mod grpc;
+mod har;
+mod head;
+mod json;
+pub mod jsonl;
 mod mitmproxy;
+mod raw;
+#[cfg(test)]
+mod sample;
+mod shell;
 pub mod transfer;
+pub mod visible;
 
 pub use formats::{FORMATS, SNIFFED_BYTES, by_extension, by_name, sniff};

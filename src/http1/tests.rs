@@ -148,6 +148,11 @@ fn token() -> impl Strategy<Value = String> {
 }
 
 /// Field names that belong to no hop and mean nothing to the codec.
+/// A line that changes nothing but the target.
+fn plain(target: &[u8]) -> RequestLine<'_> {
+    RequestLine { target, host: None, upgrade: false, max_forwards: None, proxy_authorization: None }
+}
+
 fn plain_name() -> impl Strategy<Value = String> {
     token().prop_map(|name| format!("X-{name}"))
 }
@@ -237,7 +242,7 @@ proptest! {
         };
         prop_assert_eq!((len, &request.raw_head), (head.len(), &None));
         let mut out = BytesMut::new();
-        let line = RequestLine { target: target.as_bytes(), host: None, upgrade: false, max_forwards: None };
+        let line = plain(target.as_bytes());
         write_request_head(&mut out, &request, &line, BodyLength::None);
         prop_assert_eq!(&out[..], &head[..]);
     }
@@ -265,7 +270,7 @@ proptest! {
             && let Ok(length) = request_length(&request)
         {
             let mut out = BytesMut::new();
-            let line = RequestLine { target: &request.target, host: None, upgrade: false, max_forwards: None };
+            let line = plain(&request.target);
             write_request_head(&mut out, &request, &line, length);
             let Ok(Parsed::Head(again, len)) = parse_request(&out, &LIMITS) else {
                 return Err(TestCaseError::fail(format!("wrote {}", out.escape_ascii())));

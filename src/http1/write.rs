@@ -19,6 +19,9 @@ pub struct RequestLine<'a> {
     pub upgrade: bool,
     /// Value for `Max-Forwards`, where it was counted down.
     pub max_forwards: Option<u64>,
+    /// Value for `Proxy-Authorization`: credentials of ours for the proxy that the request goes to. The client's own never
+    /// go on.
+    pub proxy_authorization: Option<&'a [u8]>,
 }
 
 /// Writes a request's head as HTTP/1.1, whatever version the client spoke: the version is this hop's own.
@@ -89,6 +92,9 @@ pub fn write_request_head(out: &mut BytesMut, request: &Request, line: &RequestL
     if let Some(options) = connection {
         put_field(out, b"Connection", options);
     }
+    if let Some(credentials) = line.proxy_authorization {
+        put_field(out, b"Proxy-Authorization", credentials);
+    }
     out.put_slice(b"\r\n");
 }
 
@@ -147,7 +153,8 @@ pub fn write_response_head(
             if let Some(options) = connection.take() {
                 put_field(out, name, options);
             }
-        } else if forwarded.keeps(name) {
+        } else if forwarded.keeps(name) || response.by_proxy && is(b"proxy-authenticate") {
+            // A question of ours is for this hop. An origin's, or another proxy's, never is.
             put_field(out, name, value);
         }
     }

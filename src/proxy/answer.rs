@@ -12,21 +12,28 @@ use crate::flow::{Body, Headers, Response, Version};
 pub(super) fn status(kind: Kind) -> Option<(u16, &'static str)> {
     Some(match kind {
         Kind::BadRequest | Kind::Loop => (400, "Bad Request"),
+        Kind::Unauthorized => (407, "Proxy Authentication Required"),
         Kind::ClientTimeout => (408, "Request Timeout"),
         Kind::Misdirected => (421, "Misdirected Request"),
         Kind::HeadTooLarge => (431, "Request Header Fields Too Large"),
         Kind::BadGateway => (502, "Bad Gateway"),
         Kind::NotRecording => (503, "Service Unavailable"),
         Kind::GatewayTimeout => (504, "Gateway Timeout"),
-        Kind::ClientGone | Kind::Ended => return None,
+        Kind::ClientGone | Kind::Ended | Kind::Cut => return None,
     })
 }
 
-/// The response for a failure, as it is sent and recorded. After it the connection is closed.
+/// The response for a failure, as it is sent and recorded. After it the connection is closed, but after
+/// [`Kind::Unauthorized`], so that the client can say on it who it is.
 pub(super) fn response(error: &Error) -> Option<Response> {
     let (status, reason) = status(error.kind)?;
     let text = format!("manent: {error}\n");
-    Some(local(status, reason, "text/plain; charset=utf-8", Bytes::from(text)))
+    let mut response = local(status, reason, "text/plain; charset=utf-8", Bytes::from(text));
+    if error.kind == Kind::Unauthorized {
+        // RFC 9110 §11.7.1, RFC 7617 §2.1.
+        response.headers.push("Proxy-Authenticate", "Basic realm=\"manent\", charset=\"UTF-8\"");
+    }
+    Some(response)
 }
 
 /// A response of our own.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Stream};
 use super::detect::First;
-use super::intercept::{self, Opened, Reached};
+use super::intercept::{self, Opened, Opener, Reached};
 use super::mode::explicit;
 use super::passthrough::KEEP;
 use super::serve::{Scope, Tunneled};
@@ -30,12 +30,13 @@ pub(super) async fn reason(
         _ => None,
     };
     let sni = hello.as_ref().and_then(|hello| hello.sni.as_deref());
-    let port = opened.target.port;
+    let port = opened.opener.target.port;
     let by_rule = if shared.passthrough.has_rules() {
-        let mut names = vec![opened.target.host_port()];
+        let mut names = vec![opened.opener.target.host_port()];
         let peer = match &opened.origin {
             Reached::Pooled(connection) => connection.facts().peer.clone(),
             Reached::Dialed(dialed, _) => dialed.conn.peer.clone(),
+            Reached::NotYet => None,
         };
         names.extend(peer.map(|peer| peer.to_string()));
         names.extend(sni.map(|sni| format!("{sni}:{port}")));
@@ -47,7 +48,7 @@ pub(super) async fn reason(
         None
     };
     let by_rejection = || {
-        let host = place(&opened.target, sni);
+        let host = place(&opened.opener.target, sni);
         let rejected = matches!(first, First::Tls)
             && shared.passthrough.by_rejection(client.peer.ip(), &host, Instant::now());
         rejected.then_some("the client rejected our certificate")
@@ -146,7 +147,7 @@ pub(super) async fn distrusts(client: &mut Client, stream: &mut Stream, scope: &
         // That is what will be recorded. Also, the client may know of it in other ways.
         return false;
     }
-    let Some((request, started)) = tunneled.opened_by.take() else { return false };
+    let Some(opener) = tunneled.opened_by.take() else { return false };
     // Who resumes a session of TLS 1.3 has read on after its handshake, and so has accepted the certificate before.
     let accepted_before = |tls: &TlsInfo| tls.resumed && tls.version.as_deref() == Some("TLSv1.3");
     if client.facts.tls.as_ref().is_none_or(accepted_before) {
@@ -182,7 +183,8 @@ pub(super) async fn distrusts(client: &mut Client, stream: &mut Stream, scope: &
             tls.error = Some(message.clone());
         }
     });
-    let live = intercept::begin(client, started, flow::Kind::Tls, request, target.clone()).await;
+    let opener = Opener { target: target.clone(), ..opener };
+    let live = intercept::begin(client, flow::Kind::Tls, opener).await;
     live.fail(State::Failed, Side::Client, Stage::Tls, message);
     true
 }

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use super::context::Context;
 use super::forward::HTTP2;
+use super::mode::{Mode, reverse, socks5};
 use super::origins::Origins;
 use super::serve::{self, End, Scope};
 use super::server::Entry;
@@ -31,6 +32,8 @@ pub(super) struct Client {
     pub(super) facts: Arc<ClientConn>,
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
+    /// How it came in.
+    mode: Arc<Mode>,
     pub(super) started: Instant,
     pub(super) ticker: Ticker,
     /// Its place among all connections: whether it is idle, and the token that ends it when it is.
@@ -69,13 +72,19 @@ impl Stream {
 
 impl Client {
     /// Takes over an accepted connection.
-    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, local: SocketAddr, entry: Entry) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mode: Arc<Mode>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        entry: Entry,
+    ) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let facts = ClientConn {
             id: shared.next_conn_id(),
             peer: Some(peer.into()),
             local: Some(local.into()),
-            mode: "explicit".into(),
+            mode: mode.as_str().into(),
             started_unix_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
             ..ClientConn::default()
         };
@@ -85,6 +94,7 @@ impl Client {
             facts: Arc::new(facts),
             peer,
             local,
+            mode,
             started: Instant::now(),
             ticker: Ticker::new(),
             entry,
@@ -96,15 +106,25 @@ impl Client {
     /// Serves the connection to its end.
     pub(super) async fn run(mut self, tcp: TcpStream) {
         let socket = Socket { tcp, state: Arc::clone(&self.socket) };
-        let mut stream = Stream::new(Box::new(socket), BytesMut::new());
-        let mut end = serve::run(&mut self, &mut stream, &Scope::Explicit).await;
+        let stream = Stream::new(Box::new(socket), BytesMut::new());
+        let mode = Arc::clone(&self.mode);
+        match &*mode {
+            Mode::Explicit => self.explicit(stream).await,
+            Mode::Reverse(target) => reverse::run(&mut self, stream, target).await,
+            Mode::Socks5 => self.socks5(stream).await,
+        }
+    }
+
+    /// Serves a client that knows that we are a proxy.
+    async fn explicit(&mut self, mut stream: Stream) {
+        let mut end = serve::run(self, &mut stream, &Scope::Explicit).await;
         if let End::Tls = end {
             // On the heap, and gone before the first request, as in a tunnel.
-            match Box::pin(proxy_tls::accept(&mut self, stream)).await {
+            match Box::pin(proxy_tls::accept(self, stream)).await {
                 Some(inner) => stream = inner,
                 None => return,
             }
-            end = serve::run(&mut self, &mut stream, &Scope::Explicit).await;
+            end = serve::run(self, &mut stream, &Scope::Explicit).await;
         }
         match end {
             // TLS inside of TLS is none that we were asked for: it was refused as a head that is none.
@@ -112,16 +132,28 @@ impl Client {
             End::Reset => stream.reset(),
             End::Http2 => self.serve_http2(stream, Scope::Explicit).await,
             End::Connect(connect) => {
-                if let Some(opened) = intercept::connect(&mut self, &mut stream, *connect).await {
+                if let Some(opened) = intercept::connect(self, &mut stream, *connect).await {
                     self.tunnel(stream, opened).await;
                 }
             }
         }
     }
 
-    /// Serves what comes through a tunnel that a `CONNECT` opened.
-    async fn tunnel(&mut self, mut stream: Stream, opened: intercept::Opened) {
-        let first = detect::first_bytes(self, &mut stream, &opened.origin).await;
+    /// Serves a client that asks by SOCKS5.
+    async fn socks5(&mut self, mut stream: Stream) {
+        if let Some(opened) = Box::pin(socks5::accept(self, &mut stream)).await {
+            self.tunnel(stream, opened).await;
+        }
+    }
+
+    /// How it came in.
+    pub(super) fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    /// Serves what comes through a tunnel that a `CONNECT` opened, or what comes to the same.
+    async fn tunnel(&mut self, mut stream: Stream, mut opened: intercept::Opened) {
+        let first = detect::first_bytes(self, &mut stream, &mut opened.origin).await;
         if let Some(reason) = bypass::reason(self, &mut stream, &opened, &first).await {
             return Box::pin(tunnel::opaque(self, stream, opened, reason)).await;
         }
@@ -150,6 +182,11 @@ impl Client {
                 None => return,
             },
         };
+        self.serve_as_agreed(stream, scope).await;
+    }
+
+    /// Serves what comes in TLS that was ended for the client, or in clear, by what was agreed on.
+    pub(super) async fn serve_as_agreed(&mut self, stream: Stream, scope: Scope) {
         let chosen = self.facts.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
         match chosen {
             Some(HTTP2) => self.serve_http2(stream, scope).await,
@@ -170,7 +207,7 @@ impl Client {
         }
     }
 
-    async fn serve_http2(&mut self, stream: Stream, scope: Scope) {
+    pub(super) async fn serve_http2(&mut self, stream: Stream, scope: Scope) {
         let scope = Arc::new(scope);
         // Apart from the others: its future is large, and lives as long as the connection.
         Box::pin(serve_h2::run(self, stream, Arc::clone(&scope))).await;

@@ -32,7 +32,7 @@ pub(super) enum First {
 ///
 /// A client that is silent for a moment may be one that waits for its server, or one that is slow: whoever speaks first
 /// on the connection to the origin (`reached`), which is there anyway, tells.
-pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream, reached: &Reached) -> First {
+pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream, reached: &mut Reached) -> First {
     let limits = client.shared.limits;
     let mut began = Instant::now();
     loop {
@@ -81,11 +81,10 @@ pub(super) async fn first_bytes(client: &mut Client, stream: &mut Stream, reache
 }
 
 /// Waits until the origin says something, or closes. One that was left by another client speaks TLS, and waits for us.
-async fn origin_speaks(reached: &Reached) {
+async fn origin_speaks(reached: &mut Reached) {
     match reached {
-        // What it says stays in the socket. An error shows again to whoever reads there.
-        Reached::Dialed(dialed, _) => drop(dialed.tcp.peek(&mut [0]).await),
-        Reached::Pooled(_) => std::future::pending().await,
+        Reached::Dialed(dialed, _) => dialed.link.speaks().await,
+        Reached::Pooled(_) | Reached::NotYet => std::future::pending().await,
     }
 }
 

@@ -28,6 +28,10 @@ pub(super) enum Kind {
     Ended,
     /// Recording is required and does not work.
     NotRecording,
+    /// The client has not said who it is, or is nobody that we know (RFC 9110 §11.7).
+    Unauthorized,
+    /// The client gets no answer on purpose: its connection is cut.
+    Cut,
 }
 
 /// A failure, with all that the client, the record and the log need to know of it.
@@ -43,6 +47,8 @@ pub(super) struct Error {
     pub(super) server: Option<Box<ServerConn>>,
     /// Whether the request may be sent again on another connection.
     pub(super) retry: Retry,
+    /// What the system said of connecting, where that was one thing.
+    pub(super) io: Option<std::io::ErrorKind>,
     /// The code with which the origin reset its stream: a client that speaks HTTP/2 gets the same.
     pub(super) code: Option<u32>,
 }
@@ -68,6 +74,7 @@ impl Error {
             received: None,
             server: None,
             retry: Retry::Never,
+            io: None,
             code: None,
         }
     }
@@ -93,7 +100,9 @@ impl Error {
             | Kind::ClientTimeout
             | Kind::Misdirected
             | Kind::Loop
-            | Kind::NotRecording => State::Refused,
+            | Kind::NotRecording
+            | Kind::Unauthorized
+            | Kind::Cut => State::Refused,
             Kind::ClientGone => State::ClientAborted,
             Kind::BadGateway | Kind::GatewayTimeout if response_begun => State::ServerAborted,
             Kind::BadGateway | Kind::GatewayTimeout | Kind::Ended => State::Failed,

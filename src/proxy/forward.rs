@@ -14,6 +14,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::Reason;
 
+use super::answered;
+use super::answers::Talk;
 use super::bridge;
 use super::context::Context;
 use super::ends::{RequestIn, ResponseOut, h1, h2 as ends_h2};
@@ -23,13 +25,12 @@ use super::judge::Plan;
 use super::relay::{self, Ends, Message, Relayed, Switch};
 use super::serve::Scope;
 use crate::exchange::Live;
-use crate::flow::{Request, Scheme, Stage, Target, Version};
+use crate::flow::{Request, Scheme, Stage, Version};
 use crate::http1::{BodyLength, RequestLine, upgrade_tokens, write_request_head};
 use crate::http2::{self, BodyReader, BodyWriter};
-use crate::upstream::{Connection, Dialed, Key, Multiplexed, Origin, Spoken};
+use crate::upstream::{Connection, Dialed, Key, Multiplexed, Origin, Passage, Spoken, absolute_form};
 
 /// What became of a request.
-#[derive(Debug)]
 pub(super) enum Forwarded {
     /// It was answered.
     Answered(Relayed),
@@ -37,10 +38,28 @@ pub(super) enum Forwarded {
     SwitchedHttp1(Box<Origin>),
     /// The same, on a stream.
     SwitchedHttp2(BodyReader, BodyWriter),
+    /// The same, and there is no origin: this speaks for it.
+    SwitchedHere(Talk),
 }
 
-/// Sends a request and relays what comes back.
+/// Sends a request and relays what comes back; where there is somebody to answer it, he is asked first.
 pub(super) async fn forward<I: RequestIn, O: ResponseOut>(
+    cx: &mut Context<'_>,
+    scope: &Scope,
+    live: &Live,
+    message: &Message<'_>,
+    plan: &Plan,
+    from: &mut I,
+    to: &mut O,
+) -> Result<Forwarded, Error> {
+    match cx.shared.answers.clone() {
+        Some(answers) => answered::answered(cx, answers, scope, live, message, plan, from, to).await,
+        None => sent(cx, scope, live, message, plan, from, to).await,
+    }
+}
+
+/// Sends a request to its origin and relays what comes back.
+pub(super) async fn sent<I: RequestIn, O: ResponseOut>(
     cx: &mut Context<'_>,
     scope: &Scope,
     live: &Live,
@@ -113,20 +132,22 @@ fn over_http1<'a, I: RequestIn, O: ResponseOut>(
             let error = "this origin speaks HTTP/1.1, which knows no extended CONNECT";
             return Err(Error::bad_gateway(Stage::RequestHead, error));
         }
+        let absolute = origin.forwarder.as_ref().map(|_| absolute_target(plan));
         let line = RequestLine {
-            target: &plan.route.origin_form,
+            target: absolute.as_deref().unwrap_or(&plan.route.origin_form),
             host: plan.host.as_deref(),
             upgrade: upgrade_tokens(request).is_some(),
             max_forwards: plan.max_forwards,
+            proxy_authorization: origin.forwarder.as_ref().and_then(|proxy| proxy.authorization()),
         };
         write_request_head(origin.writer.out(), request, &line, plan.length);
         origin.tied |= authenticates_connection(request);
         let reused = origin.used > 0;
-        let Origin { reader, writer, .. } = &mut *origin;
+        let Origin { reader, writer, forwarder, .. } = &mut *origin;
         let ends = Ends {
             request_in: from,
             request_out: &mut h1::MessageOut::request(writer, plan.length),
-            response_in: &mut h1::ResponseFrom::new(reader, reused),
+            response_in: &mut h1::ResponseFrom::new(reader, reused).through(forwarder.as_deref()),
             response_out: to,
         };
         let relayed = relay::exchange(cx.ticker, &cx.shared.limits, live, ends, message).await?;
@@ -213,6 +234,13 @@ fn bridged<'a>(message: &'a Message<'_>, shared: &'a Multiplexed) -> BoxFuture<'
     })
 }
 
+/// The target of a request as an upstream proxy gets it, that forwards it.
+fn absolute_target(plan: &Plan) -> Vec<u8> {
+    let spelled = plan.route.authority.clone();
+    let authority = spelled.unwrap_or_else(|| plan.route.target.authority().into_bytes());
+    absolute_form(&authority, &plan.route.origin_form)
+}
+
 /// Whether an answer has begun to go to the client.
 pub(super) fn answered(live: &Live) -> bool {
     live.with(|flow| flow.timing.response_head_us.is_some())
@@ -229,14 +257,21 @@ async fn acquire(
     let explicit;
     let wanted = match scope {
         Scope::Explicit => {
-            explicit = Wanted::explicit(&plan.route.target);
+            explicit = Wanted::explicit(plan);
             &explicit
         }
         Scope::Tunnel(tunneled) => {
             if let Some(error) = tunneled.take_broken() {
                 return Err(error);
             }
-            &tunneled.wanted
+            match tunneled.wanted.passage {
+                // A reverse proxy's, which forwards plain requests as an explicit one does.
+                Passage::Forwarded if plan.tunnel => {
+                    explicit = Wanted::explicit(plan);
+                    &explicit
+                }
+                _ => &tunneled.wanted,
+            }
         }
     };
     if let Some(connection) = at_hand(cx, wanted, again) {
@@ -269,7 +304,7 @@ fn open<'a>(
     Box::pin(async move {
         let first = match first {
             Some(first) => first,
-            None => intercept::dial(cx.shared, cx.local, &wanted.key.target).await?,
+            None => intercept::dial(cx.shared, cx.local, &wanted.key.target, wanted.passage).await?,
         };
         intercept::handshake(cx.shared, cx.local, wanted, first).await
     })
@@ -278,6 +313,11 @@ fn open<'a>(
 /// A connection that is there. After a failure on one of HTTP/1, none of those: they may all be of the same age.
 fn at_hand(cx: &Context<'_>, wanted: &Wanted, again: bool) -> Option<Connection> {
     let connection = cx.origins.take(&wanted.key, |connection| wanted.fits(cx.shared, connection))?;
+    if connection.is_forwarded() && wanted.passage == Passage::Tunnel {
+        // One of the client's own, on which other requests may follow.
+        cx.origins.keep(connection);
+        return None;
+    }
     (connection.is_http2() || !again).then_some(connection)
 }
 
@@ -299,12 +339,22 @@ pub(super) struct Wanted {
     pub(super) offers: Vec<Bytes>,
     /// In clear: whether the client knows that the origin speaks HTTP/2.
     pub(super) prior_knowledge: bool,
+    /// What an upstream proxy is asked for.
+    pub(super) passage: Passage,
 }
 
 impl Wanted {
-    fn explicit(target: &Target) -> Self {
+    fn explicit(plan: &Plan) -> Self {
+        let target = &plan.route.target;
         let name = if target.scheme == Scheme::Https { target.host.clone() } else { String::new() };
-        Self { key: Key { target: target.clone(), name }, offers: Vec::new(), prior_knowledge: false }
+        let forwarded = target.scheme == Scheme::Http && !plan.tunnel;
+        let passage = if forwarded { Passage::Forwarded } else { Passage::Tunnel };
+        Self {
+            key: Key { target: target.clone(), name },
+            offers: Vec::new(),
+            prior_knowledge: false,
+            passage,
+        }
     }
 
     /// What an origin is offered: the client's protocols, unless the origin is known to insist on another.
@@ -319,6 +369,9 @@ impl Wanted {
 
     /// Whether a connection that another client left is of the kind that this client would get.
     pub(super) fn fits(&self, shared: &super::shared::Shared, connection: &Connection) -> bool {
+        if connection.is_forwarded() && self.passage == Passage::Tunnel {
+            return false;
+        }
         if self.key.target.scheme != Scheme::Https {
             return connection.is_http2() == self.prior_knowledge;
         }

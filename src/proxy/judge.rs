@@ -13,7 +13,7 @@ use super::serve::{Scope, Tunneled};
 use super::shared::Shared;
 use crate::exchange::Live;
 use crate::flow::{self, ClientConn, Request, Scheme, Side, Stage, Target, Version};
-use crate::http1::{BodyLength, FramingError};
+use crate::http1::{BodyLength, FramingError, upgrade_tokens};
 
 /// What is to be done with a request that was found good.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Plan {
     /// `Host` as it goes on, where it is not the client's.
     pub(super) host: Option<Vec<u8>>,
     pub(super) max_forwards: Option<u64>,
+    /// Whether its connection may come to carry something else than HTTP, which no proxy between can forward.
+    pub(super) tunnel: bool,
     /// We are the last hop for it (RFC 9110 §7.6.2).
     pub(super) own_answer: Option<flow::Response>,
 }
@@ -40,17 +42,23 @@ pub(super) async fn admit(
     // To a client that speaks TLS to us, a path alone is of an https URL: it must not leave in clear.
     let scheme = if facts.proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
     let judged = judge(shared, scope, scheme, request, length);
+    let target = match (&judged, scope) {
+        (Ok(plan), _) => plan.route.target.clone(),
+        (Err(_), Scope::Tunnel(tunneled)) => tunneled.target().clone(),
+        (Err(_), Scope::Explicit) => Target::default(),
+    };
+    // Inside a tunnel it was asked before. A request that is malformed is told so, whoever sent it.
+    let judged = match (judged, scope) {
+        (Ok(plan), Scope::Explicit) => shared.access.check(&request.headers).await.map(|()| plan),
+        (judged, _) => judged,
+    };
     let length = judged.as_ref().ok().map_or(length.ok(), |plan| Some(plan.length));
     let now = live.now_us();
     live.with(|flow| {
         flow.timing.request_head_us = Some(now);
         // Where there is no body, the head is all of it.
         flow.timing.request_end_us = (length == Some(BodyLength::None)).then_some(now);
-        flow.target = match (&judged, scope) {
-            (Ok(plan), _) => plan.route.target.clone(),
-            (Err(_), Scope::Tunnel(tunneled)) => tunneled.target().clone(),
-            (Err(_), Scope::Explicit) => Target::default(),
-        };
+        flow.target = target;
         flow.request = Some(recorded(request, length));
     });
     (live, judged)
@@ -84,7 +92,9 @@ fn judge(
     recording_works(shared)?;
     let host = replaced_host(request, &route);
     let (max_forwards, own_answer) = count_down(request);
-    Ok(Plan { route, length, host, max_forwards, own_answer })
+    let own_answer = own_answer.or_else(|| revocations(shared, request, &route));
+    let tunnel = upgrade_tokens(request).is_some() || request.protocol.is_some();
+    Ok(Plan { route, length, host, max_forwards, tunnel, own_answer })
 }
 
 /// Whether requests may go on unrecorded, or recording works.
@@ -98,6 +108,9 @@ pub(super) fn recording_works(shared: &Shared) -> Result<(), Error> {
 
 /// The route of a request inside a tunnel: the tunnel's origin, and no other.
 fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
+    if let Some(reverse) = &tunneled.reverse {
+        return reverse.route(request);
+    }
     let scheme = tunneled.target().scheme;
     let names_host = request.headers.get("host").is_some() || request.authority.is_some();
     let mut route = if !names_host && request.target.starts_with(b"/") {
@@ -153,4 +166,15 @@ fn count_down(request: &Request) -> (Option<u64>, Option<flow::Response>) {
         Some(0) => (None, Some(answer::local(200, "OK", "text/plain; charset=utf-8", Bytes::new()))),
         left => (left.map(|left| left - 1), None),
     }
+}
+
+/// The list of revoked certificates, for who follows what a leaf of ours says.
+fn revocations(shared: &Shared, request: &Request, route: &Route) -> Option<flow::Response> {
+    let ours = route.origin_form.ends_with(b".crl") && route.origin_form.starts_with(b"/manent-");
+    if !ours || request.method != b"GET"[..] || route.origin_form != shared.leaves.ca().crl_path().as_bytes()
+    {
+        return None;
+    }
+    let list = shared.leaves.ca().crl()?;
+    Some(answer::local(200, "OK", "application/pkix-crl", list.into()))
 }

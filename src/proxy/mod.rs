@@ -6,8 +6,14 @@
 //! as they come, and `judge` says whether and where each may go; `forward` finds a connection, and `relay` sends the
 //! request on and relays its answer, on `ends` of either protocol. Each stage returns an `error::Error` that names side
 //! and stage; `answer` is the one table that makes of it a status for the client.
+//!
+//! Where requests are answered in the place of their origins, `answered` asks an [`Answers`] before `forward` looks for a
+//! connection.
 
+mod access;
 mod answer;
+mod answered;
+mod answers;
 mod bridge;
 mod bypass;
 mod client;
@@ -31,6 +37,9 @@ mod server;
 mod shared;
 mod tunnel;
 
+pub use access::{AccessOptions, HtpasswdError, ProxyAuth, ProxyAuthError};
+pub use answers::{Answer, AnswerBody, Answers, Asked, Asking, BodyStream, Question, Reply, Talk};
 pub use limits::Limits;
+pub use mode::{Listen, ListenError, Mode, Reverse};
 pub use passthrough::{HostPattern, HostPatternError, PassthroughOptions};
 pub use server::{Listening, Server, ServerError, ServerOptions};

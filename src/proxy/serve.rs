@@ -10,9 +10,10 @@ use super::client::{Client, Stream};
 use super::ends::h1;
 use super::error::{Error, Kind};
 use super::forward::{self, Forwarded, Wanted};
+use super::intercept::Opener;
 use super::judge::{Plan, admit, recording_works};
 use super::limits::{LINGER_BYTES, LINGER_TIME, MAX_BAD_HEAD};
-use super::mode::explicit;
+use super::mode::{Reverse, explicit};
 use super::redact::recorded;
 use super::relay::{Message, Switch};
 use super::{answer, bridge, bypass, detect, intercept, tunnel};
@@ -41,10 +42,12 @@ pub(super) struct Tunneled {
     /// The name that the client asked for in TLS and that the origin was verified by: requests for another one are
     /// misdirected. `None` in clear.
     pub(super) identity: Option<String>,
+    /// Where the client takes us for the origin: it may call it by any name.
+    pub(super) reverse: Option<Reverse>,
     /// Why the origin cannot be used: the next request is answered with it.
     pub(super) broken: Mutex<Option<Error>>,
-    /// The `CONNECT` and its time, for the record if `broken` is never asked for, or the client leaves at once.
-    pub(super) opened_by: Option<(Request, Instant)>,
+    /// What it was opened by, for the record if `broken` is never asked for, or the client leaves at once.
+    pub(super) opened_by: Option<Opener>,
     /// A connection that was dialled for this tunnel and not used yet.
     pub(super) first: Mutex<Option<(Dialed, Instant)>>,
 }
@@ -227,11 +230,14 @@ async fn exchange(
             }
             Err(error) => error,
         },
+        Err(error) if error.kind == Kind::Unauthorized => {
+            return Box::pin(challenge(client, stream, live, &request, &error)).await;
+        }
         Err(error) => error,
     };
     tracing::debug!(peer = %client.peer, error = %error, "exchange failed");
     error.record(&live);
-    if forward::answered(&live) {
+    if forward::answered(&live) || error.kind == Kind::Cut {
         // Never a clean end, whatever tells the length: security rests on clients that look at the end.
         return Next::End(End::Reset);
     }
@@ -285,6 +291,10 @@ async fn forwarded(
             let origin = Duplex::new(reader, writer, "the origin");
             Box::pin(tunnel::bridged(client, stream, origin, live)).await
         }
+        Ok(Forwarded::SwitchedHere(talk)) => {
+            let upgrade = upgrade.unwrap_or_default();
+            Box::pin(tunnel::talked(client, stream, talk, live, upgrade)).await
+        }
         Err(error) => Err(error),
     };
     client.set_unfinished(false);
@@ -297,13 +307,51 @@ async fn own_answer(
     response: flow::Response,
     request: &Request,
 ) -> Result<bool, ()> {
-    let keep =
-        request_length(request) == Ok(BodyLength::None) && keeps_alive(request.version, &request.headers);
-    write_response_head(stream.writer.out(), &response, request.version, BodyLength::None, !keep);
-    live.with(|flow| flow.response = Some(response));
     live.complete();
+    answer_and_keep(stream, live, response, request).await
+}
+
+/// Answers a request itself. Gives whether the connection can carry another: nothing of a body is to come.
+async fn answer_and_keep(
+    stream: &mut Stream,
+    live: &Live,
+    response: flow::Response,
+    request: &Request,
+) -> Result<bool, ()> {
+    let no_body = matches!(request_length(request), Ok(BodyLength::None | BodyLength::Length(0)));
+    let keep = no_body && keeps_alive(request.version, &request.headers);
+    let length = BodyLength::Length(response.body.len);
+    write_response_head(stream.writer.out(), &response, request.version, length, !keep);
+    if let (Some(body), false) = (response.body.as_inline(), request.method == b"HEAD"[..]) {
+        stream.writer.queue_data(body, false);
+    }
+    live.with(|flow| flow.response = Some(response));
     stream.writer.flush().await.map_err(|_| ())?;
     Ok(keep)
+}
+
+/// Asks a client who it is (RFC 9110 §15.5.8), and keeps its connection for the answer (pitfall 116): clients that try
+/// without credentials first would not come back on another.
+async fn challenge(
+    client: &mut Client,
+    stream: &mut Stream,
+    live: Live,
+    request: &Request,
+    error: &Error,
+) -> Next {
+    error.record(&live);
+    let Some(response) = answer::response(error) else { return Next::End(End::Close) };
+    let sent = answer_and_keep(stream, &live, response, request);
+    let sent = client.ticker.within(client.shared.limits.relay_timeout, sent).await;
+    drop(live);
+    match sent {
+        Ok(Ok(true)) => Next::Again,
+        Ok(Ok(false)) => {
+            linger(client, stream).await;
+            Next::End(End::Close)
+        }
+        Ok(Err(())) | Err(_) => Next::End(End::Close),
+    }
 }
 
 async fn connect(
@@ -321,12 +369,25 @@ async fn connect(
             .and_then(|target| recording_works(&client.shared).map(|()| target)),
         (_, Ok(_)) => Err(bad("a CONNECT has no body")),
     };
+    // Asked before anything is looked up or dialled.
+    let judged = match (judged, scope) {
+        (Ok(target), Scope::Explicit) => match client.shared.access.check(&request.headers).await {
+            Ok(()) => Ok(target),
+            Err(error) => {
+                let recorded = recorded(&request, Some(BodyLength::None));
+                let opener = Opener { request: Some(recorded), started, target };
+                let live = intercept::begin(client, flow::Kind::Connect, opener).await;
+                return challenge(client, stream, live, &request, &error).await;
+            }
+        },
+        (judged, _) => judged,
+    };
     let request = recorded(&request, Some(BodyLength::None));
     match judged {
         Ok(target) => Next::End(End::Connect(Box::new(Connect { request, started, target }))),
         Err(error) => {
-            let live =
-                intercept::begin(client, started, flow::Kind::Connect, request, Target::default()).await;
+            let opener = Opener { request: Some(request), started, target: Target::default() };
+            let live = intercept::begin(client, flow::Kind::Connect, opener).await;
             error.record(&live);
             answer_error(client, stream, live, &error).await;
             Next::End(End::Close)

@@ -18,6 +18,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 
+use super::answers::Talk;
 use super::client::{Client, Stream};
 use super::context::Context;
 use super::ends::h2::{self as ends, RequestBody, ResponseTo};
@@ -95,7 +96,9 @@ async fn allowed(client: &Client, scope: &Scope) -> Allowed {
             return shared.allowed().await;
         }
     }
-    Allowed { max_streams: http2::MAX_STREAMS, extended_connect: false }
+    // Who answers here may do so with a WebSocket.
+    let extended_connect = client.shared.answers.is_some();
+    Allowed { max_streams: http2::MAX_STREAMS, extended_connect }
 }
 
 async fn serve(
@@ -252,6 +255,11 @@ impl Session {
                     let far = Duplex::new(reader, writer, "the origin");
                     return self.join(&live, near, far, &request).await;
                 }
+                Ok(Forwarded::SwitchedHere(talk)) => {
+                    let Some(out) = to.into_writer() else { return };
+                    let near = Duplex::new(from.into_reader(), out, "the client");
+                    return self.talk(&live, near, talk, &request).await;
+                }
                 Err(error) => error,
             },
             Err(error) => error,
@@ -296,6 +304,25 @@ impl Session {
             let joined = tunnel::joined(&mut Ticker::new(), limit, live, near, far, protocol).await;
             if let Err(error) = joined {
                 tracing::debug!(peer = %self.peer, error = %error, "joined streams failed");
+            }
+        })
+    }
+
+    /// The same with somebody who speaks for the origin.
+    fn talk<'a>(
+        &'a self,
+        live: &'a Live,
+        near: Duplex,
+        talk: Talk,
+        request: &'a Request,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let protocol = request.protocol.as_deref().unwrap_or_default();
+            let limit = self.shared.limits.relay_timeout;
+            let mut ticker = Ticker::new();
+            let work = |far| tunnel::joined(&mut ticker, limit, live, near, far, protocol);
+            if let Err(error) = tunnel::beside(talk, work).await {
+                tracing::debug!(peer = %self.peer, error = %error, "a talk on a stream failed");
             }
         })
     }

@@ -14,8 +14,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::{Access, AccessOptions};
+use super::answers::Answers;
 use super::client::Client;
 use super::limits::Limits;
+use super::mode::{Listen, Mode};
 use super::passthrough::{Passthrough, PassthroughOptions};
 use super::shared::Shared;
 use crate::record::Rotating;
@@ -45,12 +48,16 @@ pub struct ServerOptions {
     pub recorder: Option<Rotating>,
     /// Refuse requests while recording does not work.
     pub require_recording: bool,
+    /// Who answers in the place of origins; `None` for a proxy that passes on.
+    pub answers: Option<Arc<dyn Answers>>,
     /// Certificates for clients.
     pub leaves: Leaves,
     /// Connections to origins.
     pub dialer: Dialer,
     /// Which tunnels are left unread.
     pub passthrough: PassthroughOptions,
+    /// Who may use the proxy.
+    pub access: AccessOptions,
 }
 
 /// An address that was taken.
@@ -58,6 +65,7 @@ pub struct ServerOptions {
 pub struct Listening {
     socket: Socket,
     address: SocketAddr,
+    mode: Mode,
 }
 
 /// A proxy that serves. Dropping it stops nothing: call [`Server::shutdown`].
@@ -74,13 +82,13 @@ impl Server {
     ///
     /// # Errors
     /// If an address cannot be listened on.
-    pub fn bind(addresses: &[SocketAddr]) -> Result<Vec<Listening>, ServerError> {
-        let take = |&address: &SocketAddr| {
-            listen(address)
-                .map(|socket| Listening { socket, address })
-                .map_err(|source| ServerError::Listen { address, source })
+    pub fn bind(listeners: &[Listen]) -> Result<Vec<Listening>, ServerError> {
+        let take = |Listen { mode, addr }: &Listen| {
+            listen(*addr)
+                .map(|socket| Listening { socket, address: *addr, mode: mode.clone() })
+                .map_err(|source| ServerError::Listen { address: *addr, source })
         };
-        addresses.iter().map(take).collect()
+        listeners.iter().map(take).collect()
     }
 
     /// Starts to serve. Must be called on a tokio runtime.
@@ -90,31 +98,34 @@ impl Server {
     pub fn start(sockets: Vec<Listening>, options: ServerOptions) -> Result<Self, ServerError> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for Listening { socket, address } in sockets {
+        for Listening { socket, address, mode } in sockets {
             let failed = |source| ServerError::Listen { address, source };
             let listener = TcpListener::from_std(socket.into()).map_err(failed)?;
             addresses.push(listener.local_addr().map_err(failed)?);
-            listeners.push(listener);
+            listeners.push((listener, Arc::new(mode)));
         }
         let shared = Arc::new(Shared {
             limits: options.limits,
             recorder: options.recorder,
             require_recording: options.require_recording,
+            answers: options.answers,
             leaves: options.leaves,
             dialer: options.dialer,
             pool: Arc::new(Pool::new(KEEP_ORIGINS)),
             memo: Memo::default(),
             carriers: TaskTracker::new(),
             passthrough: Passthrough::new(options.passthrough),
+            access: Access::new(options.access),
             own: addresses.clone(),
             stop: CancellationToken::new(),
             conn_ids: AtomicU64::new(1),
         });
         let (tasks, kill) = (TaskTracker::new(), CancellationToken::new());
         let registry = Arc::new(Registry::new(options.limits.max_connections));
-        for listener in listeners {
+        for (listener, mode) in listeners {
             let acceptor = Acceptor {
                 listener,
+                mode,
                 shared: Arc::clone(&shared),
                 registry: Arc::clone(&registry),
                 tasks: tasks.clone(),
@@ -155,6 +166,7 @@ impl Server {
 /// One listener's loop.
 struct Acceptor {
     listener: TcpListener,
+    mode: Arc<Mode>,
     shared: Arc<Shared>,
     registry: Arc<Registry>,
     tasks: TaskTracker,
@@ -202,10 +214,13 @@ impl Acceptor {
     }
 
     fn serve(&self, tcp: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+        if !self.shared.access.admits(peer.ip()) {
+            return;
+        }
         // A client that is gone already needs no service.
         let (Ok(local), Ok(())) = (tcp.local_addr(), tcp.set_nodelay(true)) else { return };
         let entry = self.registry.enter(&self.shared.stop, place);
-        let client = Client::new(Arc::clone(&self.shared), peer, local, entry);
+        let client = Client::new(Arc::clone(&self.shared), Arc::clone(&self.mode), peer, local, entry);
         let kill = self.kill.clone();
         self.tasks.spawn(async move {
             tokio::select! {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Access;
+use super::answers::Answers;
 use super::limits::Limits;
 use super::passthrough::Passthrough;
 use crate::flow::ConnId;
@@ -21,6 +23,8 @@ pub(super) struct Shared {
     pub(super) recorder: Option<Rotating>,
     /// Whether requests are refused while recording does not work.
     pub(super) require_recording: bool,
+    /// Who answers in the place of origins, if anybody does.
+    pub(super) answers: Option<Arc<dyn Answers>>,
     pub(super) leaves: Leaves,
     pub(super) dialer: Dialer,
     pub(super) pool: Arc<Pool>,
@@ -30,6 +34,8 @@ pub(super) struct Shared {
     pub(super) carriers: TaskTracker,
     /// Which tunnels are left unread.
     pub(super) passthrough: Passthrough,
+    /// Who may use the proxy.
+    pub(super) access: Access,
     /// Our own listeners: nothing is dialled there.
     pub(super) own: Vec<SocketAddr>,
     /// Cancelled when no new request is to be begun.

@@ -1,6 +1,7 @@
 //! Bytes relayed as they are, both ways: after a `CONNECT` that carries neither TLS nor HTTP, and after an upgrade. Those
 //! of a WebSocket are looked at on the way, for the record; what passes is the same.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::time::Instant;
 
+use super::answers::Talk;
 use super::client::{Client, Stream};
 use super::error::{Error, Kind};
 use super::forward::Wanted;
@@ -21,24 +23,32 @@ use crate::flow::{self, BodyEnd, Framing, Side, Stage, Tunnel};
 use crate::http1::{Reader, Writer};
 use crate::http2::Duplex;
 use crate::record::BodySide;
-use crate::upstream::{Connection, Io as _, Key, Origin};
+use crate::upstream::{Connection, Io as _, Key, Origin, Passage};
 use crate::websocket::Extensions;
 
 /// Relays a tunnel that is left unread, and records it as one flow.
 pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Opened, reason: &str) {
-    let Opened { request, started, target, origin } = opened;
-    let live = intercept::begin(client, started, flow::Kind::Tunnel, request, target.clone()).await;
+    let Opened { opener, origin } = opened;
+    let target = opener.target.clone();
+    let live = intercept::begin(client, flow::Kind::Tunnel, opener).await;
     live.with(|flow| flow.tunnel = Some(Tunnel { reason: reason.into(), ..Tunnel::default() }));
     let reached = match origin {
         Reached::Dialed(dialed, since) => Ok((*dialed, since)),
         Reached::Pooled(origin) => {
             // It speaks TLS already: of no use here.
             client.shared.pool.give(origin);
-            intercept::dial(&client.shared, client.local.ip(), &target).await
+            intercept::dial(&client.shared, client.local.ip(), &target, Passage::Tunnel).await
+        }
+        Reached::NotYet if client.shared.answers.as_ref().is_some_and(|answers| answers.forwards()) => {
+            intercept::dial(&client.shared, client.local.ip(), &target, Passage::Tunnel).await
+        }
+        Reached::NotYet => {
+            let message = "only HTTP is answered here, and this tunnel carries something else";
+            Err(Error::new(Kind::Cut, Side::Proxy, Stage::Tunnel, message))
         }
     };
     let key = Key { target, name: String::new() };
-    let wanted = Wanted { key, offers: Vec::new(), prior_knowledge: false };
+    let wanted = Wanted { key, offers: Vec::new(), prior_knowledge: false, passage: Passage::Tunnel };
     let origin = match reached {
         Ok(first) => intercept::handshake(&client.shared, client.local.ip(), &wanted, first).await,
         Err(error) => Err(error),
@@ -57,7 +67,13 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
                 Err(_) => stream.reset(),
             }
         }
-        Err(error) => error.record(&live),
+        Err(error) => {
+            error.record(&live);
+            if error.kind == Kind::Cut {
+                drop(live);
+                stream.reset();
+            }
+        }
     }
 }
 
@@ -101,8 +117,8 @@ pub(super) async fn bridged(
     Ok(After::Close)
 }
 
-/// Relays two streams of HTTP/2 that an extended `CONNECT` with this `:protocol` has joined: as messages if that is a
-/// WebSocket (RFC 8441 §5), else unread.
+/// Relays two streams that an extended `CONNECT` with this `:protocol` has joined, the client's of HTTP/2: as messages if
+/// that is a WebSocket (RFC 8441 §5), else unread.
 ///
 /// # Errors
 /// As [`copy_both`]. Dropping the streams then resets them.
@@ -111,7 +127,7 @@ pub(super) async fn joined(
     limit: Duration,
     live: &Live,
     client: Duplex,
-    server: Duplex,
+    server: impl AsyncRead + AsyncWrite,
     protocol: &[u8],
 ) -> Result<(), Error> {
     let what = if protocol == b"websocket" {
@@ -131,6 +147,54 @@ pub(super) async fn joined(
     let far =
         End { reader: &mut Reader::new(server_in, BytesMut::new()), writer: &mut Writer::new(server_out) };
     copy_both(ticker, limit, live, near, far, what).await
+}
+
+/// Relays what a client of HTTP/1.1 and somebody who speaks for the origin say after an upgrade, as [`upgraded`].
+///
+/// # Errors
+/// As [`copy_both`].
+pub(super) async fn talked(
+    client: &mut Client,
+    stream: &mut Stream,
+    talk: Talk,
+    live: &Live,
+    upgrade: &[u8],
+) -> Result<After, Error> {
+    let what = match live.with(|flow| websocket_extensions(flow)) {
+        Some(extensions) => What::WebSocket(extensions),
+        None => {
+            let name = String::from_utf8_lossy(upgrade);
+            let reason = format!("upgrade {name}");
+            live.with(|flow| flow.tunnel = Some(Tunnel { reason, ..Tunnel::default() }));
+            What::Unread
+        }
+    };
+    let limit = client.shared.limits.relay_timeout;
+    let ticker = &mut client.ticker;
+    let near = End { reader: &mut stream.reader, writer: &mut stream.writer };
+    let work = |far| async move {
+        let (far_in, far_out) = tokio::io::split(far);
+        let far =
+            End { reader: &mut Reader::new(far_in, BytesMut::new()), writer: &mut Writer::new(far_out) };
+        copy_both(ticker, limit, live, near, far, what).await
+    };
+    beside(talk, work).await?;
+    Ok(After::Close)
+}
+
+/// Does `work` with a stream to somebody who speaks for the origin, who is heard as long as it lasts.
+pub(super) async fn beside<T, W: Future<Output = T>>(talk: Talk, work: impl FnOnce(DuplexStream) -> W) -> T {
+    let (near, far) = tokio::io::duplex(PIPE);
+    let mut talk = Some(talk(far));
+    let mut work = pin!(work(near));
+    poll_fn(|cx| {
+        // Its end drops its end of the stream, which the work sees.
+        if talk.as_mut().is_some_and(|talk| talk.as_mut().poll(cx).is_ready()) {
+            talk = None;
+        }
+        work.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// The extensions of a WebSocket that an HTTP/1.1 upgrade opened; `None` if it opened something else (RFC 6455 §4).
@@ -339,3 +403,6 @@ impl Copy<'_> {
         Ok(())
     }
 }
+
+/// Bytes that may wait between a client and somebody who speaks for the origin.
+const PIPE: usize = 64 * 1024;

@@ -92,10 +92,16 @@ impl Ticket {
     /// Hands the flow over at its end. Never blocks. One that the recorder's filter does not want is not stored, and taken out
     /// of the store again if it is there as open. Extents of bodies are those that [`BodyWriter::extents`] gave; if
     /// the disk could not take one of them, the body is stored as lost.
-    pub fn finish(mut self, flow: &Flow) {
-        if self.is_wanted(flow) {
-            return self.finish_for(flow, None);
+    pub fn finish(self, flow: &Flow) {
+        match self.is_wanted(flow) {
+            true => self.finish_for(flow, None),
+            false => self.leave_out(flow),
         }
+    }
+
+    /// Ends a flow that is not to be stored, whatever the recorder's filter says: as [`Ticket::finish`] does one that it does
+    /// not want. Never blocks.
+    pub fn leave_out(mut self, flow: &Flow) {
         self.finished = true;
         self.shared.counts.left_out.fetch_add(1, Ordering::Relaxed);
         self.shared.pins.left_out(flow);

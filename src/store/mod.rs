@@ -10,6 +10,7 @@
 //! Invariant: a group's segments are synced to disk **before** its transaction commits, never the other way round, so
 //! that a row that survives a power cut finds its bodies.
 
+mod answers;
 mod body;
 mod check;
 mod checkpoint;
@@ -45,6 +46,7 @@ mod writer;
 mod zone;
 
 pub use crate::flow::Note;
+pub use answers::{AnswerAt, AnswerEntry, AnswerIndex};
 pub use body::BodyReader;
 pub use check::{Checked, Damage};
 pub use draft::Draft;

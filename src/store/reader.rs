@@ -82,10 +82,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Damaged`] if its record cannot be decoded; else what SQLite said.
     pub fn flow(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
-        let Some((state, record)) = self.record(mid)? else { return Ok(None) };
-        let mut flow = codec::decode_flow(&record).map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
-        flow.mid = Some(mid);
-        flow.state = row::state(state);
+        let Some(mut flow) = self.flow_alone(mid)? else { return Ok(None) };
         if flow.client.id.0 != 0
             && let Some(conn) = self.client_conn(flow.client.id.0)?
         {
@@ -96,6 +93,18 @@ impl Reader {
         {
             flow.server = Some(Arc::new(conn));
         }
+        Ok(Some(flow))
+    }
+
+    /// As [`Reader::flow`], of its connections nothing but their ids: for whoever wants many flows quickly.
+    ///
+    /// # Errors
+    /// As [`Reader::flow`].
+    pub fn flow_alone(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
+        let Some((state, record)) = self.record(mid)? else { return Ok(None) };
+        let mut flow = codec::decode_flow(&record).map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
+        flow.mid = Some(mid);
+        flow.state = row::state(state);
         Ok(Some(flow))
     }
 

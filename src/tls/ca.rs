@@ -28,6 +28,8 @@ pub struct Ca {
     pub(super) presented: Vec<CertificateDer<'static>>,
     /// Whether it has a subject key identifier, which leaves then point to.
     pub(super) has_key_id: bool,
+    /// Whether its key usage lets it sign lists of what is revoked (RFC 5280 §4.2.1.3).
+    pub(super) signs_crls: bool,
     pub(super) not_before: i64,
     pub(super) not_after: i64,
     spki_sha256: [u8; 32],
@@ -96,6 +98,7 @@ impl Ca {
             return Err(CaError::NotYetValid { path: path.into(), date: crypto::date(not_before) });
         }
         let has_key_id = key_id(&cert).is_some();
+        let signs_crls = cert.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()));
         let self_issued = cert.subject().as_raw() == cert.issuer().as_raw();
         let subject = super::explain::readable(&cert.subject().to_string());
         let spki_sha256 = crypto::sha256(cert.public_key().raw);
@@ -113,6 +116,7 @@ impl Ca {
             cert: der,
             presented,
             has_key_id,
+            signs_crls,
             not_before,
             not_after,
             spki_sha256,
@@ -145,6 +149,12 @@ impl Ca {
         }
         leaf.verify_signature(Some(cert.public_key()))
             .map_err(|_| "the leaf's signature does not verify with its public key".to_owned())
+    }
+
+    /// Its subject key id.
+    pub(super) fn key_id(&self) -> Option<Vec<u8>> {
+        let (_, cert) = X509Certificate::from_der(&self.cert).ok()?;
+        key_id(&cert).map(<[u8]>::to_vec)
     }
 
     pub(super) fn at(mut self, path: PathBuf) -> Self {

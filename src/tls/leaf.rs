@@ -6,7 +6,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::crypto::{self, DAY};
-use super::{Ca, NameError};
+use super::{Ca, NameError, crl};
 
 /// Why there is no certificate for a name.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,7 @@ pub(super) fn sign(ca: &Ca, key: &KeyPair, name: &ServerName<'_>, now: i64) -> R
     }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.crl_distribution_points = crl::distribution_points(ca, name);
     params.use_authority_key_identifier_extension = ca.has_key_id;
     let no_random = |_| LeafError::Sign("the system has no random numbers".into());
     params.serial_number = Some(crypto::random_serial().map_err(no_random)?);

@@ -11,6 +11,7 @@ mod ca;
 mod ca_files;
 mod client;
 mod client_cert;
+mod crl;
 mod crypto;
 mod describe;
 mod explain;

@@ -1,5 +1,7 @@
 //! Dialling an origin: look-up, TCP, TLS, each with its time limit and its facts, also when it fails.
 //!
+//! Where an upstream proxy stands between, that is what is looked up and connected to, and then asked for the origin.
+//!
 //! It keeps no connections and chooses no targets. Every address is shown to a guard before anything is dialled: what
 //! counts is the address that is connected to, not how it was spelled (`localhost`, `127.1`, `[::ffff:127.0.0.1]`, a
 //! name that resolves to it).
@@ -14,14 +16,16 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::{ReadAhead, race};
+use super::via::{self, ViaScheme};
+use super::{BoxIo, Link, ReadAhead, UpstreamProxy, Via, race};
 use crate::flow::{Addr, ServerConn, Stage, TlsInfo};
 use crate::tls::{self, ClientTls};
 
 /// Time limits of [`Dialer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DialOptions {
-    /// For the name look-up, and again for the TCP connect to all addresses together.
+    /// For the name look-up, and again for the TCP connect to all addresses together. An upstream proxy gets twice as long
+    /// for its answer: it dials, too, and must have the time to say that it failed.
     pub connect_timeout: Duration,
     /// For the TLS handshake.
     pub tls_timeout: Duration,
@@ -32,15 +36,40 @@ pub struct DialOptions {
 pub struct Dialer {
     options: DialOptions,
     tls: Arc<ClientTls>,
+    via: Option<Arc<Via>>,
 }
 
-/// An open TCP connection, `TCP_NODELAY` set.
+/// An open connection, `TCP_NODELAY` set.
 #[derive(Debug)]
 pub struct Dialed {
-    /// The socket.
-    pub tcp: TcpStream,
+    /// The stream.
+    pub link: Link,
     /// What is known of it; id 0.
     pub conn: ServerConn,
+    /// The upstream proxy at its other end, which wants requests with whole URLs ([`via::absolute_form`]) and its
+    /// credentials in each ([`UpstreamProxy::authorization`]). `None`: the origin is there, as far as we can see.
+    pub forwarder: Option<Arc<UpstreamProxy>>,
+}
+
+/// What an upstream HTTP proxy is asked for. Without one, and with one of SOCKS, both come to the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// A connection that carries anything.
+    Tunnel,
+    /// One for plain requests to `http` URLs: see [`Dialed::forwarder`].
+    Forwarded,
+}
+
+impl Dialed {
+    /// Our end of its TCP connection and the other one, which may be an upstream proxy's; `None` if it is closed already.
+    #[must_use]
+    pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let end = |addr: &Option<Addr>| {
+            let addr = addr.as_ref()?;
+            Some(SocketAddr::new(addr.host.parse().ok()?, addr.port))
+        };
+        Some((end(&self.conn.local)?, end(&self.conn.peer)?))
+    }
 }
 
 /// Why there is no connection.
@@ -55,6 +84,8 @@ pub struct DialError {
     pub timed_out: bool,
     /// Whether the guard refused an address: it is one of our own.
     pub refused_own: bool,
+    /// Why no address could be connected to, where all have the same reason.
+    pub io: Option<io::ErrorKind>,
     /// Whether the origin speaks none of the protocols that it was offered.
     pub alpn_refused: bool,
     /// What is known of the connection that was tried, times included; its `error` is `message`.
@@ -65,35 +96,77 @@ impl Dialer {
     /// A dialer that verifies as `tls` does.
     #[must_use]
     pub fn new(options: DialOptions, tls: Arc<ClientTls>) -> Self {
-        Self { options, tls }
+        Self { options, tls, via: None }
     }
 
-    /// Connects to `host`, a name or an IP literal with or without brackets. `guard` is asked about every address
-    /// that the name has (IPv4 as IPv4, also where it came mapped into IPv6); if it refuses one (`true`), none is
-    /// dialled. It is asked again about the address that the socket is then connected to.
-    ///
-    /// Dropping the future abandons all attempts; a look-up that is under way ends by itself on its thread.
+    /// The same through an upstream proxy.
+    #[must_use]
+    pub fn through(self, via: Via) -> Self {
+        Self { via: Some(Arc::new(via)), ..self }
+    }
+
+    /// Connects to `host`, a name or an IP literal with or without brackets, for anything to be sent:
+    /// [`Passage::Tunnel`]. See [`Dialer::open`].
     ///
     /// # Errors
-    /// When the name has no address, `guard` refuses, nobody answers, or time is up.
+    /// As [`Dialer::open`].
     pub async fn connect(
         &self,
         host: &str,
         port: u16,
         guard: &(dyn Fn(SocketAddr) -> bool + Send + Sync),
     ) -> Result<Dialed, DialError> {
-        let began = Instant::now();
+        self.open(host, port, Passage::Tunnel, guard).await
+    }
+
+    /// Connects to `host`, a name or an IP literal with or without brackets, or to the upstream proxy that leads there.
+    /// `guard` is asked about every address that the name has (IPv4 as IPv4, also where it came mapped into IPv6); if it
+    /// refuses one (`true`), none is dialled. It is asked again about the address that the socket is then connected to.
+    /// Where a proxy stands between, these are the proxy's addresses; of the origin, what is no name to be looked up is
+    /// shown to it, too: IP literals, numbers that are read as one, and names of loopback (RFC 6761 §6.3).
+    ///
+    /// Dropping the future abandons all attempts; a look-up that is under way ends by itself on its thread.
+    ///
+    /// # Errors
+    /// When the name has no address, `guard` refuses, nobody answers, the proxy refuses, or time is up.
+    pub async fn open(
+        &self,
+        host: &str,
+        port: u16,
+        passage: Passage,
+        guard: &(dyn Fn(SocketAddr) -> bool + Send + Sync),
+    ) -> Result<Dialed, DialError> {
+        let host = bare(host);
         let mut conn = ServerConn {
-            address: Addr { host: bare(host).to_owned(), port, ..Addr::default() },
+            address: Addr { host: host.to_owned(), port, ..Addr::default() },
             started_unix_ns: unix_ns(),
             ..ServerConn::default()
         };
-        let addresses = match self.resolve(host, port, &mut conn).await {
-            Ok(addresses) => race::interleave(addresses),
-            Err(failure) => return Err(failure.of(conn)),
+        let Some(proxy) = self.via.as_ref().and_then(|via| via.proxy_for(host)) else {
+            return match self.tcp(host, port, guard, &mut conn).await {
+                Ok(tcp) => Ok(Dialed { link: Link::Tcp(tcp), conn, forwarder: None }),
+                Err(failure) => Err(failure.of(conn)),
+            };
         };
+        conn.via = Some(proxy.to_record());
+        match Box::pin(self.through_proxy(proxy, host, port, passage, guard, &mut conn)).await {
+            Ok((link, forwarder)) => Ok(Dialed { link, conn, forwarder }),
+            Err(failure) => Err(failure.of(conn)),
+        }
+    }
+
+    /// A TCP connection. What is learnt of it is noted in `conn`.
+    async fn tcp(
+        &self,
+        host: &str,
+        port: u16,
+        guard: &(dyn Fn(SocketAddr) -> bool + Send + Sync),
+        conn: &mut ServerConn,
+    ) -> Result<TcpStream, Failure> {
+        let began = Instant::now();
+        let addresses = race::interleave(self.resolve(host, port, conn).await?);
         if let Some(own) = addresses.iter().find(|address| guard(**address)) {
-            return Err(Failure::own(&conn, *own).of(conn));
+            return Err(Failure::own(host, port, *own));
         }
         let connecting = Instant::now();
         let outcome = timeout(self.options.connect_timeout, race::connect(&addresses)).await;
@@ -102,27 +175,111 @@ impl Dialer {
             Ok(Ok(tcp)) => tcp,
             Ok(Err(failures)) => {
                 let timed_out = failures.iter().all(|(_, error)| error.kind() == io::ErrorKind::TimedOut);
-                return Err(
-                    Failure { timed_out, ..Failure::at(Stage::Connect, not_connected(&failures)) }.of(conn)
-                );
+                let kind = failures.first().map(|(_, error)| error.kind());
+                let shared = kind.filter(|kind| failures.iter().all(|(_, error)| error.kind() == *kind));
+                let failure = Failure::at(Stage::Connect, not_connected(&failures));
+                return Err(Failure { timed_out, io: shared, ..failure });
             }
             Err(_) => {
                 let message = no_answer(&list(&addresses), self.options.connect_timeout);
-                return Err(Failure { timed_out: true, ..Failure::at(Stage::Connect, message) }.of(conn));
+                return Err(Failure { timed_out: true, ..Failure::at(Stage::Connect, message) });
             }
         };
-        tracing::debug!(address = %conn.address, elapsed = ?began.elapsed(), "connected to the origin");
+        tracing::debug!(address = %conn.address, elapsed = ?began.elapsed(), "connected");
         // Fails only on a socket that is closed already, which the next read or write tells better. Without it, the
         // last piece of each message waits up to 40 ms for an acknowledgement.
         let _ = tcp.set_nodelay(true);
         let peer = tcp.peer_addr().ok();
         // `0.0.0.0` and `::` are loopback to the kernel, which shows only now.
         if let Some(own) = peer.filter(|peer| guard(canonical(*peer))) {
-            return Err(Failure::own(&conn, own).of(conn));
+            return Err(Failure::own(host, port, own));
         }
         conn.peer = peer.map(Addr::from);
         conn.local = tcp.local_addr().ok().map(Addr::from);
-        Ok(Dialed { tcp, conn })
+        Ok(tcp)
+    }
+
+    /// A connection through `proxy`, ready for what `passage` says, and the proxy if it is the one that is to be spoken to.
+    async fn through_proxy(
+        &self,
+        proxy: &Arc<UpstreamProxy>,
+        host: &str,
+        port: u16,
+        passage: Passage,
+        guard: &(dyn Fn(SocketAddr) -> bool + Send + Sync),
+        conn: &mut ServerConn,
+    ) -> Result<(Link, Option<Arc<UpstreamProxy>>), Failure> {
+        self.is_target(host, port, guard).await?;
+        let tcp = self.tcp(proxy.host(), proxy.port(), guard, conn).await.map_err(|f| f.of_proxy(proxy))?;
+        let began = Instant::now();
+        let link = match proxy.scheme() {
+            ViaScheme::Https => self.tls_with(proxy, tcp).await?,
+            ViaScheme::Http | ViaScheme::Socks5 => Link::Tcp(tcp),
+        };
+        let (link, forwarder) = match (passage, proxy.scheme()) {
+            (Passage::Forwarded, ViaScheme::Http | ViaScheme::Https) => (link, Some(Arc::clone(proxy))),
+            _ => (self.tunnel(proxy, link, host, port).await?, None),
+        };
+        conn.connect_us = conn.connect_us.map(|connect_us| connect_us + micros(began));
+        Ok((link, forwarder))
+    }
+
+    /// Fails if a proxy must not be asked for `host`: it is none, or it is ourselves, whoever looks it up.
+    async fn is_target(
+        &self,
+        host: &str,
+        port: u16,
+        guard: &(dyn Fn(SocketAddr) -> bool + Send + Sync),
+    ) -> Result<(), Failure> {
+        if host.parse::<IpAddr>().is_err()
+            && let Some(message) = not_a_host(host)
+        {
+            return Err(Failure::at(Stage::Target, message));
+        }
+        if !names_address(host) {
+            return Ok(());
+        }
+        // Nobody is asked: such names are answered on this machine. One that is not is the proxy's to refuse.
+        let Ok(found) = self.resolve(host, port, &mut ServerConn::default()).await else { return Ok(()) };
+        match found.into_iter().find(|address| guard(*address)) {
+            Some(own) => Err(Failure::own(host, port, own)),
+            None => Ok(()),
+        }
+    }
+
+    /// TLS with the proxy itself: HTTP/1.1 is all that is wanted of it.
+    async fn tls_with(&self, proxy: &UpstreamProxy, tcp: TcpStream) -> Result<Link, Failure> {
+        let limit = self.options.tls_timeout;
+        let offers = [Bytes::from_static(b"http/1.1")];
+        let handshake = self.tls.connect(ReadAhead::new(tcp), proxy.host(), &offers);
+        let failed = |message: String| Failure::at(Stage::Tls, message).of_proxy(proxy);
+        match timeout(limit, handshake).await {
+            Ok(Ok((stream, _))) => Ok(Link::Proxied(Box::new(ReadAhead::new(Box::new(stream) as BoxIo)))),
+            Ok(Err(error)) => Err(failed(error.message)),
+            Err(_) => {
+                let message = format!("no answer to the TLS handshake within {}", seconds(limit));
+                Err(Failure { timed_out: true, ..failed(message) })
+            }
+        }
+    }
+
+    async fn tunnel(
+        &self,
+        proxy: &UpstreamProxy,
+        mut link: Link,
+        host: &str,
+        port: u16,
+    ) -> Result<Link, Failure> {
+        let limit = self.options.connect_timeout * 2;
+        match timeout(limit, via::open_tunnel(&mut link, proxy, host, port)).await {
+            Ok(Ok(read)) => Ok(link.after(read)),
+            Ok(Err(error)) => Err(Failure::at(Stage::Connect, format!("upstream proxy {proxy} {error}"))),
+            Err(_) => {
+                let message =
+                    format!("upstream proxy {proxy} did not connect to {host} within {}", seconds(limit));
+                Err(Failure { timed_out: true, ..Failure::at(Stage::Connect, message) })
+            }
+        }
     }
 
     /// Shakes hands as a client of `name`, offering `alpn_offers` in their order. No byte of a request can leave
@@ -137,11 +294,12 @@ impl Dialer {
         dialed: Dialed,
         name: &str,
         alpn_offers: &[Bytes],
-    ) -> Result<(TlsStream<ReadAhead<TcpStream>>, ServerConn), DialError> {
-        let Dialed { tcp, mut conn } = dialed;
+    ) -> Result<(TlsStream<ReadAhead<Link>>, ServerConn), DialError> {
+        let Dialed { link, mut conn, .. } = dialed;
         let began = Instant::now();
         let outcome =
-            timeout(self.options.tls_timeout, self.tls.connect(ReadAhead::new(tcp), name, alpn_offers)).await;
+            timeout(self.options.tls_timeout, self.tls.connect(ReadAhead::new(link), name, alpn_offers))
+                .await;
         conn.tls_us = Some(micros(began));
         match outcome {
             Ok(Ok((stream, info))) => {
@@ -205,23 +363,45 @@ struct Failure {
     message: String,
     timed_out: bool,
     refused_own: bool,
+    io: Option<io::ErrorKind>,
 }
 
 impl Failure {
     fn at(stage: Stage, message: String) -> Self {
-        Self { stage, message, timed_out: false, refused_own: false }
+        Self { stage, message, timed_out: false, refused_own: false, io: None }
     }
 
-    fn own(conn: &ServerConn, own: SocketAddr) -> Self {
-        let message = format!("{} is this proxy itself ({own})", conn.address);
+    fn own(host: &str, port: u16, own: SocketAddr) -> Self {
+        let address = Addr { host: host.to_owned(), port, ..Addr::default() };
+        let message = format!("{address} is this proxy itself ({own})");
         Self { refused_own: true, ..Self::at(Stage::Target, message) }
     }
 
-    fn of(self, mut conn: ServerConn) -> DialError {
-        let Self { stage, message, timed_out, refused_own } = self;
-        conn.error = Some(message.clone());
-        DialError { stage, message, timed_out, refused_own, alpn_refused: false, conn: Box::new(conn) }
+    /// The same, told as what the upstream proxy is to blame for.
+    fn of_proxy(self, proxy: &UpstreamProxy) -> Self {
+        Self { message: format!("upstream proxy {proxy}: {}", self.message), ..self }
     }
+
+    fn of(self, mut conn: ServerConn) -> DialError {
+        let Self { stage, message, timed_out, refused_own, io } = self;
+        conn.error = Some(message.clone());
+        DialError { stage, message, timed_out, refused_own, io, alpn_refused: false, conn: Box::new(conn) }
+    }
+}
+
+/// Whether a host is an address, or is looked up without asking anybody: an IP literal, what the resolver reads as one
+/// (`127.1`, `0x7f000001`), or a name of loopback (RFC 6761 §6.3).
+fn names_address(host: &str) -> bool {
+    let rooted = host.trim_end_matches('.');
+    let last = rooted.rsplit('.').next().unwrap_or_default();
+    let is_number = |text: &str| {
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+        digits.map_or_else(
+            || !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()),
+            |digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        )
+    };
+    host.contains(':') || is_number(last) || last.eq_ignore_ascii_case("localhost")
 }
 
 /// An IPv4 address in IPv6's clothes as the IPv4 address that it is, so that the guard need not know both.

@@ -1,7 +1,8 @@
-//! Connections to origins: dialled, verified, and kept between exchanges.
+//! Connections to origins: dialled, directly or through an upstream proxy, verified, and kept between exchanges.
 
 mod carrier;
 mod dial;
+mod link;
 mod memo;
 mod multiplexed;
 mod origin;
@@ -10,11 +11,14 @@ mod race;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod via;
 
 pub use carrier::Adopted;
-pub use dial::{DialError, DialOptions, Dialed, Dialer};
+pub use dial::{DialError, DialOptions, Dialed, Dialer, Passage};
+pub use link::Link;
 pub use memo::{Memo, Spoken};
 pub use multiplexed::{Allowed, Multiplexed, MultiplexedOptions};
 pub use origin::{Connection, Key, OnClose, Origin};
 pub use pool::Pool;
 pub use stream::{BoxIo, Io, ReadAhead};
+pub use via::{NoProxy, NoProxyError, UpstreamProxy, UpstreamProxyError, Via, ViaScheme, absolute_form};

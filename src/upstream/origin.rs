@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::io::{ReadHalf, WriteHalf};
 
-use super::{BoxIo, Multiplexed};
+use super::{BoxIo, Multiplexed, UpstreamProxy};
 use crate::flow::{ServerConn, Target};
 use crate::http1::{Reader, Writer};
 
@@ -35,6 +35,8 @@ pub struct Origin {
     pub used: u32,
     /// Whether it authenticated one client (NTLM, Negotiate) and must not serve another.
     pub tied: bool,
+    /// The upstream proxy at its other end, if that forwards requests: see [`super::Dialed::forwarder`].
+    pub forwarder: Option<Arc<UpstreamProxy>>,
     /// Tells of its close.
     closing: Closing,
 }
@@ -73,6 +75,12 @@ impl Connection {
         matches!(self, Connection::Http2(_))
     }
 
+    /// Whether it leads to an upstream proxy that forwards requests, and so carries nothing else.
+    #[must_use]
+    pub fn is_forwarded(&self) -> bool {
+        matches!(self, Connection::Http1(origin) if origin.forwarder.is_some())
+    }
+
     /// Whether it can carry a request now.
     pub fn is_idle(&mut self) -> bool {
         match self {
@@ -106,7 +114,15 @@ impl Origin {
             writer: Writer::new(write),
             used: 0,
             tied: false,
+            forwarder: None,
         }
+    }
+
+    /// The same with an upstream proxy at its other end that forwards requests.
+    #[must_use]
+    pub fn forwarded_by(mut self, forwarder: Option<Arc<UpstreamProxy>>) -> Self {
+        self.forwarder = forwarder;
+        self
     }
 
     /// Calls `note` with its facts, the time of its close among them, when it is dropped.

@@ -1,5 +1,6 @@
 //! The streams that connections are made of.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -64,6 +65,22 @@ impl<S> ReadAhead<S> {
     /// A stream that reads `prefix`, which was read from `inner` before, and then from `inner`.
     pub fn after(prefix: BytesMut, inner: S) -> Self {
         Self { inner, buf: prefix, more: false }
+    }
+}
+
+impl<S: AsyncRead + Unpin> ReadAhead<S> {
+    /// Waits for something to be read, and keeps it for whoever reads. `false` is the end.
+    ///
+    /// Dropping this future loses nothing.
+    ///
+    /// # Errors
+    /// If the stream breaks.
+    pub(super) async fn fill(&mut self) -> io::Result<bool> {
+        if self.buf.is_empty() {
+            self.buf.reserve(AHEAD / 16);
+            poll_fn(|cx| poll_read_buf(Pin::new(&mut self.inner), cx, &mut self.buf)).await?;
+        }
+        Ok(!self.buf.is_empty())
     }
 }
 

@@ -11,7 +11,7 @@ use rustls::server::ServerConfig;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{DialError, DialOptions, Dialed, Dialer, race};
+use super::{DialError, DialOptions, Dialed, Dialer, Link, race};
 use crate::flow::{Addr, Stage};
 use crate::tls::{ClientTls, Roots, Verification};
 
@@ -42,10 +42,12 @@ fn closed_port() -> (TcpSocket, SocketAddr) {
 async fn a_literal_is_dialled_without_a_look_up() {
     let (_listener, address) = listener("127.0.0.1:0").await;
     let dialed = connect("127.0.0.1", address.port()).await.unwrap();
-    assert!(dialed.tcp.nodelay().unwrap());
+    let Link::Tcp(tcp) = &dialed.link else { panic!("{:?}", dialed.link) };
+    assert!(tcp.nodelay().unwrap());
+    let local = tcp.local_addr().ok().map(Addr::from);
     let conn = dialed.conn;
     assert_eq!(conn.peer, Some(Addr::from(address)));
-    assert_eq!(conn.local, dialed.tcp.local_addr().ok().map(Addr::from));
+    assert_eq!(conn.local, local);
     assert_eq!((conn.dns_us, conn.error), (None, None));
     assert!(conn.connect_us.is_some() && conn.started_unix_ns > 0);
 }

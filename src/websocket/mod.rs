@@ -15,11 +15,13 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod utf8;
+mod write;
 
 use base64::Engine as _;
 
 pub use extensions::{Deflate, Extensions};
 pub use tap::{Ended, Event, Tap, Violation};
+pub use write::unmasked_head;
 
 /// Code and reason of a close frame's payload (RFC 6455 §5.5.1): 1005 and nothing if it has none.
 #[must_use]

@@ -22,6 +22,16 @@ fn capture_shows_the_flow_by_its_mid() {
 }
 
 #[test]
+fn serve_answers_from_the_store_with_the_origin_gone() {
+    let shown = run("serve");
+    assert!(
+        shown.contains("1 of 1 flows can answer") && shown.contains("query n: recorded n=1, asked n=2"),
+        "{shown}"
+    );
+    assert!(shown.contains("\r\n\r\nmanent") && shown.contains("1 answered, 1 missed"), "{shown}");
+}
+
+#[test]
 fn store_and_collect_gives_back_what_was_stored() {
     let shown = run("store_and_collect");
     assert!(shown.contains("mids 1 and 2") && shown.contains("with 1048576 bytes of body"), "{shown}");

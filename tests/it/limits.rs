@@ -169,7 +169,7 @@ async fn requests_to_ourselves_are_refused_under_every_name() {
 async fn listener_on_all_addresses_is_found_under_each() {
     let setup = Setup::with(|config| {
         config.listen = vec!["0.0.0.0:0".parse().unwrap()];
-        config.allow_remote = true;
+        config.access.open = true;
     })
     .await;
     let port = setup.proxy.addr().port();

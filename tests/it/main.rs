@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic with its line is the message")]
 
+mod access;
 mod body_limit;
 mod check;
 mod cli;
@@ -17,9 +18,11 @@ mod large_bodies;
 mod limits;
 mod lists;
 mod mitmproxy;
+mod modes;
 mod notes;
 mod pack;
 mod rotation;
+mod serve;
 mod shutdown;
 mod space;
 mod stats;
@@ -28,4 +31,5 @@ mod tail;
 mod tls;
 mod transfer;
 mod tunnels;
+mod via;
 mod websocket;

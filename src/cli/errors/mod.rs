@@ -3,6 +3,7 @@
 //! This is the one place where an error becomes a message. Codes are stable: scripts and searches use them.
 
 mod report;
+mod serve;
 mod start;
 mod store;
 
@@ -10,6 +11,7 @@ use std::io;
 use std::process::ExitCode;
 
 use self::report::{Report, causes, plain_io, sentence};
+pub(super) use self::serve::ServeError;
 use self::start::{of_ca, of_start};
 use self::store::{gone, of_store};
 use super::output::{Output, StdoutFailed};
@@ -142,6 +144,12 @@ pub(super) enum CliError {
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
+    /// No listener takes what the variables of `run` lead there.
+    #[error("`run` needs an explicit listener for its command: -l explicit@0")]
+    NoExplicitListener,
+    /// A flag that may hold a secret has a value that cannot be used.
+    #[error("{flag}: {why}")]
+    Flag { flag: &'static str, why: String },
 }
 
 /// Tells the user, and gives the exit code.
@@ -178,6 +186,7 @@ fn diagnose(error: &anyhow::Error) -> Report {
     let known = error.chain().find_map(|cause| {
         None.or_else(|| cause.downcast_ref().map(of_cli))
             .or_else(|| cause.downcast_ref().map(of_config))
+            .or_else(|| cause.downcast_ref().map(serve::told))
             .or_else(|| cause.downcast_ref().map(of_start))
             .or_else(|| cause.downcast_ref().map(of_store))
             .or_else(|| cause.downcast_ref().map(of_ca))
@@ -299,7 +308,9 @@ fn of_cli(error: &CliError) -> Report {
         }
         CliError::NotConfirmed => Report::new("E210", NO, error.to_string())
             .hint("--yes   deletes without asking; --dry-run   says what would be deleted"),
-        CliError::Environment { .. } => Report::new("E002", USAGE, error.to_string()),
+        CliError::Environment { .. } | CliError::Flag { .. } | CliError::NoExplicitListener => {
+            Report::new("E002", USAGE, error.to_string())
+        }
     }
 }
 
@@ -308,8 +319,9 @@ fn of_config(error: &ConfigError) -> Report {
     match error {
         ConfigError::RecordFilter { .. } => report.hint("record more, and ask `manent ls FILTER` later"),
         ConfigError::NoHome { .. } => report.hint("manent --store FILE --ca-dir DIR"),
-        ConfigError::RemoteListen { addr } => {
-            report.hint(format!("manent -p {}     or, on a trusted network: --allow-remote", addr.port()))
+        ConfigError::RemoteListen { asks, .. } => {
+            let password = if *asks { "--proxy-auth me:secret     or " } else { "" };
+            report.hint(format!("{password}--allow 192.168.0.0/16     or, on a trusted network: --open"))
         }
     }
 }
@@ -343,7 +355,7 @@ fn of_coding(error: &CodingError) -> Report {
 
 /// It ran, and the answer is "no".
 pub(super) const NO: u8 = 1;
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 /// The store, or one of several, could not be read or written.
 pub(super) const STORE: u8 = 4;

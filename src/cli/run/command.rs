@@ -1,6 +1,7 @@
 //! Starts proxy and command, passes signals on, and ends with the command's exit code.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
@@ -21,6 +22,7 @@ use crate::cli::output::Output;
 use crate::cli::signals::Signals;
 use crate::cli::{escape, process};
 use crate::config::Config;
+use crate::proxy::Mode;
 
 /// Run a command and record what it does, with nothing to install
 ///
@@ -49,10 +51,13 @@ pub(in crate::cli) fn run(args: &RunArgs, global: &Global, output: Output) -> an
 async fn record(args: &RunArgs, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let (period, records) = (config.timeouts.grace, config.record);
+    let credentials = args.proxy.credentials()?.map(userinfo).unwrap_or_default();
+    let explicit = config.listen.iter().position(|listen| listen.mode == Mode::Explicit);
+    let Some(explicit) = explicit else { return Err(CliError::NoExplicitListener.into()) };
     warn(&config, &output);
     let proxy = Proxy::start(config).await?;
     let feed = Feed::start(&proxy, Show::Nothing, output);
-    let ended = execute(args, &proxy, &mut signals).await;
+    let ended = execute(args, &proxy, (proxy.addrs()[explicit], &credentials), &mut signals).await;
     let summary = stop(proxy, period, &mut signals).await;
     let tally = feed.finish().await;
     if records && ended.is_ok() {
@@ -66,12 +71,17 @@ async fn record(args: &RunArgs, config: Config, output: Output) -> anyhow::Resul
 }
 
 /// Runs the command to its end. The files that its environment points to go when it has ended.
-async fn execute(args: &RunArgs, proxy: &Proxy, signals: &mut Signals) -> anyhow::Result<ExitStatus> {
+async fn execute(
+    args: &RunArgs,
+    proxy: &Proxy,
+    (addr, credentials): (SocketAddr, &str),
+    signals: &mut Signals,
+) -> anyhow::Result<ExitStatus> {
     let (pem, der) = (proxy.ca().cert_pem(), proxy.ca().cert_der().to_vec());
     let files =
         tokio::task::spawn_blocking(move || Files::make(&pem, &der, user_wgetrc().as_deref())).await??;
     let preload = if args.no_preload { Preload::Nothing } else { Preload::Node };
-    let variables = environment::variables(proxy.addr(), &files, preload, |name| std::env::var_os(name));
+    let variables = environment::variables(addr, credentials, &files, preload, |name| std::env::var_os(name));
     let mut command = Command::new(&args.command[0]);
     command.args(&args.command[1..]);
     for (name, value) in variables {
@@ -113,6 +123,22 @@ fn is_in_foreground() -> bool {
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// `user:pass@` as it stands in a URL.
+fn userinfo(pair: &str) -> String {
+    let escaped = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    char::from(byte).to_string()
+                }
+                other => format!("%{other:02X}"),
+            })
+            .collect()
+    };
+    let (user, password) = pair.split_once(':').unwrap_or((pair, ""));
+    format!("{}:{}@", escaped(user), escaped(password))
 }
 
 /// The settings that wget would have read.

@@ -21,15 +21,16 @@ pub(super) enum Preload {
 /// A variable and its value; `None` takes it away.
 pub(super) type Variable = (&'static str, Option<OsString>);
 
-/// The variables for a proxy at `addr`. `present` gives those of our own environment.
+/// The variables for a proxy at `addr`, which asks for `credentials`: `user:pass@` or nothing. `present` gives those of our own environment.
 pub(super) fn variables(
     addr: SocketAddr,
+    credentials: &str,
     files: &Files,
     preload: Preload,
     present: impl Fn(&str) -> Option<OsString>,
 ) -> Vec<Variable> {
     let addr = reachable(addr);
-    let url = OsString::from(format!("http://{addr}"));
+    let url = OsString::from(format!("http://{credentials}{addr}"));
     let mut variables: Vec<Variable> = Vec::new();
     variables.extend(PROXY.iter().map(|name| (*name, Some(url.clone()))));
     variables.extend(NO_PROXY.iter().map(|name| (*name, None)));
@@ -167,7 +168,7 @@ mod tests {
     fn made(addr: &str, preload: Preload, present: &[(&str, &str)]) -> HashMap<&'static str, Option<String>> {
         let files = Files::make("PEM", b"DER", None).expect("a writable temporary directory");
         let present: HashMap<_, _> = present.iter().copied().collect();
-        variables(addr.parse().expect("an address"), &files, preload, |name| {
+        variables(addr.parse().expect("an address"), "", &files, preload, |name| {
             present.get(name).map(OsString::from)
         })
         .into_iter()
@@ -179,7 +180,7 @@ mod tests {
     fn every_variable_is_set_once_and_exceptions_go() {
         let files = Files::make("PEM", b"DER", None).expect("a writable temporary directory");
         let addr = "127.0.0.1:4000".parse().expect("an address");
-        let list = variables(addr, &files, Preload::Node, |_| None);
+        let list = variables(addr, "", &files, Preload::Node, |_| None);
         let names: std::collections::HashSet<_> = list.iter().map(|(name, _)| *name).collect();
         assert_eq!(names.len(), list.len());
         let variables = made("127.0.0.1:4000", Preload::Node, &[]);

@@ -16,7 +16,7 @@ use crate::http1::{
 use crate::proxy::bridge;
 use crate::proxy::error::{Error, Retry};
 use crate::proxy::limits::{MAX_BAD_HEAD, MAX_READ_AHEAD};
-use crate::upstream::BoxIo;
+use crate::upstream::{BoxIo, UpstreamProxy};
 
 type Read = Reader<ReadHalf<BoxIo>>;
 type Write = Writer<WriteHalf<BoxIo>>;
@@ -232,11 +232,17 @@ pub(in crate::proxy) struct ResponseFrom<'a> {
     reused: bool,
     interims: bool,
     body: Option<(Decoder, BodyLength)>,
+    /// The upstream proxy that the answer comes through, if that forwards requests.
+    forwarder: Option<&'a UpstreamProxy>,
 }
 
 impl<'a> ResponseFrom<'a> {
     pub(in crate::proxy) fn new(reader: &'a mut Read, reused: bool) -> Self {
-        Self { reader, reused, interims: false, body: None }
+        Self { reader, reused, interims: false, body: None, forwarder: None }
+    }
+
+    pub(in crate::proxy) fn through(self, forwarder: Option<&'a UpstreamProxy>) -> Self {
+        Self { forwarder, ..self }
     }
 
     fn head_error(&self, error: &ReadError) -> Error {
@@ -298,6 +304,12 @@ impl ResponseIn for ResponseFrom<'_> {
             Ok(response) => response,
             Err(error) => return Err(self.head_error(&error)),
         };
+        if let Some(proxy) = self.forwarder
+            && response.status == 407
+        {
+            // That is between the proxy and us (RFC 9110 §11.7.1): a client would take it for a question of ours.
+            return Err(refused_response(&response, proxy.wants_credentials(&response)));
+        }
         // Also of an interim response: where its fields say that there is a body, the next head cannot be found for sure.
         let length = match response_length(&response, method) {
             Ok(length) => length,

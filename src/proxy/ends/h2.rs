@@ -317,7 +317,10 @@ impl ResponseTo {
         }
         let forwarded = Forwarded::new(&response.headers);
         let fields = response.headers.iter();
-        let fields = fields.filter(|(name, _)| forwarded.keeps(name) && !is_transfer_encoding(name));
+        // A question of ours is for this hop. An origin's, or another proxy's, never is.
+        let ours = |name: &[u8]| response.by_proxy && name.eq_ignore_ascii_case(b"proxy-authenticate");
+        let fields =
+            fields.filter(|(name, _)| (forwarded.keeps(name) || ours(name)) && !is_transfer_encoding(name));
         let head = http2::response_head(response.status, fields).map_err(unsendable)?;
         self.head = Some((head, all));
         Ok(())

@@ -90,8 +90,11 @@ impl Subject {
             }
             Proxy::ManentOff => vec!["--no-record".into()],
             Proxy::Manent => vec!["--store".into(), dir.join(STORE)],
+            Proxy::Serve => vec!["--store".into(), dir.join(STORE)],
+            Proxy::ServeReuse => vec!["--reuse".into(), "--store".into(), dir.join(STORE)],
         };
-        let mut args = vec!["capture".into(), "--quiet".into(), "--listen".into(), "127.0.0.1:0".into()];
+        let command = if proxy.serves() { "serve" } else { "capture" };
+        let mut args = vec![command.into(), "--quiet".into(), "--listen".into(), "127.0.0.1:0".into()];
         args.extend([
             "--ca-dir".into(),
             dir.join(MANENT_CA),
@@ -147,21 +150,15 @@ impl Tree {
         trust::create_ca(dir)?;
         let mut origin = Role::spawn("origin", &json!({ "dir": dir }))?;
         let origin_port = origin.port().await?;
+        if proxy.serves() {
+            fill(scenario, proxy, dir, origin_port).await.context("recording what is to be served")?;
+        }
         let subject = Subject::start(proxy, dir, scenario.http2).await?;
         let ca = match &subject {
             Subject::Direct | Subject::Role(..) => dir.join(trust::CA_CERT),
             Subject::Manent(_) => dir.join(MANENT_CA).join("manent-ca.pem"),
         };
-        let mut client = Role::spawn(
-            load,
-            &json!({
-                "proxy": subject.port(), "origin": origin_port, "ca": ca, "fresh": scenario.fresh,
-                "connections": scenario.connections, "streams": scenario.streams, "http2": scenario.http2,
-                "rate": scenario.rate, "method": scenario.method, "bytes": scenario.bytes,
-                "seconds": scenario.seconds, "limit_seconds": LIMIT.as_secs(),
-            }),
-        )?;
-        client.told(LIMIT).await?;
+        let client = load_on(scenario, load, &subject, origin_port, &ca).await?;
         Ok(Tree { origin, subject, client })
     }
 
@@ -170,6 +167,50 @@ impl Tree {
         self.subject.end().await?;
         self.origin.end().await
     }
+}
+
+/// Starts the load, and returns when it is ready.
+async fn load_on(
+    scenario: &Scenario,
+    load: &'static str,
+    subject: &Subject,
+    origin_port: u16,
+    ca: &Path,
+) -> Result<Role> {
+    let mut client = Role::spawn(
+        load,
+        &json!({
+            "proxy": subject.port(), "origin": origin_port, "ca": ca, "fresh": scenario.fresh,
+            "connections": scenario.connections, "streams": scenario.streams, "http2": scenario.http2,
+            "rate": scenario.rate, "method": scenario.method, "bytes": scenario.bytes,
+            "seconds": scenario.seconds, "limit_seconds": LIMIT.as_secs(),
+        }),
+    )?;
+    client.told(LIMIT).await?;
+    Ok(client)
+}
+
+/// Records what is to be served: an answer for each request that will come, or one.
+async fn fill(scenario: &Scenario, proxy: Proxy, dir: &Path, origin_port: u16) -> Result<()> {
+    let count = if proxy == Proxy::ServeReuse { 1 } else { requests(scenario) };
+    let capture = Subject::start(Proxy::Manent, dir, scenario.http2).await?;
+    let ca = dir.join(MANENT_CA).join("manent-ca.pem");
+    let mut client = load_on(scenario, "client", &capture, origin_port, &ca).await?;
+    client.ask(&count.to_string(), LIMIT).await?;
+    client.end().await?;
+    capture.end().await
+}
+
+/// All requests of a measurement.
+fn requests(scenario: &Scenario) -> u64 {
+    scenario.warm_up + scenario.steps.iter().sum::<u64>()
+}
+
+/// The requests that the origin has seen.
+async fn seen(origin: &mut Role) -> Result<u64> {
+    let counted = origin.ask("count", LIMIT).await?;
+    let [http1, http2] = ["http1", "http2"].map(|protocol| counted[protocol].as_u64());
+    Ok(http1.context("http1")? + http2.context("http2")?)
 }
 
 /// A directory under target/, which is a disk: in /tmp, recording would often be measured against memory.
@@ -189,6 +230,7 @@ async fn measure(scenario: &Scenario, proxy: Proxy) -> Result<Vec<Sample>> {
     }
     let dir = scratch()?;
     let mut tree = Tree::start(scenario, proxy, dir.path(), "client").await?;
+    let asked_before = seen(&mut tree.origin).await?;
     if scenario.warm_up > 0 {
         tree.client.ask(&scenario.warm_up.to_string(), LIMIT).await?;
     }
@@ -196,9 +238,11 @@ async fn measure(scenario: &Scenario, proxy: Proxy) -> Result<Vec<Sample>> {
     for requests in &scenario.steps {
         samples.push(step(scenario, *requests, &mut tree).await?);
     }
+    let asked = seen(&mut tree.origin).await? - asked_before;
+    ensure!(!proxy.serves() || asked == 0, "the origin was asked {asked} times, and all is on record");
     tree.end().await?;
     if proxy == Proxy::Manent {
-        let sent = scenario.warm_up + scenario.steps.iter().sum::<u64>();
+        let sent = requests(scenario);
         let last = last_mid(dir.path()).await?;
         ensure!(last >= sent, "{sent} requests were made, and the store ends at mid {last}");
     }

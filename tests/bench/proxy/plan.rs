@@ -17,9 +17,12 @@ cargo bench --bench proxy [-- OPTIONS]
                                       1 GiB, beside recording off and raw append + fdatasync of as many bytes
                       firstbyte, firstbyte-h2
                                       500 requests/s by schedule, beside a direct connection
+                      serve, serve-h2 as keepalive and h2, beside `manent serve`: each request has an answer of its own on
+                                      record, or all have one
                       soak            memory after many flows and after ten times as many
                       mixed           all kinds of traffic at once for --seconds, memory sampled: only when named
-  --proxy NAME      relay, hudsucker, manent-off or manent; also direct and raw, which are yardsticks; repeatable (all)
+  --proxy NAME      relay, hudsucker, manent-off, manent, serve or serve-reuse; also direct and raw, which are
+                    yardsticks; repeatable (all)
   --requests N      requests of keepalive, newconn, h2, firstbyte and firstbyte-h2
   --seconds N       how long mixed runs (600)
   --rounds N        how often each measurement is repeated; medians are printed (3)
@@ -42,11 +45,23 @@ pub(crate) enum Proxy {
     Hudsucker,
     ManentOff,
     Manent,
+    /// `manent serve`, with as many answers on record as there are requests.
+    Serve,
+    /// The same with one answer, given again and again.
+    ServeReuse,
 }
 
 impl Proxy {
-    const ALL: &[Proxy] =
-        &[Proxy::Direct, Proxy::Raw, Proxy::Relay, Proxy::Hudsucker, Proxy::ManentOff, Proxy::Manent];
+    const ALL: &[Proxy] = &[
+        Proxy::Direct,
+        Proxy::Raw,
+        Proxy::Relay,
+        Proxy::Hudsucker,
+        Proxy::ManentOff,
+        Proxy::Manent,
+        Proxy::Serve,
+        Proxy::ServeReuse,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -56,7 +71,16 @@ impl Proxy {
             Proxy::Hudsucker => "hudsucker",
             Proxy::ManentOff => "manent-off",
             Proxy::Manent => "manent",
+            Proxy::Serve => "serve",
+            Proxy::ServeReuse => "serve-reuse",
         }
+    }
+}
+
+impl Proxy {
+    /// Whether it answers from a store.
+    pub(crate) fn serves(self) -> bool {
+        matches!(self, Proxy::Serve | Proxy::ServeReuse)
     }
 }
 
@@ -102,6 +126,18 @@ pub(crate) struct Scenario {
     pub(crate) idle: Duration,
     /// How long mixed traffic runs; 0 for all others.
     pub(crate) seconds: u64,
+}
+
+impl Scenario {
+    /// The same load, beside what answers from a store.
+    fn served(&self, name: &'static str) -> Scenario {
+        Scenario {
+            name,
+            proxies: &[Proxy::ManentOff, Proxy::Manent, Proxy::Serve, Proxy::ServeReuse],
+            yardsticks: &[Proxy::ManentOff, Proxy::Manent],
+            ..self.clone()
+        }
+    }
 }
 
 impl Plan {
@@ -214,6 +250,7 @@ impl Plan {
         let over_http2 = |name, scenario: &Scenario| Scenario { name, http2: true, ..scenario.clone() };
         let (download1g_h2, firstbyte_h2) =
             (over_http2("download1g-h2", &download1g), over_http2("firstbyte-h2", &firstbyte));
+        let (serve, serve_h2) = (keepalive.served("serve"), h2.served("serve-h2"));
         let mixed = Scenario {
             name: "mixed",
             shape: Shape::Mixed,
@@ -239,6 +276,8 @@ impl Plan {
             download1g_h2,
             firstbyte,
             firstbyte_h2,
+            serve,
+            serve_h2,
             soak,
             mixed,
         ];

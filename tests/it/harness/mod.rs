@@ -7,13 +7,15 @@ mod alone;
 mod cut;
 pub(crate) mod h2;
 mod peer;
+mod serving;
 mod tls;
 mod websocket;
 
 pub(crate) use alone::{is_alone, memory};
 pub(crate) use cut::{Cut, recut};
 pub(crate) use peer::{Origin, Peer, fill};
-pub(crate) use tls::{TestCa, TlsOrigin, handshake, hello, presenting};
+pub(crate) use serving::expect_cut;
+pub(crate) use tls::{TestCa, TlsOrigin, handshake, hello, presenting, serve_tls};
 pub(crate) use websocket::{accepting, brief, frame, masked, opening};
 
 use std::collections::VecDeque;

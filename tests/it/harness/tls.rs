@@ -163,10 +163,14 @@ impl TlsOrigin {
     }
 
     pub(crate) async fn try_accept(&self) -> std::io::Result<Peer> {
-        let tcp = self.origin.accept().await.into_io();
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
-        Ok(Peer::new(soon("the proxy's handshake", acceptor.accept(tcp)).await?))
+        serve_tls(self.origin.accept().await, Arc::clone(&self.config)).await
     }
+}
+
+/// Shakes hands as the server on a connection that carries TLS from here on.
+pub(crate) async fn serve_tls(peer: Peer, config: Arc<ServerConfig>) -> std::io::Result<Peer> {
+    let accept = TlsAcceptor::from(config).accept(peer.into_io());
+    Ok(Peer::new(soon("the proxy's handshake", accept).await?))
 }
 
 impl Setup {

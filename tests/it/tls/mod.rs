@@ -8,4 +8,5 @@ mod identity;
 mod key_log;
 mod passthrough;
 mod proxy_tls;
+mod revocation;
 mod upstream;

@@ -1,0 +1,3 @@
+//! Recorded flows put to use again.
+
+pub mod serve;
