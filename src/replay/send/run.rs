@@ -44,7 +44,7 @@ impl Default for SendOptions {
 #[derive(Debug)]
 pub struct Reply {
     /// The flow that was to be sent again, as recorded.
-    pub source: Flow,
+    pub source: Box<Flow>,
     /// Its mid.
     pub of: Mid,
     /// The new flow, or why there is none.
@@ -177,7 +177,7 @@ struct Sending {
 }
 
 impl Sending {
-    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Box<Job>>) {
         let mut under_way = JoinSet::new();
         loop {
             let next = async {
@@ -197,7 +197,8 @@ impl Sending {
                 next = next => next,
             };
             let Some((job, window, place)) = next else { break };
-            let Job { source, mid, what, .. } = job;
+            let Job { source, mid, what, .. } = *job;
+            let source = Box::new(source);
             let (outbound, outcomes) = (self.outbound.clone(), self.outcomes.clone());
             under_way.spawn(async move {
                 let outcome = match what {
