@@ -25,7 +25,7 @@ pub struct Feed {
     /// Whether answers go to another store.
     elsewhere: bool,
     speed: Option<f64>,
-    jobs: mpsc::Sender<Box<Job>>,
+    jobs: mpsc::Sender<Vec<Box<Job>>>,
     round: u32,
 }
 
@@ -90,7 +90,7 @@ impl Feed {
         edits: Arc<Edits>,
         elsewhere: bool,
         speed: Option<f64>,
-        jobs: mpsc::Sender<Box<Job>>,
+        jobs: mpsc::Sender<Vec<Box<Job>>>,
     ) -> Result<Self, StoreError> {
         Ok(Self { reader: Reader::open(path)?, path: path.into(), edits, elsewhere, speed, jobs, round: 0 })
     }
@@ -107,6 +107,7 @@ impl Feed {
     /// If one cannot be read, or the run was stopped.
     pub fn send(&self, mids: &[Mid]) -> Result<(), FeedError> {
         for few in mids.chunks(AT_ONCE) {
+            let mut jobs = Vec::with_capacity(few.len());
             for source in self.reader.flows(few)? {
                 // The reader has set it.
                 let Some(mid) = source.mid else { continue };
@@ -114,9 +115,9 @@ impl Feed {
                     Ok(prepared) => self.ready(mid, &source, prepared)?,
                     Err(refusal) => Err(refusal),
                 };
-                let job = Box::new(Job { source, mid, what, round: self.round });
-                self.jobs.blocking_send(job).map_err(|_| FeedError::Stopped)?;
+                jobs.push(Box::new(Job { source, mid, what, round: self.round }));
             }
+            self.jobs.blocking_send(jobs).map_err(|_| FeedError::Stopped)?;
         }
         Ok(())
     }
@@ -229,7 +230,7 @@ fn script(path: Arc<Path>, mid: Mid, closed_by_client: Option<bool>, speed: Opti
     })
 }
 
-/// Records that are read in one go.
+/// Records that are read, and handed over, in one go: waking somebody for each costs as much as sending it.
 const AT_ONCE: usize = 32;
 
 /// Pieces of a large body in memory.

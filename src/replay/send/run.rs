@@ -86,7 +86,7 @@ impl Run {
         options: SendOptions,
     ) -> Result<(Feed, Self), StoreError> {
         let concurrency = options.concurrency.clamp(1, MAX_CONCURRENCY);
-        let (jobs, waiting) = mpsc::channel(concurrency.min(JOBS_AHEAD));
+        let (jobs, waiting) = mpsc::channel(1);
         let into = recorder.path();
         let same = |path: &Path| path.canonicalize().ok();
         let elsewhere = same(from) != same(&into);
@@ -177,11 +177,17 @@ struct Sending {
 }
 
 impl Sending {
-    async fn run(mut self, mut jobs: mpsc::Receiver<Box<Job>>) {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Vec<Box<Job>>>) {
         let mut under_way = JoinSet::new();
+        let mut few = Vec::new().into_iter();
         loop {
             let next = async {
-                let job = jobs.recv().await?;
+                let job = loop {
+                    match few.next() {
+                        Some(job) => break job,
+                        None => few = jobs.recv().await?.into_iter(),
+                    }
+                };
                 // They are never closed.
                 let window = Arc::clone(&self.window).acquire_owned().await.ok()?;
                 let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
@@ -328,9 +334,6 @@ impl Settling {
 
 /// Far more than a process may have connections.
 const MAX_CONCURRENCY: usize = 65_536;
-
-/// Requests in memory that wait for their turn, with up to 64 KiB of body each.
-const JOBS_AHEAD: usize = 64;
 
 /// Replies in memory that nobody has asked for.
 const OUTCOMES: usize = 64;
