@@ -1,8 +1,11 @@
 //! `manent index`: what it says, that filters find the same with it, and that a capture keeps it up.
 
+use std::process::Output;
+
 use manent::flow::Headers;
 
 use crate::cli::{Home, flow, parse, text};
+use crate::harness::PATIENCE;
 
 fn home() -> Home {
     Home::with((1..=40).map(|n| flow(&format!("/{n}"), format!("{{\"item\": \"number {n}\"}}").as_bytes())))
@@ -11,6 +14,14 @@ fn home() -> Home {
 fn mids(home: &Home, filter: &str) -> Vec<u64> {
     let lines = text(&home.run(&["ls", "--json", filter]).stdout);
     lines.lines().map(|line| parse(line.as_bytes())["mid"].as_u64().unwrap()).collect()
+}
+
+/// Runs the program while a recorder of this process does its work.
+fn beside(home: &Home, args: &[&str]) -> Output {
+    home.runtime.block_on(async {
+        let output = tokio::process::Command::from(home.command(args)).kill_on_drop(true).output();
+        tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap()
+    })
 }
 
 fn state(home: &Home, args: &[&str]) -> serde_json::Value {
@@ -68,7 +79,7 @@ fn an_index_is_made_told_of_used_and_dropped() {
 fn a_running_recorder_makes_the_index_and_drops_it() {
     let home = home();
     let recorder = home.recorder();
-    let made = home.run(&["index", "--bodies"]);
+    let made = beside(&home, &["index", "--bodies"]);
     assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
     assert!(text(&made.stderr).starts_with("The running capture does it; "), "{}", text(&made.stderr));
     assert_eq!(state(&home, &[])["covered"], 40);
@@ -79,7 +90,7 @@ fn a_running_recorder_makes_the_index_and_drops_it() {
     }
     home.runtime.block_on(recorder.store(news)).unwrap();
     assert_eq!(mids(&home, "~b 'number 3 again'"), [41]);
-    assert_eq!(state(&home, &["--off"])["indexed_blocks"], 0);
+    assert_eq!(parse(&beside(&home, &["index", "--off", "--json"]).stdout)["indexed_blocks"], 0);
     home.runtime.block_on(recorder.close()).unwrap();
 }
 

@@ -88,7 +88,7 @@ fn searches(path: &Path, frequent: &str) -> Result<Vec<Found>> {
         };
         let started = Instant::now();
         let progress = reader.search(&query, &mut see, &mut |_| ControlFlow::Continue(()))?;
-        Ok(Found { name: *name, time: started.elapsed(), records: progress.records, mids })
+        Ok(Found { name, time: started.elapsed(), records: progress.records, mids })
     };
     SEARCHES.iter().map(search).collect()
 }

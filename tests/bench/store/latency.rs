@@ -130,7 +130,7 @@ async fn follow(
     mut commits: Receiver<Arc<[Committed]>>,
     origin: Instant,
     ends: Arc<Vec<AtomicU64>>,
-    before: u64,
+    stored: u64,
 ) -> Result<(Vec<Duration>, Vec<Duration>)> {
     let (mut waits, mut gaps) = (Vec::with_capacity(ends.len()), Vec::new());
     let mut before = None;
@@ -145,7 +145,7 @@ async fn follow(
         gaps.extend(before.map(|before| Duration::from_nanos(now - before)));
         before = Some(now);
         for Committed { mid: Mid(mid), .. } in group.iter() {
-            match ends[usize::try_from(*mid - before)?].load(Ordering::Acquire) {
+            match ends[usize::try_from(*mid - stored)?].load(Ordering::Acquire) {
                 // Announced before the hand-over was over.
                 0 => at_once += 1,
                 ended => waits.push(Duration::from_nanos(now.saturating_sub(ended))),
