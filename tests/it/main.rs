@@ -15,6 +15,7 @@ mod filter;
 mod fixtures;
 mod grpc;
 mod harness;
+mod index;
 mod large_bodies;
 mod limits;
 mod lists;
