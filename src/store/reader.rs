@@ -73,6 +73,19 @@ impl Reader {
         &self.paths.db
     }
 
+    /// Does `work`, all of whose reads then see one state of the store. That is looked for once, rather than for each: in a
+    /// WAL it takes several system calls (sqlite.org/wal.html). Not to be called in `work`.
+    pub fn at_once<T>(&self, work: impl FnOnce() -> T) -> T {
+        let run = |sql| self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        // Where it cannot begin, each read looks for itself, and tells why it cannot.
+        let begun = run("BEGIN").is_ok();
+        let done = work();
+        if begun && let Err(error) = run("COMMIT") {
+            tracing::debug!(%error, "a read did not end well");
+        }
+        done
+    }
+
     /// Whether it is one file that holds everything, as `manent store pack` makes it.
     #[must_use]
     pub fn is_packed(&self) -> bool {

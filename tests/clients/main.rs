@@ -21,4 +21,5 @@ mod node;
 mod node_http2;
 mod python;
 mod run;
+mod serve;
 mod websocket;

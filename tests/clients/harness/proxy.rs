@@ -28,10 +28,19 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts it with its CA and store in `dir`, and waits until it listens.
     pub(crate) async fn start(dir: &Path, trust: &Trust, more: &[&str]) -> Proxy {
+        Self::begin("capture", dir, trust, more).await
+    }
+
+    /// The same of one that serves the store that another has left.
+    pub(crate) async fn serving(dir: &Path, trust: &Trust, more: &[&str]) -> Proxy {
+        Self::begin("serve", dir, trust, more).await
+    }
+
+    async fn begin(what: &str, dir: &Path, trust: &Trust, more: &[&str]) -> Proxy {
         let ca_dir = dir.join("ca");
         let store = Store { path: dir.join("flows.db"), home: dir.to_owned() };
         let mut command = manent(dir);
-        command.arg("capture").args(["--listen", "127.0.0.1:0"]).args(more);
+        command.arg(what).args(["--listen", "127.0.0.1:0"]).args(more);
         command.arg("--store").arg(&store.path).arg("--ca-dir").arg(&ca_dir);
         command.arg("--upstream-ca").arg(&trust.ca_path);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
