@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Durability};
 use crate::http1::HeadLimits;
-use crate::proxy::{Answers, Limits, Server, ServerError, ServerOptions};
+use crate::proxy::{Answers, Limits, Outbound, Server, ServerError, ServerOptions};
 use crate::record::{self, RecordError, RecorderOptions, Rotating, Stats};
 use crate::store::{Limits as StoreLimits, StoreError};
 use crate::tls::{
@@ -105,48 +105,14 @@ impl Proxy {
     }
 
     async fn start_with(config: Config, answers: Option<Arc<dyn Answers>>) -> Result<Self, StartError> {
-        let ca = Arc::new(match &config.ca_files {
-            Some(files) => Ca::load_files(&files.cert, files.key.as_deref())?,
-            None => Ca::load_or_create(&config.ca_dir)?,
-        });
-        let roots = Roots::load(&config.upstream_ca, Some(&ca))?;
-        for warning in roots.warnings() {
-            tracing::warn!("{warning}");
-        }
-        let verification = if config.insecure { Verification::Off } else { Verification::On };
-        let client_certs = load_certs(&config.client_certs).map_err(StartError::ClientCert)?;
-        let client_tls =
-            ClientTls::new(&roots, verification).map_err(StartError::Tls)?.with_client_certs(client_certs);
-        let timeouts = &config.timeouts;
-        let dialer = Dialer::new(
-            DialOptions { connect_timeout: timeouts.connect, tls_timeout: timeouts.tls },
-            Arc::new(client_tls),
-        );
-        let dialer = match &config.via {
-            Some(via) => dialer.through(via.clone()),
-            None => dialer,
-        };
-        let certs = load_certs(&config.certs).map_err(StartError::Cert)?;
-        let leaves = Leaves::new(Arc::clone(&ca))?.with_certs(certs);
+        let (ca, options) = parts(&config)?;
         let sockets = Server::bind(&config.listen).map_err(bind_error)?;
         let recorder = match config.record {
             true => Some(Rotating::open(&config.store, recorder_options(&config)).await?),
             false => None,
         };
-        let server = Server::start(
-            sockets,
-            ServerOptions {
-                limits: limits(&config),
-                recorder: recorder.clone(),
-                require_recording: config.require_recording,
-                answers,
-                leaves,
-                dialer,
-                passthrough: config.passthrough.clone(),
-                access: config.access.clone(),
-            },
-        )
-        .map_err(bind_error)?;
+        let options = ServerOptions { recorder: recorder.clone(), answers, ..options };
+        let server = Server::start(sockets, options).map_err(bind_error)?;
         Ok(Self { server, recorder, ca })
     }
 
@@ -187,6 +153,55 @@ impl Proxy {
         let Stats { stored, lost, lost_messages, left_out, .. } = closed.unwrap_or_else(|_| recorder.stats());
         Summary { stored, lost, lost_messages, gone, left_out }
     }
+}
+
+/// Sends requests of our own as a proxy with these settings would send a client's, and records them in its store. Nothing is
+/// sent to the addresses in `own`. What listens, and what is left unread, does not matter.
+///
+/// # Errors
+/// As [`Proxy::start`].
+pub async fn outbound(config: &Config, own: Vec<SocketAddr>) -> Result<(Outbound, Rotating), StartError> {
+    let (_, options) = parts(config)?;
+    let recorder = Rotating::open(&config.store, recorder_options(config)).await?;
+    let options = ServerOptions { recorder: Some(recorder.clone()), ..options };
+    Ok((Outbound::new(options, own), recorder))
+}
+
+/// Everything but what listens and what records.
+fn parts(config: &Config) -> Result<(Arc<Ca>, ServerOptions), StartError> {
+    let ca = Arc::new(match &config.ca_files {
+        Some(files) => Ca::load_files(&files.cert, files.key.as_deref())?,
+        None => Ca::load_or_create(&config.ca_dir)?,
+    });
+    let roots = Roots::load(&config.upstream_ca, Some(&ca))?;
+    for warning in roots.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let verification = if config.insecure { Verification::Off } else { Verification::On };
+    let client_certs = load_certs(&config.client_certs).map_err(StartError::ClientCert)?;
+    let client_tls =
+        ClientTls::new(&roots, verification).map_err(StartError::Tls)?.with_client_certs(client_certs);
+    let timeouts = &config.timeouts;
+    let dialer = Dialer::new(
+        DialOptions { connect_timeout: timeouts.connect, tls_timeout: timeouts.tls },
+        Arc::new(client_tls),
+    );
+    let dialer = match &config.via {
+        Some(via) => dialer.through(via.clone()),
+        None => dialer,
+    };
+    let certs = load_certs(&config.certs).map_err(StartError::Cert)?;
+    let options = ServerOptions {
+        limits: limits(config),
+        recorder: None,
+        require_recording: config.require_recording,
+        leaves: Leaves::new(Arc::clone(&ca))?.with_certs(certs),
+        dialer,
+        passthrough: config.passthrough.clone(),
+        answers: None,
+        access: config.access.clone(),
+    };
+    Ok((ca, options))
 }
 
 fn load_certs(certs: &[config::HostCert]) -> Result<Vec<HostCert>, HostCertError> {

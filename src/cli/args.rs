@@ -9,8 +9,8 @@ use super::errors::CliError;
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
 use super::{
-    ca, capture, cat, check, export, import, ls, note, pack, prune, run, search, serve, show, stats, tail,
-    vacuum,
+    ca, capture, cat, check, diff, export, import, ls, note, pack, prune, replay, run, search, serve, show,
+    stats, tail, vacuum,
 };
 use crate::config::{self, ConfigError};
 
@@ -48,6 +48,8 @@ pub(super) enum Command {
     Export(export::ExportArgs),
     Import(import::ImportArgs),
     Store(pack::StoreArgs),
+    Replay(replay::ReplayArgs),
+    Diff(diff::DiffArgs),
     Ca(ca::CaArgs),
 }
 

@@ -3,7 +3,8 @@
 //! A courtesy of an error message: on other systems, and for processes of other users, there is no answer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 /// A running process.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +27,37 @@ pub(super) fn listener(addr: SocketAddr) -> Option<Process> {
     Some(Process { pid, name: name_of(pid)? })
 }
 
+/// Where the process that writes to the store at `path` listens: by the lock that it holds on the store's lock file
+/// (proc_locks(5)), and its sockets. Nothing, where it cannot be told.
+pub(super) fn writers_listeners(path: &Path) -> Vec<SocketAddr> {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push("-lock");
+    let Ok(inode) = std::fs::metadata(Path::new(&lock)).map(|found| found.ino()) else { return Vec::new() };
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let pids = locks.lines().filter_map(|line| lock_holder(line, inode));
+    pids.filter(|pid| *pid != std::process::id()).flat_map(listening_at).collect()
+}
+
+/// The holder of the lock that a line of `/proc/locks` tells of, if that is on this inode.
+fn lock_holder(line: &str, inode: u64) -> Option<u32> {
+    let mut fields = line.split_ascii_whitespace().skip(4);
+    let (pid, file) = (fields.next()?, fields.next()?);
+    (file.rsplit(':').next()?.parse() == Ok(inode)).then(|| pid.parse().ok()).flatten()
+}
+
+/// The addresses at which a process listens.
+fn listening_at(pid: u32) -> Vec<SocketAddr> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let held: Vec<PathBuf> = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
+    ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .flat_map(|table| table.lines().filter_map(listening).collect::<Vec<_>>())
+        .filter(|(_, socket)| held.iter().any(|link| link.as_os_str() == socket.as_str()))
+        .map(|(addr, _)| addr)
+        .collect()
+}
+
 /// The name of a running process.
 pub(super) fn name_of(pid: u32) -> Option<String> {
     Some(std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
@@ -41,15 +73,19 @@ fn holds(fds: &Path, sockets: &[String]) -> bool {
 /// The socket of a line of `/proc/net/tcp` (proc_net(5)), as `/proc/PID/fd` names it, if it is a listener in the way
 /// of `addr`.
 fn socket(line: &str, addr: SocketAddr) -> Option<String> {
+    let (found, socket) = listening(line)?;
+    let ip = found.ip();
+    let in_the_way = ip.is_unspecified() || addr.ip().is_unspecified() || ip == addr.ip().to_canonical();
+    (found.port() == addr.port() && in_the_way).then_some(socket)
+}
+
+/// A listener of a line of `/proc/net/tcp`: its address, and its socket's name.
+fn listening(line: &str) -> Option<(SocketAddr, String)> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (local, _peer, state) = (fields.next()?, fields.next()?, fields.next()?);
     let (ip, port) = local.split_once(':')?;
-    let (ip, port) = (parse_ip(ip)?, u16::from_str_radix(port, 16).ok()?);
-    let in_the_way = ip.is_unspecified() || addr.ip().is_unspecified() || ip == addr.ip().to_canonical();
-    if state != LISTEN || port != addr.port() || !in_the_way {
-        return None;
-    }
-    Some(format!("socket:[{}]", fields.nth(5)?))
+    let addr = SocketAddr::new(parse_ip(ip)?, u16::from_str_radix(port, 16).ok()?);
+    (state == LISTEN).then(|| fields.nth(5).map(|inode| (addr, format!("socket:[{inode}]")))).flatten()
 }
 
 /// The kernel prints an address as 32-bit words, each in the machine's byte order.
@@ -81,6 +117,16 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
         let found = listener(socket.local_addr().expect("bound")).expect("this process");
         assert_eq!(found.pid, std::process::id());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_listeners_of_a_process_are_found() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let addr = socket.local_addr().expect("bound");
+        assert!(listening_at(std::process::id()).contains(&addr));
+        assert_eq!(lock_holder("3: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF", 1234), Some(4711));
+        assert_eq!(lock_holder("3: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF", 12), None);
     }
 
     #[test]

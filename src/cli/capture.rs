@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::Global;
 use super::errors::{self, CliError};
-use super::feed::{self, Show, Tally};
+use super::feed::{self, Show, Stores, Tally};
 use super::flags::ProxyFlags;
 use super::output::Output;
 use super::signals::Signals;
@@ -122,8 +122,10 @@ impl Feed {
     pub(super) fn start(proxy: &Proxy, show: Show, output: Output) -> Self {
         let stop = CancellationToken::new();
         let rotates = proxy.recorder().is_some_and(Rotating::rotates);
+        let stores = if rotates { Stores::Many } else { Stores::One };
         let commits = proxy.recorder().map(Rotating::commits);
-        let task = commits.map(|commits| tokio::spawn(feed::follow(commits, show, output, stop.clone())));
+        let follow = |commits| tokio::spawn(feed::follow(commits, (show, stores), output, stop.clone()));
+        let task = commits.map(follow);
         Self { task, stop, tally: Tally::default(), rotates }
     }
 

@@ -125,8 +125,11 @@ fn tell_masked(output: &Output, masked: &Masked) {
     }
     let mut names: Vec<_> = masked.by_name.iter().collect();
     names.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    let mut told: Vec<_> =
-        names.iter().take(MOST_NAMES).map(|(name, count)| format!("{} {count}", escape::line(name))).collect();
+    let mut told: Vec<_> = names
+        .iter()
+        .take(MOST_NAMES)
+        .map(|(name, count)| format!("{} {count}", escape::line(name)))
+        .collect();
     if names.len() > MOST_NAMES {
         told.push("…".to_owned());
     }

@@ -12,6 +12,15 @@ use super::text;
 use crate::flow::{Mid, State};
 use crate::record::Committed;
 
+/// Which stores flows are recorded in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stores {
+    /// The one that was named.
+    One,
+    /// One after the other: each object of JSON names its own, as those of `ls` do.
+    Many,
+}
+
 /// How flows are shown as they end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Show {
@@ -39,7 +48,7 @@ pub(super) struct Tally {
 /// If standard output is closed: `manent --json | head -1` has what it wanted.
 pub(super) async fn follow(
     mut commits: Receiver<Arc<[Committed]>>,
-    show: Show,
+    (show, stores): (Show, Stores),
     output: Output,
     stop: CancellationToken,
 ) -> io::Result<Tally> {
@@ -57,7 +66,8 @@ pub(super) async fn follow(
                 ended.iter().for_each(|flow| tally.add(flow));
                 if show != Show::Nothing {
                     // A terminal may be stopped with Ctrl-S, a pipe may be full: that holds up this task alone.
-                    let printed = tokio::task::spawn_blocking(move || print(&ended, show, output)).await;
+                    let printed =
+                        tokio::task::spawn_blocking(move || print(&ended, show, stores, output)).await;
                     printed.map_err(io::Error::other)??;
                 }
             }
@@ -72,13 +82,20 @@ pub(super) async fn follow(
     }
 }
 
-fn print(flows: &[Committed], show: Show, output: Output) -> io::Result<()> {
+fn print(flows: &[Committed], show: Show, stores: Stores, output: Output) -> io::Result<()> {
     use io::Write;
     let mut data = output.data();
     for flow in flows {
         let line = Line::from(flow);
         match show {
-            Show::Json => writeln!(data, "{}", serde_json::Value::Object(line.to_json()))?,
+            Show::Json => {
+                let mut object = line.to_json();
+                if stores == Stores::Many {
+                    let name = flow.store.file_name().unwrap_or_default().to_string_lossy();
+                    object.insert("store".into(), name.into());
+                }
+                writeln!(data, "{}", serde_json::Value::Object(object))?;
+            }
             Show::Lines => writeln!(data, "{}", line.for_terminal(output.width, MID_WIDTH, output.paint))?,
             Show::Nothing => {}
         }
@@ -146,6 +163,7 @@ mod tests {
         assert_eq!(tally.to_string(), "no flow was recorded");
         let flow = |mid, state| Committed {
             mid: Mid(mid),
+            store: std::path::Path::new("flows.db").into(),
             state,
             kind: crate::flow::Kind::Http,
             method: "GET".into(),

@@ -345,7 +345,7 @@ fn listen_from_env(value: &str) -> Result<Vec<(Option<Mode>, SocketAddr)>, CliEr
 }
 
 /// `PEM` or `HOST=PEM`. A `=` behind a slash belongs to the file's name.
-fn parse_host_cert(text: &str) -> Result<HostCert, String> {
+pub(super) fn parse_host_cert(text: &str) -> Result<HostCert, String> {
     let (host, pem) = match text.split_once('=') {
         Some((host, pem)) if !host.contains('/') => (Some(host), pem),
         _ => (None, text),
@@ -372,7 +372,7 @@ fn parse_max_size(text: &str) -> Result<u64, String> {
     }
 }
 
-fn parse_count(text: &str) -> Result<usize, String> {
+pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it must be more than zero".to_owned()),
         Ok(count) => Ok(count),

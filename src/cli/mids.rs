@@ -99,7 +99,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// Flows of a store, in the order in which they were named: ranges with at least one flow each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Chosen(Vec<(Mid, Mid)>);
 
 impl Chosen {
@@ -175,6 +175,11 @@ impl Chosen {
             }
         }
         Ok(())
+    }
+
+    /// Adds a flow that is there.
+    pub(super) fn push(&mut self, mid: Mid) {
+        self.0.push((mid, mid));
     }
 
     /// Each flow once, by rising mid.

@@ -11,8 +11,10 @@ mod capture;
 mod cat;
 mod check;
 mod columns;
+mod compared;
 mod connection;
 mod content;
+mod diff;
 mod errors;
 mod escape;
 mod export;
@@ -32,6 +34,7 @@ mod pack;
 mod process;
 mod progress;
 mod prune;
+mod replay;
 mod row;
 mod run;
 mod search;
@@ -83,6 +86,8 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args, &cli.global, &output),
         Command::Import(args) => import::run(&args, &cli.global, &output),
         Command::Store(args) => pack::run(&args, &cli.global, &output),
+        Command::Replay(args) => replay::run(&args, &cli.global, output),
+        Command::Diff(args) => diff::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))

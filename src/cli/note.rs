@@ -1,6 +1,8 @@
 //! `manent mark`, `manent comment`, `manent tag`: what a person writes beside flows.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,9 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::args::Global;
 use super::errors::CliError;
-use super::mids::{Chosen, Mids};
+use super::mids::Chosen;
 use super::output::Output;
-use super::text;
+use super::store::Flows;
+use super::{stores, text};
 use crate::flow::Mid;
 use crate::store::{Annotator, Change, Note, Reader};
 
@@ -18,9 +21,9 @@ use crate::store::{Annotator, Change, Note, Reader};
 #[derive(Debug, Args)]
 #[command(after_help = MARK_EXAMPLES)]
 pub(super) struct MarkArgs {
-    /// The flows: 12  12,15  40-60  100-  last  last:5  @FILE  -
+    /// The flows: 12  12,15  40-60  100-  last  last:5  @FILE  -  FILE.db:12
     #[arg(required = true)]
-    mids: Vec<Mids>,
+    mids: Vec<Flows>,
     /// With this sign [default: :default:]
     #[arg(long, value_name = "TEXT", conflicts_with = "off")]
     marker: Option<String>,
@@ -33,8 +36,8 @@ pub(super) struct MarkArgs {
 #[derive(Debug, Args)]
 #[command(after_help = COMMENT_EXAMPLES)]
 pub(super) struct CommentArgs {
-    /// The flows, in one word: 12  12,15  40-60  100-  last  last:5  @FILE  -
-    mids: Mids,
+    /// The flows, in one word: 12  12,15  40-60  100-  last  last:5  @FILE  -  FILE.db:12
+    mids: Flows,
     /// The comment, which takes the place of one that is there; `-` reads it from standard input
     #[arg(required_unless_present = "off", conflicts_with = "off")]
     text: Option<String>,
@@ -47,8 +50,8 @@ pub(super) struct CommentArgs {
 #[derive(Debug, Args)]
 #[command(after_help = TAG_EXAMPLES)]
 pub(super) struct TagArgs {
-    /// The flows, in one word: 12  12,15  40-60  100-  last  last:5  @FILE  -
-    mids: Mids,
+    /// The flows, in one word: 12  12,15  40-60  100-  last  last:5  @FILE  -  FILE.db:12
+    mids: Flows,
     /// Tags to add (+name) and to remove (-name)
     #[arg(required = true, value_name = "±NAME", trailing_var_arg = true, allow_hyphen_values = true)]
     changes: Vec<String>,
@@ -91,39 +94,62 @@ pub(super) fn tag(args: &TagArgs, global: &Global, output: &Output) -> anyhow::R
 /// Nothing is changed unless all that was named is there. Then it is done a few hundred at a time, so that a recorder never
 /// waits long.
 fn apply(
-    mids: &[Mids],
+    flows: &[Flows],
     change: &Change,
     done: &str,
     global: &Global,
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
-    let path = global.store()?;
-    let reader = Reader::open(&path)?;
-    let chosen = Chosen::of(mids, &reader)?.sorted();
-    let mut annotator = Annotator::open(&path)?;
+    let places = places(flows, global, output)?;
+    let several = global.stores()?.single().is_none();
+    let names = stores::names(&places.keys().cloned().collect::<Vec<_>>());
     let mut data = output.data();
     let mut count = 0;
-    chosen.pages(&reader, |mids| {
-        count += annotator.apply(mids, change)? as u64;
-        if output.json {
-            let notes = reader.notes(mids)?;
-            for mid in mids {
-                let mut object = Map::new();
-                object.insert("mid".into(), mid.0.into());
-                put_json(&mut object, notes.get(mid));
-                writeln!(data, "{}", Value::Object(object))?;
+    for ((path, chosen), name) in places.iter().zip(names) {
+        let (reader, mut annotator) = (Reader::open(path)?, Annotator::open(path)?);
+        chosen.pages(&reader, |mids| {
+            count += annotator.apply(mids, change)? as u64;
+            if output.json {
+                let notes = reader.notes(mids)?;
+                for mid in mids {
+                    let mut object = Map::new();
+                    object.insert("mid".into(), mid.0.into());
+                    put_json(&mut object, notes.get(mid));
+                    if several {
+                        object.insert("store".into(), name.as_str().into());
+                    }
+                    writeln!(data, "{}", Value::Object(object))?;
+                }
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        })?;
+    }
     data.flush()?;
     if !output.json {
-        output.talk(&match chosen.only() {
+        let only = places.values().next().filter(|_| places.len() == 1).and_then(Chosen::only);
+        output.talk(&match only {
             Some(mid) => format!("flow {mid} {done}"),
             None => format!("{} {done}", text::count(count, "flow")),
         });
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The flows that were named, by store: of the only one, or one by one.
+fn places(flows: &[Flows], global: &Global, output: &Output) -> anyhow::Result<BTreeMap<PathBuf, Chosen>> {
+    let stores = global.stores()?;
+    if let Some(mids) = Flows::all_mids(flows)
+        && let [path] = &stores.some_files()?[..]
+    {
+        let chosen = Chosen::of(&mids, &Reader::open(path)?)?.sorted();
+        return Ok(BTreeMap::from([(path.clone(), chosen)]));
+    }
+    let mut places = BTreeMap::<PathBuf, Chosen>::new();
+    for flows in flows {
+        let (path, mid) = flows.one(&stores)?.place(&stores, output)?;
+        places.entry(path).or_default().push(mid);
+    }
+    Ok(places.into_iter().map(|(path, chosen)| (path, chosen.sorted())).collect())
 }
 
 /// The notes of one flow, for one that shows it alone.
@@ -156,6 +182,7 @@ Examples:
   manent mark last --marker todo
   manent ls --json | jq -c 'select(.status >= 500)' | manent mark -
   manent mark 100- --off
+  manent mark flows-20261122.db:12 -s 'flows-*.db'     of a store among several
 
 Works while a capture runs. Exit code 3, and nothing is changed, if one of the flows is not there; ranges may have gaps.";
 

@@ -33,6 +33,17 @@ impl Progress {
         self.output.status(&line);
     }
 
+    /// So many are done, of nobody knows how many.
+    pub(super) fn count(&mut self, done: u64) {
+        let now = Instant::now();
+        if now < self.next || !self.output.shows_progress() {
+            return;
+        }
+        self.next = now + STEP;
+        self.shown = true;
+        self.output.status(&format!("{} {}", text::size(done), self.what));
+    }
+
     /// Takes the line away, for what is said next.
     pub(super) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {

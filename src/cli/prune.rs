@@ -1,6 +1,7 @@
 //! `manent prune`: deletes flows, by filter or by limits.
 
 use std::io::{BufRead as _, IsTerminal as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,15 +9,16 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::Global;
-use super::errors::{self, CliError};
+use super::errors::CliError;
 use super::output::Output;
-use super::{search, text};
+use super::stores::{self, Opened};
+use super::{escape, search, text};
 use crate::config::units::{parse_positive_duration, parse_size};
 use crate::filter::Filter;
 use crate::flow::Mid;
 use crate::store::{Freed, ListQuery, Marked, Order, Pruner, Reader};
 
-/// Delete flows
+/// Delete flows of one or more stores
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PruneArgs {
@@ -45,27 +47,68 @@ pub(super) struct PruneArgs {
 }
 
 pub(super) fn run(args: &PruneArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-    let path = global.store()?;
-    let reader = Reader::open(&path)?;
-    let filter = search::parse(&args.filter.iter().map(|word| mids_as_filter(word)).collect::<Vec<_>>())?;
-    let marked = if args.marked { Marked::Delete } else { Marked::Keep };
-    let progress = |freed: &Freed| output.progress(&format!("{} so far", text::count(freed.flows, "flow")));
-    if !args.yes {
-        let mut weigh = |mids: &[Mid]| Ok(reader.weigh(mids, marked)?);
-        let plan = sweep(args, &reader, filter.as_ref(), &mut weigh, &progress)?;
-        output.progress("");
-        if args.dry_run || plan.flows == 0 {
-            return tell(&plan, "would be deleted", output);
+    let stores = global.stores()?;
+    let files = stores.some_files()?;
+    let mut opened = Opened::new(&stores, output);
+    if files.len() > 1 {
+        if args.filter.iter().any(|word| mids(word).is_some()) {
+            return Err(CliError::MidOfMany { stores: files.len() }.into());
         }
-        output.say(&line(&plan, "would be deleted"));
+        if args.max_size.is_some() || args.max_flows.is_some() {
+            return Err(CliError::LimitOfMany { stores: files.len() }.into());
+        }
+    }
+    let words = args.filter.iter().map(|word| mids(word).unwrap_or_else(|| word.clone()));
+    let filter = search::parse(&words.collect::<Vec<_>>())?;
+    let names = stores::names(&files);
+    let mut files: Vec<(&PathBuf, &str)> = files.iter().zip(names.iter().map(String::as_str)).collect();
+    if !args.yes {
+        let mut all = Freed::default();
+        let mut with_some = Vec::new();
+        for &(file, name) in &files {
+            let weighed = weigh(args, file, filter.as_ref(), output);
+            let Some(plan) = opened.keep_any(weighed)? else { continue };
+            if opened.several && (plan.flows > 0 || args.dry_run) {
+                output.say(&format!("{}  {}", escape::line(name), line(&plan, "would be deleted")));
+            }
+            if plan.flows > 0 {
+                with_some.push((file, name));
+            }
+            all += plan;
+        }
+        if args.dry_run || all.flows == 0 {
+            return tell(&all, "would be deleted", &opened, output);
+        }
+        output.say(&line(&all, "would be deleted"));
         if !is_confirmed(output) {
             return Err(CliError::NotConfirmed.into());
         }
+        files = with_some;
     }
-    let mut pruner = Pruner::open(&path)?;
-    let mut delete = |mids: &[Mid]| Ok(pruner.delete(mids, marked)?);
-    let freed = sweep(args, &reader, filter.as_ref(), &mut delete, &progress)?;
-    if pruner.is_beside_writer() {
+    let mut all = Freed::default();
+    for (file, _) in files {
+        let deleted = delete(args, file, filter.as_ref(), output);
+        all += opened.keep_any(deleted)?.unwrap_or_default();
+    }
+    tell(&all, "deleted", &opened, output)
+}
+
+/// What would be deleted of a store.
+fn weigh(args: &PruneArgs, file: &Path, filter: Option<&Filter>, output: &Output) -> anyhow::Result<Freed> {
+    let reader = Reader::open(file)?;
+    let mut weigh = |mids: &[Mid]| Ok(reader.weigh(mids, args.marked())?);
+    let plan = sweep(args, &reader, filter, &mut weigh, &so_far(output));
+    output.progress("");
+    plan
+}
+
+/// Deletes flows of a store.
+fn delete(args: &PruneArgs, file: &Path, filter: Option<&Filter>, output: &Output) -> anyhow::Result<Freed> {
+    let reader = Reader::open(file)?;
+    let mut pruner = Pruner::open(file)?;
+    let mut delete = |mids: &[Mid]| Ok(pruner.delete(mids, args.marked())?);
+    let freed = sweep(args, &reader, filter, &mut delete, &so_far(output))?;
+    if pruner.is_beside_writer() && freed.flows > 0 {
         output.talk("The running capture gives the space back.");
     }
     let step = |done, total| {
@@ -75,7 +118,17 @@ pub(super) fn run(args: &PruneArgs, global: &Global, output: &Output) -> anyhow:
     drop(reader);
     pruner.finish(step)?;
     output.progress("");
-    tell(&freed, "deleted", output)
+    Ok(freed)
+}
+
+fn so_far(output: &Output) -> impl Fn(&Freed) {
+    |freed: &Freed| output.progress(&format!("{} so far", text::count(freed.flows, "flow")))
+}
+
+impl PruneArgs {
+    fn marked(&self) -> Marked {
+        if self.marked { Marked::Delete } else { Marked::Keep }
+    }
 }
 
 /// Gives `work` the flows that are meant, a page at a time, oldest first.
@@ -133,18 +186,16 @@ fn oldest(
     }
 }
 
-/// `12`, `12,15` and `40-60` would be looked for in URLs.
-fn mids_as_filter(word: &str) -> String {
+/// `12`, `12,15` and `40-60` would be looked for in URLs: the filter that they mean, if it is such a word.
+fn mids(word: &str) -> Option<String> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let item = |item: &str| match item.split_once('-') {
         Some((first, last)) if is_number(first) && is_number(last) => Some(format!("mid:{first}..{last}")),
         None if is_number(item) => Some(format!("mid:{item}")),
         _ => None,
     };
-    match word.split(',').map(item).collect::<Option<Vec<_>>>() {
-        Some(items) => format!("({})", items.join(" | ")),
-        None => word.to_owned(),
-    }
+    let items = word.split(',').map(item).collect::<Option<Vec<_>>>()?;
+    Some(format!("({})", items.join(" | ")))
 }
 
 fn is_confirmed(output: &Output) -> bool {
@@ -158,7 +209,7 @@ fn is_confirmed(output: &Output) -> bool {
     matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-fn tell(freed: &Freed, done: &str, output: &Output) -> anyhow::Result<ExitCode> {
+fn tell(freed: &Freed, done: &str, opened: &Opened, output: &Output) -> anyhow::Result<ExitCode> {
     let Freed { flows, bytes, marked, open } = freed;
     match output.json {
         true => output.data_line(
@@ -166,7 +217,7 @@ fn tell(freed: &Freed, done: &str, output: &Output) -> anyhow::Result<ExitCode> 
         )?,
         false => output.talk(&line(freed, done)),
     }
-    Ok(if *flows > 0 { ExitCode::SUCCESS } else { ExitCode::from(errors::NO) })
+    Ok(opened.exit_code(*flows > 0))
 }
 
 fn line(freed: &Freed, done: &str) -> String {
@@ -188,10 +239,11 @@ Examples:
   manent prune --max-size 2G --yes           the oldest, until what is left fits
   manent prune 'host:ads.example.com'        asks first, on a terminal
   manent prune 40-60                         by mid
+  manent prune -s 'flows-*.db' --max-age 30d   in each of several stores
   manent vacuum                              gives back every byte, and makes the database smaller
 
 Works while a capture runs. Marked flows stay, unless --marked; flows that are under way stay.
-Exit code 1 if there was nothing to delete.";
+Exit code 1 if there was nothing to delete, 4 if a store among several could not be had.";
 
 #[cfg(test)]
 mod tests {
@@ -200,15 +252,15 @@ mod tests {
     #[test]
     fn mids_are_no_words_of_urls() {
         for (word, filter) in [
-            ("12", "(mid:12)"),
-            ("12,15", "(mid:12 | mid:15)"),
-            ("40-60,7", "(mid:40..60 | mid:7)"),
-            ("a12", "a12"),
-            ("host:a", "host:a"),
-            ("1-", "1-"),
-            ("", ""),
+            ("12", Some("(mid:12)")),
+            ("12,15", Some("(mid:12 | mid:15)")),
+            ("40-60,7", Some("(mid:40..60 | mid:7)")),
+            ("a12", None),
+            ("host:a", None),
+            ("1-", None),
+            ("", None),
         ] {
-            assert_eq!(mids_as_filter(word), filter);
+            assert_eq!(mids(word).as_deref(), filter);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `manent stats`: what a store holds, in numbers.
+//! `manent stats`: what one or more stores hold, in numbers.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 use super::args::Global;
 use super::output::{Data, Output, Paint};
 use super::progress::Progress;
+use super::stores::{self, Opened};
 use super::{escape, text};
-use crate::store::{Reader, Session, SessionCounts, Stats, Tally, TopList};
+use crate::store::{Files, Reader, Session, SessionCounts, Stats, StoreError, Tally, TopList};
 
-/// Say what the store holds: flows, bytes, hosts, statuses, sessions
+/// Say what one or more stores hold: flows, bytes, hosts, statuses, sessions
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatsArgs {
@@ -23,20 +24,66 @@ pub(super) struct StatsArgs {
 }
 
 pub(super) fn run(args: &StatsArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-    let reader = Reader::open(&global.store()?)?;
-    let mut progress = Progress::new(output, "flows");
-    let stats = reader.stats(args.top, |done, total| progress.at(done, total))?;
-    drop(progress);
-    let sessions = reader.sessions(SESSIONS)?;
+    let stores = global.stores()?;
+    let files = stores.some_files()?;
+    let mut opened = Opened::new(&stores, output);
+    // Of several stores, all names are counted, so that what is frequent in the sum is found.
+    let top = if opened.several { args.top.max(Stats::ALL_NAMES) } else { args.top };
+    let mut all: Option<Stats> = None;
+    let mut parts = Vec::new();
+    for (file, name) in files.iter().zip(stores::names(&files)) {
+        let mut progress = Progress::new(output, "flows");
+        let mut read = || -> Result<_, StoreError> {
+            let reader = Reader::open(file)?;
+            let stats = reader.stats(top, |done, total| progress.at(done, total))?;
+            Ok((stats, reader.sessions(SESSIONS)?))
+        };
+        let Some((stats, sessions)) = opened.keep(read())? else { continue };
+        parts.push(Part { name, all: stats.all, files: stats.files, sessions });
+        match &mut all {
+            Some(all) => all.add(stats),
+            None => all = Some(stats),
+        }
+    }
+    let Some(mut all) = all else { return Ok(opened.exit_code(false)) };
+    all.truncate(args.top);
+    if opened.several {
+        all.mids = None;
+    }
+    let sessions = if opened.several { &[] } else { &parts[0].sessions[..] };
     if output.json {
-        output.data_line(&to_json(&stats, &sessions).to_string())?;
-        return Ok(ExitCode::SUCCESS);
+        let mut object = to_json(&all, sessions);
+        if opened.several {
+            object["stores"] = parts.iter().map(Part::to_json).collect();
+        }
+        output.data_line(&object.to_string())?;
+        return Ok(opened.exit_code(true));
     }
     let mut page = Page { data: output.data(), paint: output.paint };
-    page.all(&stats)?;
-    page.sessions(&sessions)?;
+    page.all(&all)?;
+    if opened.several {
+        page.list("stores", true, parts.iter().map(|part| (escape::line(&part.name), &part.all)))?;
+    }
+    page.sessions(sessions)?;
     page.data.flush()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(opened.exit_code(true))
+}
+
+/// One of several stores.
+struct Part {
+    name: String,
+    all: Tally,
+    files: Files,
+    sessions: Vec<Session>,
+}
+
+impl Part {
+    fn to_json(&self) -> Value {
+        json!({
+            "store": self.name, "flows": self.all.flows, "bytes": self.all.bytes, "files": files_json(&self.files),
+            "sessions": self.sessions.iter().map(session_json).collect::<Vec<_>>(),
+        })
+    }
 }
 
 struct Page {
@@ -56,11 +103,14 @@ impl Page {
         let files = &stats.files;
         let (database, wal) = (text::size(files.database), text::size(files.wal));
         let segments = text::count(files.segment_count, "segment");
-        writeln!(
-            self.data,
-            "files     {database} database, {wal} log, {} in {segments}",
-            text::size(files.segments)
-        )?;
+        let segments = match files.packed {
+            0 => format!("{} in {segments}", text::size(files.segments)),
+            bytes if files.segment_count == 0 => {
+                format!("{} of the database packed bodies", text::size(bytes))
+            }
+            bytes => format!("{} in {segments}, {} packed", text::size(files.segments), text::size(bytes)),
+        };
+        writeln!(self.data, "files     {database} database, {wal} log, {segments}")?;
         let (marked, commented) = (stats.marked, stats.commented);
         if marked > 0 || commented > 0 {
             writeln!(self.data, "notes     {marked} marked, {commented} with a comment")?;
@@ -174,7 +224,6 @@ fn to_json(stats: &Stats, sessions: &[Session]) -> Value {
         json!({"exact": list.exact, "top": names.collect::<Vec<_>>()})
     };
     let span = stats.span_unix_ns;
-    let files = &stats.files;
     json!({
         "flows": stats.all.flows,
         "first_mid": stats.mids.map(|(low, _)| low),
@@ -183,10 +232,7 @@ fn to_json(stats: &Stats, sessions: &[Session]) -> Value {
         "response_bytes": stats.response_bytes,
         "first_started": span.map(|(first, _)| text::utc(first)),
         "last_started": span.map(|(_, last)| text::utc(last)),
-        "files": {
-            "database_bytes": files.database, "wal_bytes": files.wal,
-            "segment_bytes": files.segments, "segments": files.segment_count,
-        },
+        "files": files_json(&stats.files),
         "marked": stats.marked,
         "commented": stats.commented,
         "kinds": named(stats.kinds.iter().map(|(name, t)| (name, tally(t)))),
@@ -198,6 +244,13 @@ fn to_json(stats: &Stats, sessions: &[Session]) -> Value {
         "types": top(&stats.types),
         "tags": stats.tags.iter().map(|(name, t)| json!({"name": name, "flows": t.flows})).collect::<Vec<_>>(),
         "sessions": sessions.iter().map(session_json).collect::<Vec<_>>(),
+    })
+}
+
+fn files_json(files: &Files) -> Value {
+    json!({
+        "database_bytes": files.database, "wal_bytes": files.wal, "segment_bytes": files.segments,
+        "segments": files.segment_count, "packed_bytes": files.packed,
     })
 }
 
@@ -229,5 +282,6 @@ Examples:
   manent stats
   manent stats --top 50
   manent stats --json | jq '.hosts.top[0]'
+  manent stats -s 'flows-*.db'       of several stores together, and how much each has
 
-Works while a capture runs.";
+Works while a capture runs. Exit code 4 if a store among several could not be read.";

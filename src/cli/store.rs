@@ -1,4 +1,4 @@
-//! Finding flows in a store, or one in several: the `MIDS` arguments of `show` and `cat`.
+//! Finding flows in a store, or one in several: the `MIDS` arguments of `show`, `cat`, `mark`, `comment` and `tag`.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use super::args::Global;
 use super::errors::CliError;
 use super::mids::{Chosen, Mids};
 use super::output::Output;
-use super::stores::{self, Opened};
+use super::stores::{self, Opened, Stores};
 use crate::flow::{Flow, Mid};
 use crate::store::{ListQuery, Order, Reader, Row, StoreError};
 
@@ -29,6 +29,33 @@ impl FromStr for Flows {
     }
 }
 
+impl Flows {
+    /// The mids, where no store is named with any.
+    pub(super) fn all_mids(flows: &[Self]) -> Option<Vec<Mids>> {
+        let mids = |flows: &Self| if let Self::Mids(mids) = flows { Some(mids.clone()) } else { None };
+        flows.iter().map(mids).collect()
+    }
+
+    /// The one flow that is meant, where there are several stores.
+    ///
+    /// # Errors
+    /// If it may be more than one.
+    pub(super) fn one(&self, stores: &Stores) -> Result<FlowArg, CliError> {
+        match self {
+            Self::Named(flow) => Ok(flow.clone()),
+            Self::Mids(mids) => match mids.one() {
+                Some(mid) => Ok(FlowArg { store: None, mid }),
+                None => Err(CliError::MidOfMany { stores: stores.files().len() }),
+            },
+        }
+    }
+
+    /// Whether it is to be read from standard input.
+    pub(super) fn reads_stdin(&self) -> bool {
+        matches!(self, Self::Mids(mids) if mids.reads_stdin())
+    }
+}
+
 /// Goes through the flows, in the order in which they are named.
 ///
 /// # Errors
@@ -39,23 +66,15 @@ pub(super) fn each_flow(
     output: &Output,
     mut work: impl FnMut(&Reader, Mid, &Flow) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mids =
-        flows.iter().map(|flows| if let Flows::Mids(mids) = flows { Some(mids.clone()) } else { None });
-    if let Some(mids) = mids.collect::<Option<Vec<_>>>()
-        && let [file] = &global.stores()?.some_files()?[..]
+    let stores = global.stores()?;
+    if let Some(mids) = Flows::all_mids(flows)
+        && let [file] = &stores.some_files()?[..]
     {
         let reader = Reader::open(file)?;
         return Chosen::of(&mids, &reader)?.flows(&reader, |mid, flow| work(&reader, mid, flow));
     }
     for flows in flows {
-        let one = match flows {
-            Flows::Named(flow) => flow.clone(),
-            Flows::Mids(mids) => match mids.one() {
-                Some(mid) => FlowArg { store: None, mid },
-                None => return Err(CliError::MidOfMany { stores: global.stores()?.files().len() }.into()),
-            },
-        };
-        let (reader, flow, mid) = one.find(global, output)?;
+        let (reader, flow, mid) = flows.one(&stores)?.find(global, output)?;
         work(&reader, mid, &flow)?;
     }
     Ok(())
@@ -112,15 +131,29 @@ impl FlowArg {
     /// # Errors
     /// If no store has it, or several have; if the only store, or the one that has it, cannot be read.
     pub(super) fn find(&self, global: &Global, output: &Output) -> anyhow::Result<(Reader, Flow, Mid)> {
-        let stores = global.stores()?;
+        let (path, mid) = self.within(&global.stores()?, output)?;
+        find(&path, mid)
+    }
+
+    /// Its store and its mid.
+    ///
+    /// # Errors
+    /// As [`FlowArg::find`].
+    pub(super) fn place(&self, stores: &Stores, output: &Output) -> anyhow::Result<(PathBuf, Mid)> {
+        let (path, which) = self.within(stores, output)?;
+        let (_, _, mid) = find(&path, which)?;
+        Ok((path, mid))
+    }
+
+    fn within(&self, stores: &Stores, output: &Output) -> anyhow::Result<(PathBuf, MidArg)> {
         if let Some(name) = &self.store {
-            return find(&named(name, &stores.files())?, self.mid);
+            return Ok((named(name, &stores.files())?, self.mid));
         }
         let files = stores.some_files()?;
         if let [file] = &files[..] {
-            return find(file, self.mid);
+            return Ok((file.clone(), self.mid));
         }
-        let mut opened = Opened::new(&stores, output);
+        let mut opened = Opened::new(stores, output);
         let mut having: Vec<(Row, usize)> = Vec::new();
         for (at, file) in files.iter().enumerate() {
             let row = opened.keep(self.mid.row(file))?;
@@ -131,7 +164,7 @@ impl FlowArg {
             having.truncate(1);
         }
         match (&having[..], self.mid) {
-            ([(row, at)], _) => find(&files[*at], MidArg::Mid(row.mid)),
+            ([(row, at)], _) => Ok((files[*at].clone(), MidArg::Mid(row.mid))),
             ([], MidArg::Last) => Err(CliError::EmptyStore.into()),
             ([], MidArg::Mid(mid)) => Err(CliError::InNoStore { mid, stores: files.len() }.into()),
             ([(row, _), ..], _) => {

@@ -139,15 +139,22 @@ impl Opened {
     /// # Errors
     /// The same, if it is the only store.
     pub(super) fn keep<T>(&mut self, result: Result<T, StoreError>) -> anyhow::Result<Option<T>> {
+        self.keep_any(result.map_err(anyhow::Error::from))
+    }
+
+    /// As [`Opened::keep`], of any error.
+    ///
+    /// # Errors
+    /// The same, if it is the only store.
+    pub(super) fn keep_any<T>(&mut self, result: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
         match result {
-            Ok(value) => Ok(Some(value)),
             Err(error) if self.several => {
                 // The exit code comes at the end.
-                let _ = errors::report(&error.into(), &self.output);
+                let _ = errors::report(&error, &self.output);
                 self.failed = true;
                 Ok(None)
             }
-            Err(error) => Err(error.into()),
+            result => result.map(Some),
         }
     }
 }

@@ -39,10 +39,7 @@ impl Pattern {
             How::Regex => text.to_owned(),
             How::Contains => regex::escape(text),
             How::Equals => format!(r"\A(?:{})\z", regex::escape(text)),
-            How::Glob => {
-                let parts: Vec<_> = text.split('*').map(regex::escape).collect();
-                format!(r"\A(?s:{})\z", parts.join(".*"))
-            }
+            How::Glob => format!(r"\A(?s:{})\z", glob(text, ".*")),
         };
         let regex = builder(&source, how, text, of).build().map_err(|error| refused(text, &error))?;
         let matches_empty = regex.is_match(b"");
@@ -53,6 +50,18 @@ impl Pattern {
     #[must_use]
     pub fn builder(&self) -> RegexBuilder {
         builder(self.regex.as_str(), self.how, &self.text, self.of)
+    }
+
+    /// One that finds every line that as a whole matches, in a text of many, where this pattern is one of whole texts. It has
+    /// to be set to many lines ([`RegexBuilder::multi_line`]).
+    #[must_use]
+    pub fn line_builder(&self) -> Option<RegexBuilder> {
+        let source = match self.how {
+            How::Regex | How::Contains => return None,
+            How::Equals => format!("^(?:{})$", regex::escape(&self.text)),
+            How::Glob => format!("^(?:{})$", glob(&self.text, "[^\n]*")),
+        };
+        Some(builder(&source, self.how, &self.text, self.of))
     }
 
     /// How its text is meant.
@@ -96,6 +105,11 @@ impl Pattern {
         }
         f.write_str("\"")
     }
+}
+
+/// A regular expression for a text in which `*` is anything.
+fn glob(text: &str, anything: &str) -> String {
+    text.split('*').map(regex::escape).collect::<Vec<_>>().join(anything)
 }
 
 fn builder(source: &str, how: How, text: &str, of: Text) -> RegexBuilder {

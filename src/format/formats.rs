@@ -1,11 +1,18 @@
 //! The table of formats: which there are, and which one a file is in.
 
 use super::transfer::Format;
-use super::{curl, har, jsonl, mitmproxy, raw};
+use super::{curl, har, jsonl, mitmproxy, raw, snippet};
 
 /// All formats, in the order in which a file is tried for them: those that are told with certainty first.
-pub const FORMATS: &[Format] =
-    &[mitmproxy::MITMPROXY, har::FORMAT, jsonl::FORMAT, curl::FORMAT, raw::FORMAT];
+pub const FORMATS: &[Format] = &[
+    mitmproxy::MITMPROXY,
+    har::FORMAT,
+    jsonl::FORMAT,
+    curl::FORMAT,
+    raw::FORMAT,
+    snippet::PYTHON,
+    snippet::FETCH,
+];
 
 /// How many bytes at the beginning of a file tell its format.
 pub const SNIFFED_BYTES: usize = 64 << 10;

@@ -17,6 +17,7 @@ pub mod redact;
 #[cfg(test)]
 mod sample;
 mod shell;
+mod snippet;
 pub mod transfer;
 pub mod visible;
 

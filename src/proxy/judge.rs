@@ -144,7 +144,7 @@ fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
 }
 
 /// `Host` as it must be sent where the client's is missing or contradicts the target (RFC 9112 §3.2.2).
-fn replaced_host(request: &Request, route: &Route) -> Option<Vec<u8>> {
+pub(super) fn replaced_host(request: &Request, route: &Route) -> Option<Vec<u8>> {
     if request.version == Version::Http2 {
         // `:authority`, which becomes `Host` towards HTTP/1 (RFC 9113 §8.3.1).
         return Some(route.authority.clone().unwrap_or_else(|| route.target.authority().into_bytes()));
@@ -158,7 +158,7 @@ fn replaced_host(request: &Request, route: &Route) -> Option<Vec<u8>> {
 }
 
 /// `Max-Forwards` of TRACE and OPTIONS (RFC 9110 §7.6.2): one less, or our own answer at 0.
-fn count_down(request: &Request) -> (Option<u64>, Option<flow::Response>) {
+pub(super) fn count_down(request: &Request) -> (Option<u64>, Option<flow::Response>) {
     let counted = request.method == b"TRACE"[..] || request.method == b"OPTIONS"[..];
     let value = request.headers.get("max-forwards").filter(|_| counted);
     let left = value.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse::<u64>().ok());

@@ -14,16 +14,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::access::{Access, AccessOptions};
+use super::access::AccessOptions;
 use super::answers::Answers;
 use super::client::Client;
 use super::limits::Limits;
 use super::mode::{Listen, Mode};
-use super::passthrough::{Passthrough, PassthroughOptions};
+use super::passthrough::PassthroughOptions;
 use super::shared::Shared;
 use crate::record::Rotating;
 use crate::tls::Leaves;
-use crate::upstream::{Dialer, Memo, Pool};
+use crate::upstream::{Dialer, Pool};
 
 /// Why a proxy could not start.
 #[derive(Debug, Error)]
@@ -104,24 +104,10 @@ impl Server {
             addresses.push(listener.local_addr().map_err(failed)?);
             listeners.push((listener, Arc::new(mode)));
         }
-        let shared = Arc::new(Shared {
-            limits: options.limits,
-            recorder: options.recorder,
-            require_recording: options.require_recording,
-            answers: options.answers,
-            leaves: options.leaves,
-            dialer: options.dialer,
-            pool: Arc::new(Pool::new(KEEP_ORIGINS)),
-            memo: Memo::default(),
-            carriers: TaskTracker::new(),
-            passthrough: Passthrough::new(options.passthrough),
-            access: Access::new(options.access),
-            own: addresses.clone(),
-            stop: CancellationToken::new(),
-            conn_ids: AtomicU64::new(1),
-        });
+        let max_connections = options.limits.max_connections;
+        let shared = Arc::new(Shared::new(options, addresses.clone()));
         let (tasks, kill) = (TaskTracker::new(), CancellationToken::new());
-        let registry = Arc::new(Registry::new(options.limits.max_connections));
+        let registry = Arc::new(Registry::new(max_connections));
         for (listener, mode) in listeners {
             let acceptor = Acceptor {
                 listener,
@@ -344,7 +330,7 @@ const BACKLOG: i32 = 4096;
 /// After an error on accept, or without a place, before the next try: long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long the connections to origins may take to say farewell.
-const CARRIERS_TIME: Duration = Duration::from_secs(1);
+pub(super) const CARRIERS_TIME: Duration = Duration::from_secs(1);
 /// How long an idle connection to an origin is kept. Shorter than common servers' 60 to 75 s, so that a request seldom
 /// meets a connection that is just being closed.
-const KEEP_ORIGINS: Duration = Duration::from_secs(30);
+pub(super) const KEEP_ORIGINS: Duration = Duration::from_secs(30);

@@ -11,6 +11,7 @@ use super::access::Access;
 use super::answers::Answers;
 use super::limits::Limits;
 use super::passthrough::Passthrough;
+use super::server::{KEEP_ORIGINS, ServerOptions};
 use crate::flow::ConnId;
 use crate::record::Rotating;
 use crate::tls::Leaves;
@@ -45,6 +46,26 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// What a proxy with these parts shares, and that listens at `own`.
+    pub(super) fn new(options: ServerOptions, own: Vec<SocketAddr>) -> Self {
+        Self {
+            limits: options.limits,
+            recorder: options.recorder,
+            require_recording: options.require_recording,
+            answers: options.answers,
+            leaves: options.leaves,
+            dialer: options.dialer,
+            pool: Arc::new(Pool::new(KEEP_ORIGINS)),
+            memo: Memo::default(),
+            carriers: TaskTracker::new(),
+            passthrough: Passthrough::new(options.passthrough),
+            access: Access::new(options.access),
+            own,
+            stop: CancellationToken::new(),
+            conn_ids: AtomicU64::new(1),
+        }
+    }
+
     /// The id of a new connection.
     pub(super) fn next_conn_id(&self) -> ConnId {
         match &self.recorder {

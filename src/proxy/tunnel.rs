@@ -198,7 +198,7 @@ pub(super) async fn beside<T, W: Future<Output = T>>(talk: Talk, work: impl FnOn
 }
 
 /// The extensions of a WebSocket that an HTTP/1.1 upgrade opened; `None` if it opened something else (RFC 6455 §4).
-fn websocket_extensions(flow: &flow::Flow) -> Option<Extensions> {
+pub(super) fn websocket_extensions(flow: &flow::Flow) -> Option<Extensions> {
     let (request, response) = (flow.request.as_ref()?, flow.response.as_ref()?);
     let names = |headers: &flow::Headers| headers.has_token("upgrade", "websocket");
     (names(&request.headers) && names(&response.headers)).then(|| Extensions::of(&response.headers))

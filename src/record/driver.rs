@@ -21,8 +21,9 @@ pub(super) struct Driver {
     failing: bool,
     /// An emptied batch, used again.
     spare: Batch,
-    /// When the store is tidied next.
+    /// When the store is tidied next, after a commit, and when if none comes.
     tidy_at: Instant,
+    tidy_alone_at: Instant,
 }
 
 /// What became of a group.
@@ -38,7 +39,8 @@ impl Driver {
         let db = tokio_rusqlite::Connection::from(conn);
         #[cfg(test)]
         shared.db.set(db.clone()).unwrap();
-        Self { shared, db, keeper, failing: false, spare: Batch::default(), tidy_at: Instant::now() + TIDY }
+        let (tidy_at, tidy_alone_at) = (Instant::now() + TIDY, Instant::now() + TIDY_ALONE);
+        Self { shared, db, keeper, failing: false, spare: Batch::default(), tidy_at, tidy_alone_at }
     }
 
     /// Waits until there is a group to commit; `false` when all is over.
@@ -50,14 +52,15 @@ impl Driver {
                 Due::Over => return false,
                 Due::Now => return true,
                 Due::Nothing => {
-                    match tokio::time::timeout_at(self.tidy_at.into(), queue.changed_due()).await {
+                    match tokio::time::timeout_at(self.tidy_alone_at.into(), queue.changed_due()).await {
                         Ok(()) => {}
                         Err(_) => self.tidy().await,
                     }
                     continue;
                 }
                 Due::Connections => CONNECTIONS_LINGER,
-                Due::Soon => self.shared.options.linger,
+                // From when the first of them came: one that had to wait for a commit has waited.
+                Due::Soon => self.shared.options.linger.saturating_sub(queue.waited()),
             };
             let before = queue.due();
             // Either more came and it is due now, or the time is up.
@@ -76,18 +79,49 @@ impl Driver {
         batch.group.next_mid = self.shared.next_mid.load(Ordering::Relaxed);
         batch.group.next_conn = self.shared.next_conn.load(Ordering::Relaxed);
         let (weight, ended, nobody_waits) = (batch.weight, batch.ended, batch.waiters.is_empty());
-        let mut done = self.run(batch).await;
+        let mut done = self.run_patiently(batch).await;
         if done.result.is_err() && !self.failing && nobody_waits {
             // Once more, after a moment: an interrupted disk should not cost a thousand flows.
             tokio::time::sleep(RETRY).await;
-            done = self.run(done.batch).await;
+            done = self.run_patiently(done.batch).await;
         }
         self.settle(done, ended);
         self.shared.queue.release(weight, ended);
     }
 
-    /// Deletes what is beyond the limits and reclaims segments, for a moment. Then commits have four times as long for
-    /// themselves, so that it takes a fifth of the thread at most.
+    /// As [`Driver::run`], for as long as another process has SQLite's write lock. What comes meanwhile waits in the queue, whose
+    /// bounds then hold admission up: better slow than lost. Only at the end of all, patience ends too.
+    async fn run_patiently(&self, batch: Batch) -> Done {
+        let started = Instant::now();
+        let (mut told, mut closing) = (false, None);
+        let mut done = self.run(batch).await;
+        while let Err(error @ StoreError::Busy { .. }) = &done.result {
+            #[cfg(test)]
+            self.shared.counts.locked_out.fetch_add(1, Ordering::Relaxed);
+            if !told {
+                tracing::warn!(%error, "flows wait to be stored, and nothing is lost yet: another process has the database locked");
+                told = true;
+            }
+            if self.shared.queue.is_closing()
+                && closing.get_or_insert_with(Instant::now).elapsed() > BUSY_AT_CLOSE
+            {
+                return done;
+            }
+            done = self.run(done.batch).await;
+        }
+        if told && done.result.is_ok() {
+            tracing::info!(
+                waited_s = started.elapsed().as_secs(),
+                "the database is free again, and flows are stored"
+            );
+        }
+        done
+    }
+
+    /// Deletes what is beyond the limits and reclaims segments, for a moment. Then commits have up to four times as long for
+    /// themselves.
+    ///
+    /// Done right after a commit, it costs no time as a rule: what came meanwhile lingers anyway.
     async fn tidy(&mut self) {
         let keeper = Arc::clone(&self.keeper);
         let work = move |conn: &mut rusqlite::Connection| {
@@ -96,16 +130,21 @@ impl Driver {
                 .unwrap_or_else(|panic| Err(keeper.panicked(&*panic)))
         };
         let started = Instant::now();
-        let pause = match self.db.call_raw(work).await {
-            Ok(Ok(Step::More)) => started.elapsed() * 4,
-            Ok(Ok(Step::Idle)) => TIDY,
+        let (pause, alone) = match self.db.call_raw(work).await {
+            Ok(Ok(Step::More { rest })) => (started.elapsed() * rest, Duration::ZERO),
+            Ok(Ok(Step::Idle)) => (TIDY, TIDY_ALONE - TIDY),
+            Ok(Err(error @ StoreError::Busy { .. })) => {
+                tracing::debug!(%error, "the store is tidied later");
+                (TIDY_RETRY, Duration::ZERO)
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the store could not be tidied");
-                TIDY_RETRY
+                (TIDY_RETRY, Duration::ZERO)
             }
-            Err(_) => TIDY_RETRY,
+            Err(_) => (TIDY_RETRY, Duration::ZERO),
         };
         self.tidy_at = Instant::now() + pause;
+        self.tidy_alone_at = self.tidy_at + alone;
     }
 
     /// Commits on SQLite's thread. A panic there is caught, so that the thread and the recording go on.
@@ -122,7 +161,7 @@ impl Driver {
             Err(_) => Done {
                 batch: Batch::default(),
                 result: Err(StoreError::Panicked {
-                    path: self.shared.path.clone(),
+                    path: self.shared.path.to_path_buf(),
                     message: "its thread is gone".into(),
                 }),
             },
@@ -172,14 +211,19 @@ impl Driver {
     }
 
     async fn close(self) -> Result<Stats, Arc<StoreError>> {
-        let keeper = Arc::clone(&self.keeper);
-        let stats = self.shared.stats();
-        let work = move |conn: &mut rusqlite::Connection| {
-            let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
-            keeper.counts = Some(stats.for_session());
-            keeper.close(conn)
+        let (stats, started) = (self.shared.stats(), Instant::now());
+        let closed = loop {
+            let keeper = Arc::clone(&self.keeper);
+            let work = move |conn: &mut rusqlite::Connection| {
+                let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
+                keeper.counts = Some(stats.for_session());
+                keeper.close(conn)
+            };
+            match self.db.call_raw(work).await {
+                Ok(Err(StoreError::Busy { .. })) if started.elapsed() < BUSY_AT_CLOSE => {}
+                closed => break closed,
+            }
         };
-        let closed = self.db.call_raw(work).await;
         // With the checkpoint done, closing the connection can only fail to delete the WAL.
         let _ = self.db.close().await;
         self.shared.queue.end();
@@ -203,11 +247,16 @@ pub(super) async fn run(mut driver: Driver, end: watch::Sender<Option<Result<Sta
     let _ = end.send(Some(result));
 }
 
-/// How often the store is looked at; a look costs some microseconds when there is nothing to do.
-const TIDY: Duration = Duration::from_secs(1);
+/// How often the store is looked at after a commit, and how often anyway; a look costs some microseconds when there is nothing
+/// to do.
+const TIDY: Duration = Duration::from_millis(200);
+const TIDY_ALONE: Duration = Duration::from_secs(1);
 
 /// The pause after that failed.
 const TIDY_RETRY: Duration = Duration::from_secs(10);
+
+/// How long flows that are left wait for another process at the end. People wait for ours then.
+const BUSY_AT_CLOSE: Duration = Duration::from_secs(30);
 
 /// How long news of connections waits for a flow to go with.
 const CONNECTIONS_LINGER: Duration = Duration::from_secs(1);

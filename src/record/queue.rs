@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore, oneshot};
 
@@ -36,6 +37,8 @@ pub(super) struct Waiting {
     batch: Batch,
     clients: HashMap<ConnId, Arc<ClientConn>>,
     servers: HashMap<ConnId, Arc<ServerConn>>,
+    /// When the first flow or message of the batch came.
+    since: Option<Instant>,
     /// Somebody waits for the commit of a flow in here.
     urgent: bool,
     /// No more is taken: the driver drains what is here, then ends.
@@ -156,6 +159,7 @@ impl Queue {
         self.bytes.fetch_add(weight, Ordering::Relaxed);
         let was = waiting.due();
         let mid = flow.draft.mid;
+        waiting.came();
         waiting.urgent |= flow.waiter.is_some();
         let batch = &mut waiting.batch;
         batch.group.push(flow.draft, bytes);
@@ -181,6 +185,7 @@ impl Queue {
             return;
         }
         let was = waiting.due();
+        waiting.came();
         let weight = waiting.batch.group.push_message(mid, message);
         waiting.batch.weight += weight;
         self.bytes.fetch_add(weight, Ordering::Relaxed);
@@ -199,6 +204,7 @@ impl Queue {
             return;
         }
         let was = waiting.due();
+        waiting.came();
         waiting.batch.group.remove(mid);
         waiting.batch.weight += size_of::<Draft>();
         self.bytes.fetch_add(size_of::<Draft>(), Ordering::Relaxed);
@@ -255,6 +261,11 @@ impl Queue {
         self.lock().due()
     }
 
+    /// How long the first of what waits has been waiting.
+    pub(super) fn waited(&self) -> Duration {
+        self.lock().since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Waits until [`Queue::due`] may have changed since it was last asked.
     pub(super) async fn changed_due(&self) {
         self.wake.notified().await;
@@ -266,7 +277,7 @@ impl Queue {
         let mut batch = std::mem::replace(&mut waiting.batch, spare);
         batch.group.clients.extend(waiting.clients.drain().map(|(_, conn)| conn));
         batch.group.servers.extend(waiting.servers.drain().map(|(_, conn)| conn));
-        waiting.urgent = false;
+        (waiting.urgent, waiting.since) = (false, None);
         batch
     }
 
@@ -285,6 +296,13 @@ impl Queue {
 }
 
 impl Waiting {
+    /// Something comes.
+    fn came(&mut self) {
+        if self.batch.group.is_empty() {
+            self.since = Some(Instant::now());
+        }
+    }
+
     fn due(&self) -> Due {
         let some_connections = !self.clients.is_empty() || !self.servers.is_empty();
         if self.batch.group.is_empty() {

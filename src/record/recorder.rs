@@ -1,7 +1,7 @@
 //! The recorder's handle: open, admit, store, collect, close.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -155,6 +155,8 @@ impl Stats {
 pub struct Committed {
     /// Its ticket.
     pub mid: Mid,
+    /// The store, symbolic links resolved: where stores follow each other, a mid is of one of them.
+    pub store: Arc<Path>,
     /// How far it came; [`State::Open`] for a snapshot.
     pub state: State,
     /// What kind of thing happened.
@@ -176,7 +178,7 @@ pub struct Committed {
 /// What handles and driver share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) path: PathBuf,
+    pub(super) path: Arc<Path>,
     pub(super) options: RecorderOptions,
     pub(super) queue: Arc<Queue>,
     pub(super) segments: Segments,
@@ -201,11 +203,12 @@ pub(super) struct Shared {
 }
 
 impl Committed {
-    pub(super) fn of(mid: Mid, flow: &Flow) -> Self {
+    pub(super) fn of(mid: Mid, store: &Arc<Path>, flow: &Flow) -> Self {
         let tunnel = flow.tunnel.as_ref().map_or(0, |t| t.from_server.len);
         let messages = flow.websocket.as_ref().map_or(0, |w| w.len_from_server);
         Self {
             mid,
+            store: Arc::clone(store),
             state: flow.state,
             kind: flow.kind,
             method: flow.request.as_ref().map(|r| r.method.clone()).unwrap_or_default(),
@@ -230,6 +233,9 @@ pub(super) struct Counts {
     pub(super) groups: AtomicU64,
     pub(super) record_bytes: AtomicU64,
     pub(super) left_out: AtomicU64,
+    /// How often a group met the lock of another process.
+    #[cfg(test)]
+    pub(super) locked_out: AtomicU64,
     /// Whether the last group could not be stored.
     pub(super) failing: AtomicBool,
 }
@@ -282,7 +288,7 @@ impl Recorder {
         let next_conn = conns.fetch_max(own_next_conn, Ordering::Relaxed).max(own_next_conn);
         let (end_sender, end) = watch::channel(None);
         let shared = Arc::new(Shared {
-            path: writer.path().to_owned(),
+            path: writer.path().into(),
             queue: Arc::new(Queue::new(options.queue_places, options.queue_bytes / 2)),
             segments: writer.segments().clone(),
             pins: writer.pins().clone(),
@@ -452,6 +458,19 @@ impl Recorder {
             db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
         };
         self.shared.db.get().unwrap().call(set).await.unwrap();
+    }
+
+    /// For tests: one that does not wait long for another's lock at a time.
+    #[cfg(test)]
+    pub(super) async fn wait_shortly_for_locks(&self) {
+        let set = |db: &mut rusqlite::Connection| db.busy_timeout(Duration::from_millis(5));
+        self.shared.db.get().unwrap().call(set).await.unwrap();
+    }
+
+    /// For tests: how often a group met another's lock.
+    #[cfg(test)]
+    pub(super) fn times_locked_out(&self) -> u64 {
+        self.shared.counts.locked_out.load(Ordering::Relaxed)
     }
 
     /// Gives ids to connections that have none of this session.

@@ -366,3 +366,28 @@ async fn what_the_filter_does_not_want_is_not_stored() {
     }
     assert_eq!(reader.bounds().unwrap(), Some((given, given, 1)));
 }
+
+/// A vacuum, a backup, somebody at a prompt: whoever has SQLite's write lock for long costs time, and no flow.
+#[tokio::test]
+async fn a_database_that_another_process_has_locked_is_waited_for_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let recorder = Recorder::open(&path, RecorderOptions { queue_places: 4, ..options() }).await.unwrap();
+    recorder.wait_shortly_for_locks().await;
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for _ in 0..4 {
+        recorder.admit().await.finish(&flow(vec![1]));
+    }
+    // All places are taken, so the next one has to wait, and memory is bounded.
+    let mut next = std::pin::pin!(recorder.admit());
+    while recorder.times_locked_out() < 5 {
+        assert!(tokio::time::timeout(Duration::from_millis(1), next.as_mut()).await.is_err());
+    }
+    assert_eq!((recorder.stats().stored, recorder.stats().lost), (0, 0));
+    assert!(!recorder.is_failing());
+    other.execute_batch("COMMIT").unwrap();
+    next.await.finish(&flow(vec![2]));
+    assert_eq!(recorder.close().await.map(|stats| (stats.stored, stats.lost)).unwrap(), (5, 0));
+    assert_eq!(Reader::open(&path).unwrap().bounds().unwrap(), Some((Mid(1), Mid(5), 5)));
+}

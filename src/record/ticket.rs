@@ -147,7 +147,7 @@ impl Ticket {
             static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let flow = &*self.shared.at_home(flow);
-        let news = self.shared.is_followed().then(|| Committed::of(self.mid, flow));
+        let news = self.shared.is_followed().then(|| Committed::of(self.mid, &self.shared.path, flow));
         BYTES.with_borrow_mut(|bytes| {
             let pin = if ended { self.pin.take() } else { None };
             let draft = Draft::new(self.mid, flow, self.snapshot, bytes);

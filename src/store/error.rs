@@ -130,6 +130,14 @@ pub enum StoreError {
         /// Bytes that there are.
         free: u64,
     },
+    /// Another process has the database locked, and for longer than is waited for.
+    #[error("{} is locked by another process: {action} failed", path.display())]
+    Busy {
+        /// The database.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+    },
     /// What was read is not what was written.
     #[error("{} is damaged: {detail}", path.display())]
     Damaged {
@@ -171,10 +179,11 @@ pub enum StoreError {
 impl StoreError {
     /// Sorts an error of SQLite into full, damaged, and the rest.
     pub(super) fn sqlite(path: &std::path::Path, action: &'static str, source: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, NotADatabase};
         let path = path.to_owned();
         match source.sqlite_error_code() {
             Some(DiskFull) => StoreError::Full { path, source },
+            Some(DatabaseBusy | DatabaseLocked) => StoreError::Busy { path, action },
             Some(DatabaseCorrupt | NotADatabase) => {
                 StoreError::Damaged { path, detail: format!("{action}: {source}") }
             }

@@ -9,8 +9,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::draft::Draft;
 use super::message::{self, Queued};
 use super::record::{self, RecordAt};
-use super::remove::remove;
 use super::row::{self, Texts, sqlite_int};
+use super::space;
 use super::zone::Zones;
 use super::{Durability, Segments};
 use crate::codec;
@@ -27,6 +27,8 @@ pub struct Group {
     records: BytesMut,
     /// Those of them that are being committed.
     committing: Bytes,
+    /// Where these are, once they are handed to the segments: a commit that is tried again writes them once.
+    committing_at: Option<Extent>,
     /// Texts of rows, and payloads of messages.
     bytes: Vec<u8>,
     /// Newer revisions of connections. Written if the connection is that of a flow, in this group or before.
@@ -74,6 +76,11 @@ impl Group {
         self.drafts.iter().filter(|draft| !draft.rewrite).count()
     }
 
+    /// How many flows that are in the store, as open, it takes out again.
+    pub(super) fn taken_out(&self) -> usize {
+        self.removed.len()
+    }
+
     /// How many messages of WebSockets it has.
     #[must_use]
     pub fn messages(&self) -> usize {
@@ -91,7 +98,7 @@ impl Group {
         self.drafts.clear();
         self.messages.clear();
         self.records.clear();
-        self.committing = Bytes::new();
+        (self.committing, self.committing_at) = (Bytes::new(), None);
         self.removed.clear();
         self.bytes.clear();
         self.clients.clear();
@@ -108,7 +115,7 @@ impl Group {
     /// The records, to be written; what comes after this call belongs to no commit yet.
     fn records(&mut self) -> Bytes {
         if !self.records.is_empty() {
-            self.committing = self.records.split().freeze();
+            (self.committing, self.committing_at) = (self.records.split().freeze(), None);
         }
         self.committing.clone()
     }
@@ -139,6 +146,16 @@ pub(super) struct Book {
     unclaimed: HashMap<u64, Conn>,
     next: (u64, u64),
     pub(super) zones: Zones,
+    /// What rows refer to that were written, while somebody looks for what none refers to.
+    pub(super) used: Option<Vec<Used>>,
+}
+
+/// What a row refers to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Used {
+    /// The client's, and the origin's or 0.
+    pub(super) conns: [u64; 2],
+    pub(super) host: i64,
 }
 
 /// A connection of either side.
@@ -158,6 +175,7 @@ impl Book {
             unclaimed: HashMap::new(),
             next: (0, 0),
             zones: Zones::new(next_mid),
+            used: None,
         }
     }
 
@@ -184,9 +202,15 @@ impl Book {
         group: &mut Group,
     ) -> rusqlite::Result<Outcome> {
         let records = group.records();
-        let records_at = if records.is_empty() { None } else { segments.append_pieces(records.clone()) };
+        let there = group.committing_at.filter(|extent| !segments.is_lost(extent));
+        let records_at = match records.is_empty() {
+            true => None,
+            false => there.or_else(|| segments.append_pieces(records.clone())),
+        };
+        group.committing_at = records_at;
         // The order is the whole point: a row that is on disk must not name bytes that are not.
         segments.wait_written(segments.taken());
+        segments.look();
         let grown = match self.durability {
             Durability::Full => segments.sync(),
             Durability::Normal => Vec::new(),
@@ -245,6 +269,10 @@ impl Book {
             }
             let texts = Texts::of(draft, &group.bytes);
             let host = self.host(tx, &mut fresh, texts.host)?;
+            if let Some(used) = &mut self.used {
+                let server = draft.server.as_ref().map_or(0, |server| server.id.0);
+                used.push(Used { conns: [draft.client.id.0, server], host });
+            }
             let statement = if draft.rewrite { &mut replace } else { &mut insert };
             let record_at = records_at.filter(|_| draft.own_record.is_none()).map(|extent| RecordAt {
                 segment: extent.segment,
@@ -264,7 +292,8 @@ impl Book {
             }
         }
         outcome.record_bytes += message::insert(tx, &group.messages, &group.bytes)?;
-        remove(tx, &group.removed)?;
+        space::take_out(tx, &group.removed)?;
+        group.removed.iter().for_each(|&mid| self.zones.touch(mid));
         let changed: Vec<_> =
             self.unclaimed.values().filter(|c| self.written.contains_key(&c.id())).cloned().collect();
         for change in changed {
@@ -338,6 +367,12 @@ impl Book {
         };
         fresh.hosts.insert(name.to_owned(), id);
         Ok(id)
+    }
+
+    /// Connections and hosts were taken away that no flow had.
+    pub(super) fn forget(&mut self) {
+        self.written.clear();
+        self.hosts.clear();
     }
 
     /// After the commit: what it wrote is known.

@@ -14,7 +14,15 @@ use super::writer::unix_ns;
 /// Held while a writer has the store open.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that this process is just starting has a copy of the descriptor until it runs its
+        // program (flock(2)). If it fails, closing does it as soon as that has happened.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -34,7 +42,7 @@ impl Lock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{} {}", std::process::id(), unix_ns()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 

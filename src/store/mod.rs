@@ -30,7 +30,6 @@ mod paths;
 mod reader;
 mod record;
 mod recover;
-mod remove;
 mod row;
 mod schema;
 mod search;

@@ -203,7 +203,7 @@ pub(super) fn open_writer(paths: &Paths, durability: Durability) -> Result<Conne
          PRAGMA journal_size_limit = 67108864;"
     ))
     .map_err(fail("setting up the connection"))?;
-    conn.set_prepared_statement_cache_capacity(32);
+    conn.set_prepared_statement_cache_capacity(96);
     Ok(conn)
 }
 
@@ -344,6 +344,21 @@ fn harden(conn: &Connection) -> rusqlite::Result<()> {
         conn.set_limit(limit, value)?;
     }
     conn.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;")
+}
+
+/// Does something that waits so long for another's lock, and no longer.
+pub(super) fn with_patience<T>(
+    conn: &mut Connection,
+    patience: std::time::Duration,
+    work: impl FnOnce(&mut Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let before = conn.pragma_query_value(None, "busy_timeout", |row| row.get::<_, u32>(0));
+    let before = before.map_or(BUSY, |ms| std::time::Duration::from_millis(ms.into()));
+    // It only sets a number in the connection, and fails for none.
+    let _ = conn.busy_timeout(patience.min(before));
+    let result = work(conn);
+    let _ = conn.busy_timeout(before);
+    result
 }
 
 /// How long a connection waits for another's lock. Only a checkpoint or an opening ever holds one.

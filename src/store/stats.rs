@@ -1,12 +1,12 @@
 //! What a store holds, in numbers: one pass over the narrow rows, in constant memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::params;
 
 use super::reader::{integer, text};
 use super::row::{kind, state};
-use super::top::{Tally, Top};
+use super::top::{MANY, Tally, Top};
 use super::{Reader, StoreError};
 use crate::flow::Kind;
 
@@ -65,6 +65,75 @@ pub struct Files {
     pub segments: u64,
     /// How many segments there are.
     pub segment_count: u64,
+    /// Of the database, what the segment of a packed store takes.
+    pub packed: u64,
+}
+
+impl Files {
+    fn add(&mut self, other: &Self) {
+        self.database += other.database;
+        self.wal += other.wal;
+        self.segments += other.segments;
+        self.segment_count += other.segment_count;
+        self.packed += other.packed;
+    }
+}
+
+impl TopList {
+    /// The most frequent of both, and no more than are worth the memory.
+    fn add(&mut self, other: Self) {
+        let mut names: HashMap<String, Tally> = std::mem::take(&mut self.names).into_iter().collect();
+        for (name, tally) in other.names {
+            names.entry(name).or_default().join(tally);
+        }
+        self.names = names.into_iter().collect();
+        self.names.sort_unstable_by(|a, b| (b.1.flows, b.1.bytes, &a.0).cmp(&(a.1.flows, a.1.bytes, &b.0)));
+        self.exact &= other.exact && self.names.len() <= MANY;
+        self.names.truncate(MANY);
+    }
+}
+
+impl Stats {
+    /// Adds what another store holds. Mids are of one store each, so there are none then.
+    ///
+    /// Names are counted exactly where both were counted with at least [`Stats::ALL_NAMES`] of them.
+    pub fn add(&mut self, other: Self) {
+        self.all.join(other.all);
+        self.request_bytes = self.request_bytes.saturating_add(other.request_bytes);
+        self.response_bytes = self.response_bytes.saturating_add(other.response_bytes);
+        self.mids = None;
+        let spans = self.span_unix_ns.into_iter().chain(other.span_unix_ns);
+        self.span_unix_ns = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        join(&mut self.kinds, other.kinds);
+        join(&mut self.states, other.states);
+        join(&mut self.statuses, other.statuses);
+        self.hosts.add(other.hosts);
+        self.methods.add(other.methods);
+        self.types.add(other.types);
+        let mut tags = TopList { names: std::mem::take(&mut self.tags), exact: true };
+        tags.add(TopList { names: other.tags, exact: true });
+        self.tags = tags.names;
+        self.marked += other.marked;
+        self.commented += other.commented;
+        self.files.add(&other.files);
+    }
+
+    /// Leaves the first `top` names of each list.
+    pub fn truncate(&mut self, top: usize) {
+        for list in [&mut self.hosts, &mut self.methods, &mut self.types] {
+            list.names.truncate(top);
+        }
+        self.tags.truncate(top);
+    }
+
+    /// So many names are counted of each kind.
+    pub const ALL_NAMES: usize = MANY;
+}
+
+fn join<K: Ord>(to: &mut BTreeMap<K, Tally>, from: BTreeMap<K, Tally>) {
+    for (name, tally) in from {
+        to.entry(name).or_default().join(tally);
+    }
 }
 
 /// What is being counted.
@@ -163,6 +232,12 @@ impl Reader {
             files.segment_count += 1;
             files.segments += len(&self.paths.segment(number))?;
         }
+        if self.is_packed() {
+            let fail = |e| StoreError::sqlite(&self.paths.db, "measuring the segment", e);
+            let end =
+                self.conn.prepare_cached(PACKED).and_then(|mut end| end.query_row([], |row| integer(row, 0)));
+            files.packed = end.map_err(fail)?.unwrap_or(0).max(0).cast_unsigned();
+        }
         Ok(files)
     }
 }
@@ -211,6 +286,8 @@ const PAGE: i64 = 4096;
 /// Texts are cut as the writer cuts them: a file from elsewhere may hold anything.
 const ROWS: &str = "SELECT mid, kind, state, status, host, substr(method, 1, 256), substr(response_type, 1, 256), \
      request_len, response_len, started_unix_ns FROM flow WHERE mid > ?1 ORDER BY mid LIMIT ?2";
+/// Its last row tells, since rows follow each other.
+const PACKED: &str = "SELECT (SELECT at + length(data) FROM chunk ORDER BY at DESC LIMIT 1)";
 const HIGHEST: &str = "SELECT max(mid) FROM flow";
 const HOST: &str = "SELECT substr(name, 1, 1024) FROM host WHERE id = ?1";
 const MARKED: &str = "SELECT count(*) FROM note WHERE marker <> ''";

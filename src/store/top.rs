@@ -31,6 +31,14 @@ pub(super) struct Top<K> {
     forgot: bool,
 }
 
+impl Tally {
+    /// Counts those of another tally, too.
+    pub(super) fn join(&mut self, other: Self) {
+        self.flows = self.flows.saturating_add(other.flows);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
 impl<K: Hash + Eq + Ord + Clone> Top<K> {
     pub(super) fn new() -> Self {
         Self { tallies: HashMap::new(), forgot: false }
@@ -72,7 +80,7 @@ impl<K: Hash + Eq + Ord + Clone> Top<K> {
 }
 
 /// Names at a time: a few MB.
-const MANY: usize = 16_384;
+pub(super) const MANY: usize = 16_384;
 
 #[cfg(test)]
 mod tests {

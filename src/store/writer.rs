@@ -16,7 +16,7 @@ use super::row::sqlite_int;
 use super::schema;
 use super::segment::{DiskFiles, SegmentFiles, Segments};
 use super::session::{self, SessionCounts};
-use super::space::{Limits, Pins, Space, Step};
+use super::space::{Limits, Pins, Space, Step, Swept};
 
 /// What a commit promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -192,11 +192,13 @@ impl Keeper {
     pub(crate) fn commit(&mut self, conn: &mut Connection, group: &mut Group) -> Result<Outcome, StoreError> {
         let rows = group.len() as u64;
         self.still_there()?;
-        let outcome = self
-            .book
-            .commit(conn, &self.segments, group)
-            .map_err(|e| StoreError::sqlite(&self.paths.db, "storing flows", e))?;
-        self.space.committed(group.fresh());
+        let result = self.book.commit(conn, &self.segments, group);
+        if let Some(used) = &mut self.book.used {
+            self.space.used(used);
+            used.clear();
+        }
+        let outcome = result.map_err(|e| StoreError::sqlite(&self.paths.db, "storing flows", e))?;
+        self.space.committed(group.fresh(), group.taken_out());
         self.wal_grew(conn, outcome.row_bytes + rows * ROW_BYTES + GROUP_BYTES);
         Ok(outcome)
     }
@@ -220,8 +222,16 @@ impl Keeper {
     /// Does a little to keep the store within its limits, and to give space back.
     pub(crate) fn tidy(&mut self, conn: &mut Connection) -> Result<Step, StoreError> {
         self.still_there()?;
-        let step = self.space.step(conn, &self.paths, &self.segments)?;
-        if step == Step::More {
+        // Nothing of it is urgent, and while another process writes, groups of flows wait already.
+        let step = schema::with_patience(conn, TIDY_PATIENCE, |conn| {
+            self.space.step(conn, &self.paths, &self.segments)
+        });
+        let (step, swept) = step?;
+        self.book.used = self.space.wants_used().then(Vec::new);
+        if swept == Swept::Took {
+            self.book.forget();
+        }
+        if step != Step::Idle {
             self.wal_grew(conn, TIDY_BYTES);
         }
         Ok(step)
@@ -256,6 +266,9 @@ impl Keeper {
         self.segments.close();
         self.segments.sync();
         self.still_there()?;
+        if let Err(error) = self.space.reclaimer.finish(conn, &self.segments) {
+            tracing::warn!(%error, "rows of segments that are gone stay for now");
+        }
         if let Err(error) = self.make_zones(conn, ZONES_AT_CLOSE) {
             tracing::warn!(%error, "what the last blocks hold is not noted");
         }
@@ -271,6 +284,7 @@ impl Drop for Keeper {
         // Ends the threads, also where an error or a panic led here.
         self.segments.close();
         self.checkpoints.join();
+        self.space.reclaimer.join();
     }
 }
 
@@ -303,6 +317,9 @@ const ZONES_AT_CLOSE: Duration = Duration::from_millis(500);
 
 /// Of the database (`schema`), in bytes.
 const PAGE_BYTES: u64 = 8192;
+
+/// How long tidying waits for another's lock.
+const TIDY_PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a step of tidying gives to the WAL, at most about.
 const TIDY_BYTES: u64 = 32 * PAGE_BYTES;

@@ -12,14 +12,16 @@ pub struct Extensions {
     pub unknown: bool,
 }
 
-/// The parameters of permessage-deflate that matter to one who reads (RFC 7692 §7.1). The size of the window does not: an
-/// inflater with the largest one reads all.
+/// The parameters of permessage-deflate that matter here (RFC 7692 §7.1). To one who reads, the size of the window does not:
+/// an inflater with the largest one reads all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Deflate {
     /// `client_no_context_takeover`: each of the client's messages is compressed by itself.
     pub client_starts_anew: bool,
     /// `server_no_context_takeover`: each of the origin's messages is.
     pub server_starts_anew: bool,
+    /// `client_max_window_bits` below 15: the client may refer back less far than its deflater would.
+    pub client_window_is_small: bool,
 }
 
 impl Extensions {
@@ -55,7 +57,10 @@ fn parse_deflate(extension: &[u8]) -> Option<Deflate> {
         match (name.to_ascii_lowercase().as_slice(), value) {
             (b"client_no_context_takeover", None) => deflate.client_starts_anew = true,
             (b"server_no_context_takeover", None) => deflate.server_starts_anew = true,
-            (b"client_max_window_bits" | b"server_max_window_bits", Some(bits)) if is_window(bits) => {}
+            (b"client_max_window_bits", Some(bits)) if is_window(bits) => {
+                deflate.client_window_is_small = !bits.ends_with(b"15") && bits != b"\"15\"";
+            }
+            (b"server_max_window_bits", Some(bits)) if is_window(bits) => {}
             _ => return None,
         }
     }
@@ -79,14 +84,20 @@ mod tests {
     #[test]
     fn parameters_of_deflate_are_read() {
         let deflate = |client_starts_anew, server_starts_anew| Extensions {
-            deflate: Some(Deflate { client_starts_anew, server_starts_anew }),
+            deflate: Some(Deflate { client_starts_anew, server_starts_anew, client_window_is_small: false }),
             unknown: false,
         };
         assert_eq!(of(""), Extensions::default());
         assert_eq!(of("permessage-deflate"), deflate(false, false));
         assert_eq!(of("Permessage-Deflate ; client_no_context_takeover"), deflate(true, false));
         let all = "permessage-deflate;server_no_context_takeover;client_max_window_bits=\"8\"; server_max_window_bits = 15";
-        assert_eq!(of(all), deflate(false, true));
+        assert!(of(all).deflate.is_some_and(|d| d.server_starts_anew && d.client_window_is_small));
+        for large in [
+            "permessage-deflate;client_max_window_bits=15",
+            "permessage-deflate;client_max_window_bits=\"15\"",
+        ] {
+            assert_eq!(of(large), deflate(false, false));
+        }
     }
 
     #[test]

@@ -38,13 +38,13 @@ impl Frame {
         mask.rotate_left(self.at);
         self.at = (self.at + len) % 4;
         let mut plain = BytesMut::from(&data[..]);
-        unmask(&mut plain, mask);
+        self::mask(&mut plain, mask);
         plain.freeze()
     }
 }
 
-/// RFC 6455 §5.3, eight bytes at a time.
-fn unmask(data: &mut [u8], mask: [u8; 4]) {
+/// Masks, or takes the mask off (RFC 6455 §5.3), eight bytes at a time.
+pub(super) fn mask(data: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (words, rest) = data.as_chunks_mut::<8>();

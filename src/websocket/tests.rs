@@ -9,11 +9,19 @@ use super::*;
 use crate::flow::{MessageCoding, Opcode};
 
 const DEFLATE: Extensions = Extensions {
-    deflate: Some(Deflate { client_starts_anew: false, server_starts_anew: false }),
+    deflate: Some(Deflate {
+        client_starts_anew: false,
+        server_starts_anew: false,
+        client_window_is_small: false,
+    }),
     unknown: false,
 };
 const ANEW: Extensions = Extensions {
-    deflate: Some(Deflate { client_starts_anew: true, server_starts_anew: true }),
+    deflate: Some(Deflate {
+        client_starts_anew: true,
+        server_starts_anew: true,
+        client_window_is_small: false,
+    }),
     unknown: false,
 };
 const UNKNOWN: Extensions = Extensions { deflate: None, unknown: true };

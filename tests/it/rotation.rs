@@ -1,5 +1,6 @@
 //! Stores that follow the clock: `--store 'flows-%Y%m%d.db'`.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -8,8 +9,9 @@ use manent::flow::{ClientConn, Mid, State};
 use manent::record::{Recorder, RecorderOptions, Rotating};
 use manent::store::{ListQuery, Order, Reader};
 
-use crate::cli::{Home, flow};
+use crate::cli::{Home, flow, parse};
 use crate::harness::{GET, OK, Origin, PATIENCE, Setup, soon};
+use crate::tail::Running;
 
 /// A recorder in a folder of its own, and a clock that is set by hand.
 struct Days {
@@ -237,4 +239,28 @@ fn a_name_that_no_clock_can_make_is_refused_at_the_start() {
     assert!(told.contains("it has %Q; known are %Y"), "{told}");
     home.refuses(&["-p", "0", "-s", &at("flows-%.db")], 2, "it has %.;");
     home.refuses(&["-p", "0", "-s", &at("nowhere/flows-%Y.db")], 4, "error[E402]: cannot write to");
+}
+
+/// A mid is of one store, so each object tells which.
+#[test]
+fn the_feed_of_a_capture_names_the_store_of_each_flow() {
+    let home = Home::new();
+    let format = home.path("flows-%Y.db");
+    let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = origin.local_addr().unwrap().port();
+    let args = ["capture", "--json", "-p", "0", "-s", format.to_str().unwrap()];
+    let mut capture = Running::start(&home, &args);
+    let said = capture.said().recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    let address = said.split_whitespace().find(|word| word.starts_with("127.0.0.1:")).unwrap().to_owned();
+    let request = format!("GET http://127.0.0.1:{port}/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let mut client = std::net::TcpStream::connect(address).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    let (mut server, _) = origin.accept().unwrap();
+    assert!(server.read(&mut [0; 4096]).unwrap() > 0);
+    server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    let line = parse(capture.line().as_bytes());
+    let name = line["store"].as_str().unwrap();
+    assert!(home.path(name).exists() && name.starts_with("flows-20"), "{line}");
+    capture.signal(rustix::process::Signal::INT);
+    assert_eq!(capture.end().0, Some(0));
 }

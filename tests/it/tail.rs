@@ -12,21 +12,21 @@ use rustix::process::{Pid, Signal};
 use crate::cli::{Home, flow, parse, text};
 
 /// A `manent` under way, and the lines that it prints.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Running {
     /// Starts it; its lines are those of standard output.
-    fn start(home: &Home, args: &[&str]) -> Self {
+    pub(crate) fn start(home: &Home, args: &[&str]) -> Self {
         let mut child = home.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = lines(child.stdout.take().unwrap());
         Self { child, lines }
     }
 
     /// The next line; fails if none comes in good time.
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         self.lines.recv_timeout(Duration::from_secs(10)).unwrap()
     }
 
@@ -38,17 +38,17 @@ impl Running {
     }
 
     /// What it says on standard error, line by line.
-    fn said(&mut self) -> Receiver<String> {
+    pub(crate) fn said(&mut self) -> Receiver<String> {
         lines(self.child.stderr.take().unwrap())
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Its exit code, and what it printed and said that nobody has read.
-    fn end(mut self) -> (Option<i32>, Vec<String>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>, String) {
         let rest: Vec<String> = self.lines.iter().collect();
         let mut said = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {

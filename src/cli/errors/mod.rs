@@ -65,6 +65,9 @@ pub(super) enum CliError {
     /// A mid was given where it could be that of several stores.
     #[error("a mid is of one store, and {stores} stores are listed")]
     MidOfMany { stores: usize },
+    /// A limit was given that is one store's, where there are several.
+    #[error("--max-size and --max-flows are limits of one store, and {stores} stores are listed")]
+    LimitOfMany { stores: usize },
     /// Several stores have a flow with this mid.
     #[error("several stores have a flow with mid {mid}")]
     Ambiguous { mid: Mid, stores: Vec<String> },
@@ -235,9 +238,10 @@ fn of_cli(error: &CliError) -> Report {
         CliError::NoStore { .. } => Report::new("E407", NOT_FOUND, error.to_string())
             .fact("Nothing has been recorded under such a name yet.")
             .hint("put a pattern in quotes, so that it is not the shell that looks for files"),
-        CliError::MidOfMany { .. } => {
-            Report::new("E004", USAGE, error.to_string()).hint("name its store: -s FILE")
-        }
+        CliError::MidOfMany { .. } => Report::new("E004", USAGE, error.to_string())
+            .hint("name its store: -s FILE     or, for one flow of each, FILE:MID"),
+        CliError::LimitOfMany { .. } => Report::new("E004", USAGE, error.to_string())
+            .hint("name the store: -s FILE     or say --max-age, which is for each"),
         CliError::Ambiguous { mid, stores } => {
             let first = stores.first().map_or("FILE", String::as_str);
             Report::new("E004", USAGE, error.to_string())
@@ -359,8 +363,8 @@ pub(super) const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 /// The store, or one of several, could not be read or written.
 pub(super) const STORE: u8 = 4;
-const NETWORK: u8 = 5;
-const TLS: u8 = 6;
+pub(super) const NETWORK: u8 = 5;
+pub(super) const TLS: u8 = 6;
 /// A file could not be read or written as its format wants it, or only in part.
 pub(super) const DATA: u8 = 7;
 /// As `env` and shells have it (POSIX, "Exit Status for Commands").

@@ -22,6 +22,7 @@ pub(super) fn of_store(error: &StoreError) -> Report {
                     None => text::path(path),
                 })
                 .hint("reading works at the same time: manent ls     second recording: manent -s other.db")
+                .hint("manent replay MIDS --into other.db   records the answers elsewhere")
         }
         StoreError::BadName { path, why } => {
             let message = format!("{} cannot be the name of a store: {why}", text::path(path));
@@ -96,6 +97,9 @@ pub(super) fn of_store(error: &StoreError) -> Report {
         StoreError::Damaged { path, detail } => {
             Report::new("E405", STORE, format!("{} is damaged", text::path(path))).fact(sentence(detail))
         }
+        StoreError::Busy { .. } => Report::new("E425", STORE, error.to_string()).hint(
+            "another program has a transaction open in it for more than 5 s: let it end, then try again",
+        ),
         StoreError::Gone { .. } => gone(error.to_string()),
         StoreError::UnreadableLog { path } => Report::new(
             "E410",

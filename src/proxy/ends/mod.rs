@@ -5,6 +5,7 @@
 
 pub(super) mod h1;
 pub(super) mod h2;
+pub(super) mod own;
 pub(super) mod stored;
 
 use std::future::Future;

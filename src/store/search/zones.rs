@@ -258,7 +258,10 @@ fn required_url(expr: &Expr) -> Option<&Pattern> {
 fn url_pattern(pattern: &Pattern) -> Option<UrlPattern> {
     let mut builder: RegexBuilder = pattern.builder();
     // One that is too large for many lines is tried row by row.
-    UrlPattern::new(&mut builder).ok()
+    match pattern.line_builder() {
+        Some(mut lines) => UrlPattern::with_lines(&mut builder, &mut lines).ok(),
+        None => UrlPattern::new(&mut builder).ok(),
+    }
 }
 
 /// Ranges with fewer mids between them are searched as one.

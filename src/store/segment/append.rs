@@ -65,6 +65,8 @@ struct State {
     /// Pieces ever taken, and pieces of these that were written or dropped. `written <= taken`.
     taken: u64,
     written: u64,
+    /// Of these, those that are on disk for sure, or lost. `synced <= written`.
+    synced: u64,
     /// Segments that are not wholly good, and their first byte that is not.
     broken: BTreeMap<u32, u64>,
     /// Segments with bytes that may not be on disk yet.
@@ -124,6 +126,7 @@ impl Segments {
             hurry: false,
             taken: 0,
             written: 0,
+            synced: 0,
             broken: BTreeMap::new(),
             dirty: BTreeMap::new(),
             pause: None,
@@ -259,6 +262,37 @@ impl Segments {
         }
     }
 
+    /// Whether the first `upto` pieces are on disk, or lost: see [`Segments::is_lost`].
+    pub(in crate::store) fn is_synced(&self, upto: u64) -> bool {
+        self.shared.lock().synced >= upto
+    }
+
+    /// Takes segment files away of which no row that is committed tells any more, in this order: the WAL with that commit to disk,
+    /// the files, the news of it to disk. For a thread that may block for long.
+    ///
+    /// # Errors
+    /// What the system said; a file may be gone then, or not.
+    pub(in crate::store) fn remove(&self, numbers: &[u32]) -> io::Result<()> {
+        let files = &self.shared.files;
+        files.sync_wal()?;
+        numbers.iter().try_for_each(|&number| files.remove(number))?;
+        files.sync_names()
+    }
+
+    /// Looks whether the files that are written to still have their names. One that has not is lost, with all that is in it.
+    /// That costs a microsecond or two.
+    pub(in crate::store) fn look(&self) {
+        let files: Vec<_> = {
+            let state = self.shared.lock();
+            state.dirty.iter().map(|(&number, dirty)| (number, Arc::clone(&dirty.file))).collect()
+        };
+        for (number, file) in files {
+            if !file.is_in_place() {
+                self.shared.lock().abandon(number);
+            }
+        }
+    }
+
     /// Closes the file of a segment that nothing is appended to any more.
     pub(in crate::store) fn forget(&self, segment: u32) {
         self.shared.lock().dirty.remove(&segment);
@@ -301,10 +335,11 @@ impl Segments {
     /// Brings everything that is written to disk; the segments that grew, with the length that is on disk. A segment
     /// that cannot be synced is broken from its last sync on. For a thread that may block.
     pub(in crate::store) fn sync(&self) -> Vec<(u32, u64)> {
-        let due: Vec<_> = {
+        let (due, upto) = {
             let state = self.shared.lock();
             let due = state.dirty.iter().filter(|(_, d)| d.written > d.synced);
-            due.map(|(&number, d)| (number, Arc::clone(&d.file), d.written)).collect()
+            let due = due.map(|(&number, d)| (number, Arc::clone(&d.file), d.written));
+            (due.collect::<Vec<_>>(), state.written)
         };
         let mut grown = Vec::with_capacity(due.len());
         for (number, file, written) in due {
@@ -329,6 +364,9 @@ impl Segments {
                 }
             }
         }
+        let mut state = self.shared.lock();
+        state.synced = state.synced.max(upto);
+        drop(state);
         grown
     }
 
@@ -387,6 +425,19 @@ impl State {
                 self.pause = None;
                 false
             }
+        }
+    }
+
+    /// The file of a segment was taken away.
+    fn abandon(&mut self, segment: u32) {
+        tracing::error!(
+            segment,
+            "the file of a segment was deleted or replaced while it was written: what was in it is lost, as `manent check` tells"
+        );
+        self.dirty.remove(&segment);
+        self.broken.insert(segment, 0);
+        if self.next.number == segment {
+            self.next = Start { number: segment + 1, offset: 0 };
         }
     }
 

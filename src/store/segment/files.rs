@@ -2,16 +2,26 @@
 //! them, and fill the disk.
 
 use std::fmt::Debug;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::store::paths::{Paths, open_private, private_folder, sync_folder};
 
-/// Where segment files come from.
+/// Where segment files come from, and go.
 pub(in crate::store) trait SegmentFiles: Send + Sync + Debug {
     /// Opens a segment, making it if it is not there; its name is on disk when this returns.
     fn open(&self, number: u32) -> io::Result<Arc<dyn SegmentFile>>;
+    /// Returns when all that SQLite has written to its WAL is on disk. SQLite locks other files than this one, so that closing it
+    /// gives up no lock (see `db_file`).
+    fn sync_wal(&self) -> io::Result<()>;
+    /// Takes a segment away; whether its name is gone on disk is open until [`SegmentFiles::sync_names`]. One that is not there
+    /// is no error.
+    fn remove(&self, number: u32) -> io::Result<()>;
+    /// Returns when the names that are there are those on disk.
+    fn sync_names(&self) -> io::Result<()>;
 }
 
 /// One segment file.
@@ -22,6 +32,8 @@ pub(in crate::store) trait SegmentFile: Send + Sync + Debug {
     fn sync(&self) -> io::Result<()>;
     /// Cuts the file.
     fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Whether it still has its name. One that was deleted can be written as if nothing were, until it is closed.
+    fn is_in_place(&self) -> bool;
 }
 
 /// Real files in the store's folder.
@@ -30,19 +42,54 @@ pub(in crate::store) struct DiskFiles {
     pub(in crate::store) paths: Paths,
 }
 
+/// One of them.
+#[derive(Debug)]
+struct DiskFile {
+    file: File,
+    path: PathBuf,
+    /// Device and number.
+    key: (u64, u64),
+}
+
 impl SegmentFiles for DiskFiles {
     fn open(&self, number: u32) -> io::Result<Arc<dyn SegmentFile>> {
         private_folder(&self.paths.bodies)?;
-        let file = open_private(&self.paths.segment(number))?;
+        let path = self.paths.segment(number);
+        let file = open_private(&path)?;
         sync_folder(&self.paths.bodies)?;
-        Ok(Arc::new(file))
+        let key = key(&file.metadata()?);
+        Ok(Arc::new(DiskFile { file, path, key }))
+    }
+
+    fn sync_wal(&self) -> io::Result<()> {
+        let mut wal = self.paths.db.clone().into_os_string();
+        wal.push("-wal");
+        match File::open(wal) {
+            // All of it is in the database, which was synced before.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => file?.sync_data(),
+        }
+    }
+
+    fn remove(&self, number: u32) -> io::Result<()> {
+        match std::fs::remove_file(self.paths.segment(number)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        match sync_folder(&self.paths.bodies) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
     }
 }
 
-impl SegmentFile for File {
+impl SegmentFile for DiskFile {
     fn write_at(&self, data: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         loop {
-            match rustix::io::pwritev(self, data, offset) {
+            match rustix::io::pwritev(&self.file, data, offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => return Ok(n),
                 Err(rustix::io::Errno::INTR) => {}
@@ -52,10 +99,18 @@ impl SegmentFile for File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.set_len(len)
+        self.file.set_len(len)
     }
+
+    fn is_in_place(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|there| key(&there) == self.key)
+    }
+}
+
+fn key(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }

@@ -1,6 +1,8 @@
 //! Deleting flows, some at a time: what dies with each is found out first, then one short transaction takes the rows.
+//!
+//! All that takes flows out of a store ends in `take_rows`, so that nothing of them is forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavior, params};
@@ -107,37 +109,50 @@ pub(in crate::store) fn plan(
     Ok(plan)
 }
 
-fn doom(
+/// What dies with a flow: its record, its bodies, the payloads of its messages.
+pub(super) fn doom(
     files: &RecordFiles,
     messages: Option<&mut CachedStatement<'_>>,
     mid: Mid,
     found: &Found,
 ) -> rusqlite::Result<Doomed> {
-    let mut doomed = Doomed { mid, at: [None; 2], dead: BTreeMap::new(), bytes: 0 };
-    if let Found::InSegment(at) = found {
-        *doomed.dead.entry(at.segment).or_default() += at.stored_len;
-    }
-    if let Found::InTable(record) = found {
-        doomed.bytes += record.len() as u64;
-    }
+    let mut doomed = Doomed::new(mid);
+    doomed.count_record(found);
     match files.get(mid, found).map(|record| codec::decode_flow(&record)) {
         Ok(Ok(mut flow)) => bodies(&mut flow).for_each(|body| doomed.count(&body.content)),
         _ => tracing::debug!(%mid, "a record that cannot be read is deleted"),
     }
     if let Some(messages) = messages {
-        let mut rows = messages.query([sqlite_int(mid.0)])?;
-        while let Some(row) = rows.next()? {
-            doomed.bytes += integer(row, 1)?.map_or(0, i64::cast_unsigned);
-            if let Ok(extents) = codec::decode_extents(&blob(row, 0)?) {
-                doomed.count(&Content::Extents(extents));
-            }
-        }
+        doomed.count_messages(messages)?;
     }
     doomed.bytes += doomed.dead.values().sum::<u64>();
     Ok(doomed)
 }
 
 impl Doomed {
+    fn new(mid: Mid) -> Self {
+        Self { mid, at: [None; 2], dead: BTreeMap::new(), bytes: 0 }
+    }
+
+    fn count_record(&mut self, found: &Found) {
+        match found {
+            Found::InSegment(at) => *self.dead.entry(at.segment).or_default() += at.stored_len,
+            Found::InTable(record) => self.bytes += record.len() as u64,
+            Found::Nowhere => {}
+        }
+    }
+
+    fn count_messages(&mut self, messages: &mut CachedStatement<'_>) -> rusqlite::Result<()> {
+        let mut rows = messages.query([sqlite_int(self.mid.0)])?;
+        while let Some(row) = rows.next()? {
+            self.bytes += integer(row, 1)?.map_or(0, i64::cast_unsigned);
+            if let Ok(extents) = codec::decode_extents(&blob(row, 0)?) {
+                self.count(&Content::Extents(extents));
+            }
+        }
+        Ok(())
+    }
+
     fn count(&mut self, content: &Content) {
         if let Content::Extents(extents) = content {
             for Extent { segment, stored_len, .. } in extents {
@@ -158,42 +173,87 @@ pub(in crate::store) fn delete(
     if doomed.is_empty() {
         return Ok(freed);
     }
-    let has_notes = has_notes(conn)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut dead = BTreeMap::<u32, u64>::new();
+    let mut gone = Vec::new();
     {
-        let mut flow = tx.prepare_cached(match marked {
-            Marked::Keep if has_notes => DELETE_UNMARKED,
-            _ => DELETE,
+        let mut still = tx.prepare_cached(match marked {
+            Marked::Keep => STILL_UNMARKED,
+            Marked::Delete => STILL,
         })?;
-        let others = [DELETE_RECORD, DELETE_MESSAGES].iter().chain(has_notes.then_some(&DELETE_NOTE));
-        let others = others.chain(has_notes.then_some(&DELETE_TAGS));
-        let mut others = others.map(|sql| tx.prepare_cached(sql)).collect::<Result<Vec<_>, _>>()?;
-        let mut dead = BTreeMap::<u32, u64>::new();
-        let mut blocks = BTreeSet::new();
         for doomed in doomed {
-            let mid = sqlite_int(doomed.mid.0);
-            if flow.execute(params![mid, doomed.at[0], doomed.at[1]])? == 0 {
+            if !still.exists(params![sqlite_int(doomed.mid.0), doomed.at[0], doomed.at[1]])? {
                 continue;
             }
-            for other in &mut others {
-                other.execute([mid])?;
-            }
-            blocks.insert(doomed.mid.0 >> zone::BLOCK_BITS);
+            gone.push(doomed.mid);
             freed.flows += 1;
             freed.bytes += doomed.bytes;
             for (&segment, &bytes) in &doomed.dead {
                 *dead.entry(segment).or_default() += bytes;
             }
         }
-        // They hold URLs of what is gone now. Blocks without zones are scanned, until they get new ones.
-        for block in blocks {
-            tx.prepare_cached(DELETE_ZONE)?.execute([sqlite_int(block)])?;
-            tx.prepare_cached(DELETE_URLS)?.execute([sqlite_int(block)])?;
-        }
-        count_dead(&tx, dead)?;
     }
+    gone.sort_unstable();
+    let runs: Vec<(Mid, Mid)> =
+        gone.chunk_by(|a, b| a.0 + 1 == b.0).map(|run| (run[0], run[run.len() - 1])).collect();
+    take(&tx, &runs)?;
+    count_dead(&tx, dead)?;
+    note_deleted(&tx, freed.flows)?;
     tx.commit()?;
     Ok(freed)
+}
+
+/// Takes flows out whose bodies are counted as dead elsewhere ([`Pins::left_out`](super::Pins::left_out)), in the transaction
+/// of a group. A mid without rows is no error. Zones are the caller's.
+pub(in crate::store) fn take_out(tx: &Connection, mids: &[Mid]) -> rusqlite::Result<()> {
+    let mut dead = BTreeMap::new();
+    for &mid in mids {
+        let mut doomed = Doomed::new(mid);
+        let read = |row: &rusqlite::Row<'_>| Found::read(row, 1);
+        let found = tx.prepare_cached(ROW)?.query_row([sqlite_int(mid.0)], read).optional()?;
+        doomed.count_record(&found.unwrap_or(Found::Nowhere));
+        doomed.count_messages(&mut tx.prepare_cached(MESSAGES)?)?;
+        take_rows(tx, (mid, mid))?;
+        for (segment, bytes) in doomed.dead {
+            *dead.entry(segment).or_default() += bytes;
+        }
+    }
+    count_dead(tx, dead)
+}
+
+/// Takes away all that there is of flows, by runs of mids that rise, both ends of each within; and the zones that they were
+/// in, which hold URLs of what is gone now. Blocks without zones are scanned, until they get new ones. In a transaction.
+pub(super) fn take(tx: &Connection, runs: &[(Mid, Mid)]) -> rusqlite::Result<()> {
+    let mut bare = None;
+    for &run in runs {
+        take_rows(tx, run)?;
+        let blocks = (run.0.0 >> zone::BLOCK_BITS, run.1.0 >> zone::BLOCK_BITS);
+        if bare != Some(blocks) {
+            for sql in [DELETE_ZONES, DELETE_URLS] {
+                tx.prepare_cached(sql)?.execute([sqlite_int(blocks.0), sqlite_int(blocks.1)])?;
+            }
+            bare = Some(blocks);
+        }
+    }
+    Ok(())
+}
+
+fn take_rows(tx: &Connection, (first, last): (Mid, Mid)) -> rusqlite::Result<()> {
+    for sql in [DELETE, DELETE_RECORDS, DELETE_MESSAGES, DELETE_NOTES, DELETE_TAGS] {
+        tx.prepare_cached(sql)?.execute([sqlite_int(first.0), sqlite_int(last.0)])?;
+    }
+    Ok(())
+}
+
+/// Tells a recorder that counts flows how many of them went, whoever deletes.
+pub(super) fn note_deleted(tx: &Connection, flows: u64) -> rusqlite::Result<()> {
+    tx.prepare_cached(NOTE_DELETED)?.execute([sqlite_int(flows)]).map(drop)
+}
+
+/// How many flows were ever deleted from the store, as [`note_deleted`] was told.
+pub(super) fn deleted_ever(conn: &Connection) -> rusqlite::Result<u64> {
+    let found = conn.prepare_cached(DELETED_EVER)?.query_row([], |row| integer(row, 0)).optional()?;
+    Ok(found.flatten().unwrap_or(0).cast_unsigned())
 }
 
 /// Adds to what is dead, by segment.
@@ -204,26 +264,17 @@ pub(super) fn count_dead(conn: &Connection, dead: BTreeMap<u32, u64>) -> rusqlit
     Ok(())
 }
 
-/// Does something with `PRAGMA synchronous` set otherwise (sqlite.org/pragma.html#pragma_synchronous).
-pub(super) fn with_synchronous<T>(
+/// Does something whose commits do not wait for the disk (`PRAGMA synchronous = NORMAL`,
+/// sqlite.org/pragma.html#pragma_synchronous). It is on disk when a later commit is that does, or the WAL.
+pub(super) fn unsynced<T>(
     conn: &mut Connection,
-    level: Synchronous,
     work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
     let before: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
-    conn.pragma_update(None, "synchronous", level as i64)?;
+    conn.pragma_update(None, "synchronous", "NORMAL")?;
     let result = work(conn);
     conn.pragma_update(None, "synchronous", before)?;
     result
-}
-
-/// What a commit waits for.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Synchronous {
-    /// Nothing. It is on disk when the next commit is that waits.
-    Normal = 1,
-    /// Itself, and all before it, to be on disk.
-    Full = 2,
 }
 
 /// The bodies of a flow that may lie in segments, but for messages.
@@ -243,18 +294,23 @@ pub(super) const ROW: &str = "SELECT state, pbuf, record_segment, record_offset,
      LEFT JOIN record USING (mid) WHERE mid = ?1";
 const ROW_3: &str =
     "SELECT state, pbuf, NULL, NULL, NULL FROM flow LEFT JOIN record USING (mid) WHERE mid = ?1";
-const MESSAGES: &str =
+pub(super) const MESSAGES: &str =
     "SELECT extents, length(payload) FROM message WHERE mid = ?1 AND (extents NOT NULL OR payload NOT NULL)";
+/// Of a store of any version, for those that only read. Who deletes writes, and has the tables of today.
 const MARK: &str = "SELECT 1 FROM note WHERE mid = ?1 AND marker <> ''";
-const DELETE: &str =
-    "DELETE FROM flow WHERE mid = ?1 AND state <> 0 AND record_segment IS ?2 AND record_offset IS ?3";
-const DELETE_UNMARKED: &str = "DELETE FROM flow WHERE mid = ?1 AND state <> 0 AND record_segment IS ?2 \
+const STILL: &str =
+    "SELECT 1 FROM flow WHERE mid = ?1 AND state <> 0 AND record_segment IS ?2 AND record_offset IS ?3";
+const STILL_UNMARKED: &str = "SELECT 1 FROM flow WHERE mid = ?1 AND state <> 0 AND record_segment IS ?2 \
      AND record_offset IS ?3 AND NOT EXISTS (SELECT 1 FROM note WHERE note.mid = ?1 AND marker <> '')";
-const DELETE_RECORD: &str = "DELETE FROM record WHERE mid = ?1";
-const DELETE_MESSAGES: &str = "DELETE FROM message WHERE mid = ?1";
-const DELETE_NOTE: &str = "DELETE FROM note WHERE mid = ?1";
-const DELETE_TAGS: &str = "DELETE FROM tag WHERE mid = ?1";
-const DELETE_ZONE: &str = "DELETE FROM zone WHERE block = ?1";
-const DELETE_URLS: &str = "DELETE FROM zone_url WHERE block = ?1";
+const DELETE: &str = "DELETE FROM flow WHERE mid BETWEEN ?1 AND ?2";
+const DELETE_RECORDS: &str = "DELETE FROM record WHERE mid BETWEEN ?1 AND ?2";
+const DELETE_MESSAGES: &str = "DELETE FROM message WHERE mid BETWEEN ?1 AND ?2";
+const DELETE_NOTES: &str = "DELETE FROM note WHERE mid BETWEEN ?1 AND ?2";
+const DELETE_TAGS: &str = "DELETE FROM tag WHERE mid BETWEEN ?1 AND ?2";
+const NOTE_DELETED: &str = "INSERT INTO meta (key, value) VALUES ('deleted', ?1) \
+     ON CONFLICT (key) DO UPDATE SET value = value + excluded.value";
+const DELETED_EVER: &str = "SELECT value FROM meta WHERE key = 'deleted'";
+const DELETE_ZONES: &str = "DELETE FROM zone WHERE block BETWEEN ?1 AND ?2";
+const DELETE_URLS: &str = "DELETE FROM zone_url WHERE block BETWEEN ?1 AND ?2";
 /// No row is made: a record from elsewhere may name any number.
 const DEAD: &str = "UPDATE segment SET dead = dead + ?2 WHERE number = ?1";

@@ -1,59 +1,41 @@
 //! Keeping a store within its limits while it is written, on the writing thread, in steps between commits.
+//!
+//! A step deletes a slice of the oldest flows, or copies a little out of a segment that is mostly dead, or looks for
+//! connections that nobody refers to. None of them waits for the disk: rows that go are on disk with the next commit of a
+//! group, copies are synced by it, and files go on a thread of their own. How long a step is, and how soon the next one
+//! follows, depends on how far the store is beyond its limits.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::super::StoreError;
+use super::super::group::Used;
 use super::super::paths::Paths;
 use super::super::record::RecordFiles;
-use super::super::recover::listed_segments;
-use super::super::row::sqlite_int;
-use super::super::schema;
 use super::super::segment::Segments;
 use super::super::source::Source;
-use super::delete::{self, Doomed, Freed, Marked, Synchronous, has_notes, with_synchronous};
+use super::count::Count;
+use super::delete::{self, Freed, unsynced};
+use super::limits::Limits;
+use super::oldest;
 use super::pins::Pins;
-use super::reclaim::{self, Reclaimer, Site};
+use super::reclaim::{self, Budget, Haste, Reclaimer, Site, Syncs};
+use super::sweep::{Sweep, Swept};
+use super::usage::Usage;
 use crate::flow::Mid;
-
-/// What a store may hold. Flows beyond it are deleted, those with the lowest mids first; flows that are marked or under way
-/// stay, and count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// Flows that began longer ago go.
-    pub max_age: Option<Duration>,
-    /// Bytes of database, WAL and segments. An eighth of it is kept free for what is dead and not reclaimed yet.
-    pub max_size_bytes: Option<u64>,
-    /// Flows.
-    pub max_flows: Option<u64>,
-}
-
-impl Limits {
-    fn any(&self) -> bool {
-        *self != Self::default()
-    }
-
-    /// Segments of this size are small enough that the dead part of one does not count.
-    fn roll_bytes(&self) -> Option<u64> {
-        self.max_size_bytes.map(|max| (max / 8).max(LEAST_SEGMENT))
-    }
-
-    /// Bytes that may be live.
-    fn live_bytes(&self) -> Option<u64> {
-        self.max_size_bytes.map(|max| max - max / 8)
-    }
-}
 
 /// Whether there is more to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Nothing for now.
     Idle,
-    /// Another step is due.
-    More,
+    /// Another step is due, after a rest that is so many times as long as this one was.
+    More {
+        /// 0 to 4; the further the store is beyond its limits, the less.
+        rest: u32,
+    },
 }
 
 /// The state of it.
@@ -63,28 +45,40 @@ pub(in crate::store) struct Space {
     pub(in crate::store) pins: Pins,
     files: RecordFiles,
     pub(in crate::store) reclaimer: Reclaimer,
+    sweep: Sweep,
     /// Flows up to this mid were looked at, and stay.
     floor: Mid,
     /// When flows that were left are looked at again.
     look_back: Instant,
     next_check: Instant,
-    /// Flows that are deleted in a step, so many that it is short.
-    batch: usize,
-    /// Whether the last step deleted some: then the next one copies.
-    deleted: bool,
+    /// When the files of segments are looked at.
+    next_files: Instant,
+    /// Flows that are deleted in a slice, so many that it is short.
+    slice: usize,
+    /// Whose turn it is, where several have work.
+    turn: Turn,
     count: Count,
+    pressure: Pressure,
+    /// Segment files that were found to be gone, so that it is told once.
+    missing: reclaim::Missing,
     /// What was deleted so far.
     pub(in crate::store) freed: Freed,
 }
 
-/// How many flows there are, so that nobody has to count a million of them each second.
-#[derive(Debug, Default)]
-struct Count {
-    flows: u64,
-    /// Of a count that is under way: up to which mid, and how many.
-    pass: Option<(i64, u64)>,
-    /// SQLite's `data_version` when counting began; another tells that another process has written.
-    version: Option<i64>,
+/// What a step works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Delete,
+    Reclaim,
+    Sweep,
+}
+
+/// How far the store is beyond its limits, by the last look.
+#[derive(Debug, Clone, Copy)]
+struct Pressure {
+    rest: u32,
+    time: Duration,
+    haste: Haste,
 }
 
 impl Space {
@@ -94,28 +88,42 @@ impl Space {
             pins: Pins::default(),
             files: RecordFiles::new(Arc::new(Source::new(paths.clone(), None))),
             reclaimer: Reclaimer::default(),
+            sweep: Sweep::default(),
             floor: Mid(0),
             look_back: Instant::now() + LOOK_BACK,
             next_check: Instant::now(),
-            batch: LEAST_BATCH,
-            deleted: false,
+            next_files: Instant::now(),
+            slice: LEAST_SLICE,
+            turn: Turn::Delete,
             count: Count::default(),
+            pressure: Pressure::LEAST,
+            missing: reclaim::Missing::default(),
             freed: Freed::default(),
         }
     }
 
-    /// For tests: as if the time of the next look had come.
-    #[cfg(test)]
+    /// As if the time of the next look had come, and for a store to which nothing else is going on.
     pub(in crate::store) fn look_now(&mut self) {
-        self.next_check = Instant::now();
+        (self.next_check, self.next_files) = (Instant::now(), Instant::now());
+        self.reclaimer.hurry();
     }
 
-    /// A group is committed that had so many flows that are new.
-    pub(in crate::store) fn committed(&mut self, fresh: usize) {
-        self.count.flows += fresh as u64;
+    /// A group is committed that had so many flows that are new, and took so many out again.
+    pub(in crate::store) fn committed(&mut self, fresh: usize, taken_out: usize) {
+        self.count.changed(fresh, taken_out);
     }
 
-    /// Does a little: deletes some hundred flows, or copies some megabytes. A few milliseconds, and syncs.
+    /// Whether what rows refer to is to be told to [`Space::used`].
+    pub(in crate::store) fn wants_used(&self) -> bool {
+        self.sweep.is_busy()
+    }
+
+    /// Rows were written that refer to these.
+    pub(in crate::store) fn used(&mut self, used: &[Used]) {
+        self.sweep.used(used);
+    }
+
+    /// Does a little, in some milliseconds; and whether connections or hosts went, so that what is remembered of them is wrong.
     ///
     /// # Errors
     /// What SQLite or the system said.
@@ -124,10 +132,10 @@ impl Space {
         conn: &mut Connection,
         paths: &Paths,
         segments: &Segments,
-    ) -> Result<Step, StoreError> {
+    ) -> Result<(Step, Swept), StoreError> {
         let now = Instant::now();
-        if now < self.next_check && !self.reclaimer.is_busy() {
-            return Ok(Step::Idle);
+        if now < self.next_check && !self.reclaimer.is_busy() && !self.sweep.is_busy() {
+            return Ok((Step::Idle, Swept::Nothing));
         }
         if now > self.look_back {
             (self.floor, self.look_back) = (Mid(0), now + LOOK_BACK);
@@ -138,205 +146,165 @@ impl Space {
         {
             segments.roll();
         }
-        if !self.reclaimer.is_busy() {
-            reclaim::know_files(conn, paths)?;
-            delete::count_dead(conn, self.pins.take_dead())
-                .map_err(|e| StoreError::sqlite(&paths.db, "counting dead bytes", e))?;
-        }
-        let (deleted, usage) = match self.deleted && self.reclaimer.is_busy() {
-            true => (false, Usage::default()),
-            false => self.enforce(conn, paths)?,
-        };
-        self.deleted = deleted;
-        // Over the limit, what is dead is worth more than the time to get it.
-        let is_over = self.limits.max_size_bytes.is_some_and(|max| usage.bytes > max);
-        let percent = if is_over { LEAST_DEAD_PERCENT } else { MOSTLY_DEAD_PERCENT };
-        let mut site = Site { conn, paths, segments, files: &self.files, pins: &self.pins };
-        let busy = self.reclaimer.begin(&site, percent)?;
-        if !deleted {
-            self.reclaimer.step(&mut site, STEP_BYTES)?;
-        }
-        if busy || deleted || self.count.pass.is_some() {
-            return Ok(Step::More);
+        let until = now + self.pressure.time;
+        // Each in its turn, and who has nothing to do leaves it to the next.
+        for _ in 0..3 {
+            let turn = self.turn;
+            self.turn = turn.next();
+            let (has_more, swept) = match turn {
+                Turn::Delete => (self.delete(conn, paths, until)?, Swept::Nothing),
+                Turn::Reclaim => (self.reclaim(conn, paths, segments, until)?, Swept::Nothing),
+                Turn::Sweep => {
+                    let swept = self.sweep.step(conn);
+                    let fail = |e| StoreError::sqlite(&paths.db, "looking for unused connections", e);
+                    let swept = swept.map_err(fail)?;
+                    (swept != Swept::Nothing, swept)
+                }
+            };
+            if has_more || Instant::now() >= until {
+                return Ok((Step::More { rest: self.pressure.rest }, swept));
+            }
         }
         self.next_check = Instant::now() + CHECK;
-        Ok(Step::Idle)
+        Ok((Step::Idle, Swept::Nothing))
+    }
+
+    fn reclaim(
+        &mut self,
+        conn: &mut Connection,
+        paths: &Paths,
+        segments: &Segments,
+        until: Instant,
+    ) -> Result<bool, StoreError> {
+        if !self.reclaimer.is_busy() {
+            self.count_segments(conn, paths)?;
+        }
+        let haste = self.pressure.haste;
+        let mut site = Site { conn, paths, segments, files: &self.files, pins: &self.pins };
+        // Over the limit, what is dead is worth more than the time to get it.
+        let percent = if haste == Haste::Full { LEAST_DEAD_PERCENT } else { MOSTLY_DEAD_PERCENT };
+        let has_work = self.reclaimer.begin(&site, percent, haste)?;
+        let bytes = if self.pressure.rest == 0 { 4 * STEP_BYTES } else { STEP_BYTES };
+        let time = until.saturating_duration_since(Instant::now()).max(LEAST_TIME);
+        self.reclaimer.step(&mut site, Budget { bytes, time, syncs: Syncs::Commits })?;
+        Ok(has_work)
+    }
+
+    /// Brings the table of segments up to what is known otherwise.
+    fn count_segments(&mut self, conn: &mut Connection, paths: &Paths) -> Result<(), StoreError> {
+        let now = Instant::now();
+        if now >= self.next_files {
+            self.next_files = now + FILES;
+            reclaim::know_files(conn, paths, &mut self.missing)?;
+        }
+        let dead = self.pins.take_dead();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        unsynced(conn, |conn| delete::count_dead(conn, dead))
+            .map_err(|e| StoreError::sqlite(&paths.db, "counting dead bytes", e))
     }
 
     /// Deletes some of the oldest flows if there are too many; whether there may be more of them.
-    fn enforce(&mut self, conn: &mut Connection, paths: &Paths) -> Result<(bool, Usage), StoreError> {
-        let fail = |e| StoreError::sqlite(&paths.db, "keeping the store within its limits", e);
+    fn delete(&mut self, conn: &mut Connection, paths: &Paths, until: Instant) -> Result<bool, StoreError> {
         if !self.limits.any() {
-            return Ok((false, Usage::default()));
+            return Ok(false);
         }
-        let (usage, started) = (Usage::of(conn, paths)?, Instant::now());
-        let oldest = oldest(conn, self.floor, self.batch).map_err(fail)?;
-        let excess_bytes = self.limits.live_bytes().map_or(0, |max| usage.live().saturating_sub(max));
-        let excess_flows = match self.limits.max_flows {
-            Some(max) => self.count.flows(conn, max).map_err(fail)?.saturating_sub(max),
-            None => 0,
-        };
-        let cutoff =
-            self.limits.max_age.map_or(i64::MIN, |age| sqlite_int(unix_ns().saturating_sub(nanos(age))));
-        let too_old = oldest.iter().take_while(|(_, started)| *started < cutoff).count();
-        let due = too_old.max(usize::try_from(excess_flows).unwrap_or(usize::MAX)).min(oldest.len());
-        let due = if excess_bytes > 0 { oldest.len() } else { due };
-        let mids: Vec<Mid> = oldest[..due].iter().map(|(mid, _)| *mid).collect();
-        let Some(first) = mids.first() else { return Ok((false, usage)) };
-        self.floor = Mid(first.0.saturating_sub(1));
-        tracing::trace!(%first, due, "flows beyond the limits");
-        let plan = delete::plan(conn, &self.files, &mids, Marked::Keep, PLAN_TIME).map_err(fail)?;
-        let by_bytes = enough(&plan.doomed, excess_bytes);
-        let least = too_old.max(usize::try_from(excess_flows).unwrap_or(usize::MAX));
-        let doomed = &plan.doomed[..plan.doomed.len().min(least.max(by_bytes))];
-        // Nobody waits for it to be on disk. A segment is dropped by a commit that does.
-        let work = |conn: &mut Connection| delete::delete(conn, doomed, Marked::Keep);
-        let freed = with_synchronous(conn, Synchronous::Normal, work).map_err(fail)?;
-        self.batch = match started.elapsed() {
-            short if short < SHORT => (self.batch + self.batch / 4).min(BATCH),
-            long if long > 2 * SHORT => (self.batch / 2).max(LEAST_BATCH),
-            _ => self.batch,
-        };
-        self.count.flows = self.count.flows.saturating_sub(freed.flows);
-        self.freed += freed;
-        // All that was looked at and is still there stays.
-        if freed.flows == 0
-            && let Some(last) = mids.get(plan.looked_at.saturating_sub(1))
-        {
-            self.floor = *last;
-        }
-        Ok((true, usage))
+        let usage = Usage::of(conn, paths)?;
+        // Nobody waits for it to be on disk.
+        let work = |conn: &mut Connection| self.delete_slices(conn, &usage, until);
+        unsynced(conn, work)
+            .map_err(|e| StoreError::sqlite(&paths.db, "keeping the store within its limits", e))
     }
-}
 
-/// How many of these make up so many bytes.
-fn enough(doomed: &[Doomed], bytes: u64) -> usize {
-    let sums = doomed.iter().scan(0_u64, |sum, doomed| {
-        let before = *sum;
-        *sum = sum.saturating_add(doomed.bytes);
-        Some(before)
-    });
-    sums.take_while(|before| *before < bytes).count()
-}
-
-impl Count {
-    /// How many flows there are; 0 while it is not known, and where there cannot be too many.
-    fn flows(&mut self, conn: &Connection, max: u64) -> rusqlite::Result<u64> {
-        let version: i64 = conn.pragma_query_value(None, "data_version", |row| row.get(0))?;
-        let span: i64 = conn.prepare_cached(SPAN)?.query_row([], |row| row.get(0))?;
-        if span.cast_unsigned() <= max {
-            return Ok(0);
-        }
-        if self.version != Some(version) {
-            (self.version, self.pass) = (Some(version), Some((0, 0)));
-        }
-        let Some((after, sum)) = self.pass else { return Ok(self.flows) };
-        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?));
-        let (count, last) = conn.prepare_cached(COUNT)?.query_row(params![after, COUNT_ROWS], read)?;
-        let sum = sum + count.cast_unsigned();
-        match last.filter(|_| count == COUNT_ROWS) {
-            Some(last) => {
-                self.pass = Some((last, sum));
-                Ok(0)
+    fn delete_slices(
+        &mut self,
+        conn: &mut Connection,
+        usage: &Usage,
+        until: Instant,
+    ) -> rusqlite::Result<bool> {
+        let mut bytes = 0;
+        loop {
+            let flows = match self.limits.max_flows {
+                Some(max) => self.count.flows(conn, max)?,
+                None => 0,
+            };
+            if self.count.is_under_way() {
+                return Ok(true);
             }
-            None => {
-                (self.pass, self.flows) = (None, sum);
-                Ok(sum)
+            let mut excess = self.limits.excess(flows, usage);
+            excess.bytes = excess.bytes.saturating_sub(bytes);
+            self.pressure = Pressure::of(&self.limits, flows, usage, None);
+            if excess.is_none() {
+                return Ok(false);
+            }
+            let started = Instant::now();
+            let patience = until.saturating_duration_since(started).max(LEAST_TIME);
+            let slice = oldest::delete(conn, &self.files, (self.floor, self.slice), &excess, patience)?;
+            self.slice = match started.elapsed() {
+                short if short < SHORT => (self.slice + self.slice / 2).min(SLICE),
+                long if long > 2 * SHORT => (self.slice / 2).max(LEAST_SLICE),
+                _ => self.slice,
+            };
+            self.freed += slice.freed;
+            bytes += slice.freed.bytes;
+            self.floor = slice.last.unwrap_or(self.floor);
+            self.pressure = Pressure::of(&self.limits, flows, usage, slice.oldest);
+            if !slice.more || Instant::now() >= until {
+                return Ok(slice.more);
             }
         }
     }
 }
 
-/// What a store takes.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Usage {
-    /// Of all files.
-    pub(super) bytes: u64,
-    /// Of these, in segments and known to be dead.
-    pub(super) dead: u64,
-    /// Of these, in pages of the database that are free.
-    pub(super) free: u64,
+impl Turn {
+    fn next(self) -> Self {
+        match self {
+            Turn::Delete => Turn::Reclaim,
+            Turn::Reclaim => Turn::Sweep,
+            Turn::Sweep => Turn::Delete,
+        }
+    }
 }
 
-impl Usage {
-    pub(super) fn of(conn: &Connection, paths: &Paths) -> Result<Self, StoreError> {
-        let fail = |e| StoreError::sqlite(&paths.db, "measuring the store", e);
-        let number = |pragma: &str| conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-        let pages = number("freelist_count").map_err(fail)?.cast_unsigned();
-        let page = number("page_size").map_err(fail)?.cast_unsigned();
-        // Before this version nothing was deleted.
-        let dead: i64 = match schema::version(conn).map_err(fail)? {
-            0..6 => 0,
-            _ => {
-                conn.prepare_cached(DEAD).and_then(|mut s| s.query_row([], |row| row.get(0))).map_err(fail)?
-            }
+impl Pressure {
+    /// A fifth of the time, in steps that no commit feels.
+    const LEAST: Self = Self { rest: 4, time: Duration::from_millis(4), haste: Haste::None };
+
+    /// Where more comes than goes, the share rises before the store is a quarter too large; in the end a step follows each
+    /// commit, and is as long as a disk's sync.
+    fn of(limits: &Limits, flows: u64, usage: &Usage, oldest: Option<i64>) -> Self {
+        let haste = if limits.are_files_over(usage) { Haste::Full } else { Haste::None };
+        let (rest, time) = match limits.over_per_mille(flows, usage, oldest) {
+            0..60 => (4, Self::LEAST.time),
+            60..120 => (2, Self::LEAST.time),
+            120..250 => (1, Duration::from_millis(6)),
+            _ => (0, Duration::from_millis(12)),
         };
-        let len = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        let segments = listed_segments(paths)?.into_iter().map(|n| len(&paths.segment(n))).sum::<u64>();
-        let mut wal = paths.db.clone().into_os_string();
-        wal.push("-wal");
-        Ok(Self {
-            bytes: len(&paths.db) + len(wal.as_ref()) + segments,
-            dead: dead.cast_unsigned(),
-            free: pages * page,
-        })
-    }
-
-    /// Bytes that deleting flows can make less.
-    pub(super) fn live(&self) -> u64 {
-        self.bytes.saturating_sub(self.dead).saturating_sub(self.free)
+        Self { rest, time, haste }
     }
 }
 
-/// The oldest flows above `floor` that are neither marked nor under way, with their starts.
-pub(super) fn oldest(conn: &Connection, floor: Mid, limit: usize) -> rusqlite::Result<Vec<(Mid, i64)>> {
-    let sql = if has_notes(conn)? { OLDEST_UNMARKED } else { OLDEST };
-    let mut statement = conn.prepare_cached(sql)?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let read = |row: &rusqlite::Row<'_>| Ok((Mid(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?));
-    statement.query_map(params![sqlite_int(floor.0), limit], read)?.collect()
-}
+/// How often limits are looked at: often, so that little is to be done at a time.
+const CHECK: Duration = Duration::from_millis(200);
 
-fn unix_ns() -> u64 {
-    nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// How often limits are looked at. In a second, a disk takes a gigabyte at most.
-pub(super) const CHECK: Duration = Duration::from_secs(1);
+/// How often the folder of segments is.
+const FILES: Duration = Duration::from_secs(1);
 
 /// How often flows that were left, and segments, are looked at again.
 const LOOK_BACK: Duration = Duration::from_secs(60);
 
-/// Flows in one transaction, at most and at least, and how long a step should take that deletes some.
-const BATCH: usize = 1000;
-const LEAST_BATCH: usize = 64;
-const SHORT: Duration = Duration::from_millis(4);
+/// Flows in one transaction, at most and at least, and how long it should take.
+const SLICE: usize = 4096;
+const LEAST_SLICE: usize = 64;
+const SHORT: Duration = Duration::from_millis(2);
 
-/// How long records may be read before it.
-const PLAN_TIME: Duration = Duration::from_millis(5);
+/// How long a slice may read records at least.
+const LEAST_TIME: Duration = Duration::from_millis(1);
 
-/// Rows that are counted at a time: about a millisecond.
-const COUNT_ROWS: i64 = 20_000;
-
-/// What is copied between two commits.
+/// What is copied in a step.
 const STEP_BYTES: u64 = 1 << 20;
 
 /// Copying a live byte for less than a dead one would be more work than it gives back.
 const MOSTLY_DEAD_PERCENT: u64 = 50;
 const LEAST_DEAD_PERCENT: u64 = 10;
-
-/// Smaller files would be many.
-const LEAST_SEGMENT: u64 = 1 << 20;
-
-const SPAN: &str = "SELECT ifnull((SELECT max(mid) FROM flow) - (SELECT min(mid) FROM flow) + 1, 0)";
-const COUNT: &str =
-    "SELECT count(*), max(mid) FROM (SELECT mid FROM flow WHERE mid > ?1 ORDER BY mid LIMIT ?2)";
-const DEAD: &str = "SELECT ifnull(sum(dead), 0) FROM segment WHERE dropped = 0";
-const OLDEST: &str =
-    "SELECT mid, started_unix_ns FROM flow WHERE mid > ?1 AND state <> 0 ORDER BY mid LIMIT ?2";
-const OLDEST_UNMARKED: &str = "SELECT mid, started_unix_ns FROM flow WHERE mid > ?1 AND state <> 0 AND NOT EXISTS \
-     (SELECT 1 FROM note WHERE note.mid = flow.mid AND marker <> '') ORDER BY mid LIMIT ?2";

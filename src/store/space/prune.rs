@@ -17,7 +17,9 @@ use super::super::schema;
 use super::super::source::Source;
 use super::super::{Durability, Reader, StoreError, Writer, WriterOptions};
 use super::delete::{self, Freed, Marked};
-use super::keep::{Limits, Step, Usage};
+use super::keep::Step;
+use super::limits::Limits;
+use super::usage::Usage;
 use crate::flow::Mid;
 
 /// Deletes flows. Its methods block.
@@ -106,7 +108,8 @@ impl Pruner {
         let mut writer = *writer;
         // The last segment, too, if it is worth it: nothing is appended to it now.
         writer.keeper.segments.roll();
-        while writer.keeper.tidy(&mut writer.conn)? == Step::More {
+        writer.keeper.space.look_now();
+        while writer.keeper.tidy(&mut writer.conn)? != Step::Idle {
             let (done, total) = writer.keeper.space.reclaimer.at();
             progress(done, total);
         }

@@ -11,8 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::super::reader::{blob, integer};
 use super::super::record::{self, Found, RecordAt, RecordFiles};
 use super::super::row::sqlite_int;
-use super::super::segment::Segments;
 use super::super::segment::piece::{self, Coding};
+use super::super::segment::{Segments, push_extent};
 use super::delete::{ROW, bodies};
 use crate::codec;
 use crate::flow::{Content, Extent, Mid};
@@ -92,11 +92,11 @@ impl Source<'_> {
             self.budget = self.budget.saturating_sub(piece.stored_len());
             if run.len() >= RUN_BYTES || left.stored_len == 0 || self.budget == 0 {
                 let copy = self.append(std::mem::take(&mut run).into())?;
-                push(moved, Extent { len: std::mem::take(&mut run_len), ..copy });
+                push_extent(moved, Extent { len: std::mem::take(&mut run_len), ..copy });
             }
         }
         if left.stored_len > 0 {
-            push(moved, left);
+            push_extent(moved, left);
         }
         Ok(())
     }
@@ -113,6 +113,12 @@ impl Source<'_> {
         let extent = self.append(pieces)?;
         Ok(RecordAt { segment: extent.segment, offset: extent.offset, stored_len: extent.stored_len })
     }
+}
+
+/// The lowest mid of all flows.
+pub(super) fn lowest(conn: &Connection) -> rusqlite::Result<Option<Mid>> {
+    let lowest = conn.prepare_cached(LOWEST)?.query_row([], |row| integer(row, 0))?;
+    Ok(lowest.map(|mid| Mid(mid.max(0).cast_unsigned())))
 }
 
 /// Copies what this flow has in the segment, as far as the budget goes; `None` if it has nothing there, or is gone.
@@ -218,23 +224,11 @@ pub(super) enum CopyError {
     Io(#[from] io::Error),
 }
 
-/// Adds an extent, or lengthens the last one.
-fn push(extents: &mut Vec<Extent>, extent: Extent) {
-    if let Some(last) = extents.last_mut()
-        && last.segment == extent.segment
-        && last.offset + last.stored_len == extent.offset
-    {
-        last.stored_len += extent.stored_len;
-        last.len += extent.len;
-        return;
-    }
-    extents.push(extent);
-}
-
 /// What is appended at a time.
 const RUN_BYTES: usize = 1 << 20;
 
 const MESSAGES: &str = "SELECT seq, extents FROM message WHERE mid = ?1 AND extents NOT NULL ORDER BY seq";
+const LOWEST: &str = "SELECT min(mid) FROM flow";
 const STILL: &str = "SELECT 1 FROM flow WHERE mid = ?1 AND record_segment IS ?2 AND record_offset IS ?3";
 const MOVE: &str = "UPDATE flow SET record_segment = ?2, record_offset = ?3, record_len = ?4 WHERE mid = ?1";
 const RECORD: &str = "UPDATE record SET pbuf = ?2 WHERE mid = ?1";

@@ -18,9 +18,9 @@ use super::super::row::sqlite_int;
 use super::super::source::Source;
 use super::super::{Reader, StoreError, Writer};
 use super::delete::{self, Marked};
-use super::keep::Usage;
 use super::prune::options;
-use super::reclaim::{self, Candidate, Reclaimer, Site};
+use super::reclaim::{self, Budget, Candidate, Reclaimer, Site, Syncs};
+use super::usage::Usage;
 use crate::flow::Mid;
 
 /// What there is to be had.
@@ -64,9 +64,10 @@ impl Vacuum {
     /// # Errors
     /// What SQLite or the system said.
     pub fn measure(&mut self, progress: impl FnMut(u64, u64)) -> Result<Estimate, StoreError> {
-        let (conn, paths) = (&self.writer.conn, &self.writer.keeper.paths);
+        let (conn, paths) = (&mut self.writer.conn, &self.writer.keeper.paths);
         let fail = |e| StoreError::sqlite(&paths.db, "measuring the store", e);
-        reclaim::know_files(conn, paths)?;
+        reclaim::know_files(conn, paths, &mut reclaim::Missing::new())?;
+        let conn = &*conn;
         let live = live(conn, &self.files, progress).map_err(fail)?;
         let found = segments(paths, &live)?;
         for Candidate { number, dead, .. } in &found {
@@ -116,11 +117,12 @@ impl Vacuum {
             reclaimer.force(&site, found)?;
             while reclaimer.is_busy() {
                 progress(done + reclaimer.at().0, total);
-                reclaimer.step(&mut site, STEP_BYTES)?;
+                reclaimer.step(&mut site, BUDGET)?;
             }
             done += found.len;
         }
-        Ok(())
+        let fail = |e| StoreError::sqlite(&keeper.paths.db, "vacuuming", e);
+        reclaimer.finish(site.conn, site.segments).map_err(fail)
     }
 
     /// Closes the store, its WAL taken in; bytes of its files then.
@@ -215,8 +217,8 @@ fn vacuum(conn: &Connection) -> rusqlite::Result<()> {
 /// A segment with fewer than one dead byte in so many is left.
 const LEAST_SHARE: u64 = 10;
 
-/// What is copied in one transaction.
-const STEP_BYTES: u64 = 16 << 20;
+/// What is copied in one transaction. Nobody waits for anything else.
+const BUDGET: Budget = Budget { bytes: 16 << 20, time: Duration::MAX, syncs: Syncs::Step };
 
 const PAGE: &str = "SELECT mid FROM flow WHERE mid > ?1 ORDER BY mid LIMIT 500";
 const SET_DEAD: &str = "UPDATE segment SET dead = ?2 WHERE number = ?1";

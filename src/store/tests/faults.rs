@@ -28,6 +28,18 @@ impl SegmentFiles for FaultyFiles {
         self.1.opened.lock().unwrap().push(number);
         Ok(Arc::new(FaultyFile(self.0.open(number)?, Arc::clone(&self.1))))
     }
+
+    fn sync_wal(&self) -> io::Result<()> {
+        self.0.sync_wal()
+    }
+
+    fn remove(&self, number: u32) -> io::Result<()> {
+        self.0.remove(number)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.0.sync_names()
+    }
 }
 
 impl SegmentFile for FaultyFile {
@@ -50,6 +62,10 @@ impl SegmentFile for FaultyFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.0.truncate(len)
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.0.is_in_place()
     }
 }
 

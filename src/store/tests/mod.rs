@@ -51,7 +51,8 @@ fn append(segments: &Segments, mid: Mid, bytes: &[u8]) -> Vec<Extent> {
 }
 
 fn flow(mid: Mid, state: State, content: Content) -> Flow {
-    let body = Body { content, ..Body::default() };
+    let mut body = Body { content, ..Body::default() };
+    body.len = body.recorded_len();
     Flow {
         mid: Some(mid),
         state,

@@ -1,20 +1,24 @@
 //! The power is cut at some moment: every announced mid is there afterwards, with its body.
 //!
-//! What is simulated: the segment files wholly, by a file layer that keeps a journal of writes and syncs; a write that
-//! was not synced may be there, missing, or torn at any 512 bytes. SQLite's files as it promises them: after a commit
-//! with synchronous=FULL, database and WAL are as they are on disk then; of the commit in flight any 512-byte block of
-//! the WAL may be new or old; of a checkpoint in flight any block of the database.
+//! What is simulated: the segment files wholly, by a file layer that keeps a journal of writes, syncs and removals; a write that
+//! was not synced may be there, missing, or torn at any 512 bytes, and a file that was removed may be there until its folder is
+//! synced. SQLite's files as it promises them: after a commit with synchronous=FULL, database and WAL are as they are on disk
+//! then; of commits that were not synced, and of the one in flight, any 512-byte block of the WAL may be new or old, but a WAL
+//! that begins anew has its header on disk first; of a checkpoint in flight any block of the database.
 //!
 //! What is not: SQLite's own syncs are taken on trust (its VFS cannot be replaced without unsafe code), and that the
-//! names of files are on disk (folders are synced when files are made).
+//! names of files are on disk when they are made (folders are synced then).
 
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::*;
 use crate::store::checkpoint::WAL_BYTES;
 use crate::store::paths::Paths;
 use crate::store::segment::{DiskFiles, SegmentFile, SegmentFiles};
+use crate::store::space::delete as deleting;
 
 /// What happened, in order.
 #[derive(Debug, Clone)]
@@ -29,12 +33,35 @@ enum Event {
         segment: u32,
         upto: usize,
     },
-    /// The mids are announced. The files are as they are then.
+    /// Something was committed, and is on disk where that is told. The files are as they are then.
     Commit {
+        /// Those that are announced.
         mids: Vec<Mid>,
-        db: Vec<u8>,
-        wal: Vec<u8>,
+        /// Those that are not in the store any more.
+        gone: Vec<Mid>,
+        files: Database,
+        on_disk: bool,
     },
+    /// The WAL is on disk as it is then.
+    WalSync(Database),
+    /// The file of a segment was removed.
+    Remove(u32),
+    /// What was removed is gone.
+    NamesSync,
+}
+
+/// The bytes of SQLite's files.
+#[derive(Debug, Clone, Default)]
+struct Database {
+    db: Vec<u8>,
+    wal: Vec<u8>,
+}
+
+impl Database {
+    fn read(path: &Path) -> Self {
+        let read = |suffix: &str| std::fs::read(format!("{}{suffix}", path.display())).unwrap_or_default();
+        Self { db: read(""), wal: read("-wal") }
+    }
 }
 
 type Journal = Arc<Mutex<Vec<Event>>>;
@@ -53,6 +80,23 @@ impl SegmentFiles for JournalFiles {
     fn open(&self, segment: u32) -> io::Result<Arc<dyn SegmentFile>> {
         let journal = Arc::clone(&self.1);
         Ok(Arc::new(JournalFile { file: self.0.open(segment)?, segment, journal }))
+    }
+
+    fn sync_wal(&self) -> io::Result<()> {
+        let mut journal = self.1.lock().unwrap();
+        journal.push(Event::WalSync(Database::read(&self.0.paths.db)));
+        Ok(())
+    }
+
+    fn remove(&self, segment: u32) -> io::Result<()> {
+        let mut journal = self.1.lock().unwrap();
+        journal.push(Event::Remove(segment));
+        self.0.remove(segment)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.1.lock().unwrap().push(Event::NamesSync);
+        Ok(())
     }
 }
 
@@ -76,6 +120,10 @@ impl SegmentFile for JournalFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.file.truncate(len)
     }
+
+    fn is_in_place(&self) -> bool {
+        true
+    }
 }
 
 /// Chance, the same in each run.
@@ -90,43 +138,121 @@ impl Chance {
     }
 }
 
-/// Records a run: 40 groups with bodies, some bodies still passing while others are committed, and checkpoints.
-fn record_run(folder: &Path) -> Vec<Event> {
-    let path = folder.join("f.db");
-    let journal = Journal::default();
-    let files = |paths: Paths| -> Box<dyn SegmentFiles> {
-        Box::new(JournalFiles(DiskFiles { paths }, Arc::clone(&journal)))
-    };
-    let mut writer = Writer::open_with(&path, &options(), files).unwrap();
-    let snapshot = |mids| {
-        let read = |suffix: &str| std::fs::read(format!("{}{suffix}", path.display())).unwrap_or_default();
-        let event = Event::Commit { mids, db: read(""), wal: read("-wal") };
-        journal.lock().unwrap().push(event);
-    };
-    snapshot(vec![]);
-    let mut chance = Chance(42);
-    let mut mid = 0;
-    for group in 0..40 {
+/// A store that is written, and its journal.
+struct Run {
+    path: PathBuf,
+    journal: Journal,
+    writer: Writer,
+    chance: Chance,
+    mid: u64,
+    /// What was announced, and is not gone.
+    here: BTreeSet<Mid>,
+}
+
+impl Run {
+    fn start(folder: &Path, options: &WriterOptions) -> Self {
+        let path = folder.join("f.db");
+        let journal = Journal::default();
+        let files = |paths: Paths| -> Box<dyn SegmentFiles> {
+            Box::new(JournalFiles(DiskFiles { paths }, Arc::clone(&journal)))
+        };
+        let writer = Writer::open_with(&path, options, files).unwrap();
+        let mut run = Self { path, journal, writer, chance: Chance(42), mid: 0, here: BTreeSet::new() };
+        run.note(Vec::new(), true);
+        run
+    }
+
+    /// Something was committed.
+    fn note(&mut self, mids: Vec<Mid>, on_disk: bool) {
+        // The next commit may begin the WAL anew, since the database is on disk by then: so it is in the snapshot.
+        self.writer.keeper.checkpoints.join();
+        self.here.extend(&mids);
+        let rows = Reader::open(&self.path).unwrap().list(&ListQuery::default()).unwrap();
+        let there: BTreeSet<Mid> = rows.iter().map(|row| row.mid).collect();
+        let gone = self.here.difference(&there).copied().collect();
+        self.here.retain(|mid| there.contains(mid));
+        let event = Event::Commit { mids, gone, files: Database::read(&self.path), on_disk };
+        self.journal.lock().unwrap().push(event);
+    }
+
+    /// Stores a group: bodies, some of them still passing while others are committed.
+    fn store(&mut self, takes_wal_in: bool) {
         let mut flows = Vec::new();
-        for _ in 0..=chance.below(4) {
-            mid += 1;
-            let bytes = body_bytes(Mid(mid), 3_000 + chance.below(30_000));
-            let extents = append(writer.segments(), Mid(mid), &bytes);
-            flows.push(flow(Mid(mid), State::Complete, Content::Extents(extents)));
+        for _ in 0..=self.chance.below(4) {
+            self.mid += 1;
+            let mid = Mid(self.mid);
+            let bytes = body_bytes(mid, 3_000 + self.chance.below(30_000));
+            let extents = append(self.writer.segments(), mid, &bytes);
+            flows.push(flow(mid, State::Complete, Content::Extents(extents)));
             // A body of a flow that never ends.
-            append(writer.segments(), Mid(10_000), &[1; 2000]);
+            append(self.writer.segments(), Mid(10_000), &[1; 2000]);
         }
-        if group % 7 == 6 {
-            writer.keeper.checkpoints.wal_bytes = WAL_BYTES;
+        if takes_wal_in {
+            self.writer.keeper.checkpoints.wal_bytes = WAL_BYTES;
         }
         let mids = flows.iter().map(|f| f.mid.unwrap()).collect();
-        commit(&mut writer, flows).unwrap();
-        // The next commit may begin the WAL anew, since the database is on disk by then: so it is in the snapshot.
-        writer.keeper.checkpoints.join();
-        snapshot(mids);
+        commit(&mut self.writer, flows).unwrap();
+        self.note(mids, true);
     }
-    drop(writer);
-    journal.lock().unwrap().clone()
+
+    /// Does all that there is to do to keep the store small, and none of it waits for a disk.
+    fn tidy(&mut self) {
+        self.writer.keeper.space.look_now();
+        loop {
+            // Checkpoints come with groups here.
+            self.writer.keeper.checkpoints.wal_bytes = 0;
+            let step = self.writer.keeper.tidy(&mut self.writer.conn).unwrap();
+            self.note(Vec::new(), false);
+            if step == Step::Idle {
+                break;
+            }
+        }
+        let Writer { conn, keeper } = &mut self.writer;
+        keeper.space.reclaimer.finish(conn, &keeper.segments).unwrap();
+        self.note(Vec::new(), false);
+    }
+
+    /// Deletes flows here and there, as people do.
+    fn prune(&mut self) {
+        let here: Vec<Mid> = self.here.iter().copied().collect();
+        let mids: Vec<Mid> = here.into_iter().filter(|_| self.chance.below(3) == 0).collect();
+        let source = source::Source::new(self.writer.keeper.paths.clone(), None);
+        let files = record::RecordFiles::new(Arc::new(source));
+        let conn = &mut self.writer.conn;
+        let plan = deleting::plan(conn, &files, &mids, Marked::Keep, Duration::MAX).unwrap();
+        deleting::delete(conn, &plan.doomed, Marked::Keep).unwrap();
+        self.note(Vec::new(), true);
+    }
+
+    fn end(self) -> Vec<Event> {
+        drop(self.writer);
+        self.journal.lock().unwrap().clone()
+    }
+}
+
+/// Records a run: 40 groups, and checkpoints.
+fn record_run(folder: &Path) -> Vec<Event> {
+    let mut run = Run::start(folder, &options());
+    (0..40).for_each(|group| run.store(group % 7 == 6));
+    run.end()
+}
+
+/// Records a run in which flows are deleted, segments are copied out and dropped.
+fn record_small_run(folder: &Path) -> Vec<Event> {
+    let limits = Limits { max_flows: Some(30), ..Limits::default() };
+    let mut run = Run::start(folder, &WriterOptions { limits, ..options() });
+    for group in 0..40 {
+        run.store(group % 7 == 6);
+        if group % 4 == 3 {
+            run.writer.segments().roll();
+        }
+        if group % 5 == 4 {
+            run.prune();
+        }
+        run.tidy();
+    }
+    assert!(run.writer.keeper.space.freed.flows > 10, "{:?}", run.writer.keeper.space.freed);
+    run.end()
 }
 
 /// Takes the syncs that precede a commit behind it: the order that must never be.
@@ -140,10 +266,15 @@ fn commit_before_sync(events: &[Event]) -> Vec<Event> {
                 wrong.push(event.clone());
                 wrong.append(&mut held);
             }
-            Event::Write { .. } => wrong.push(event.clone()),
+            _ => wrong.push(event.clone()),
         }
     }
     wrong
+}
+
+/// Without the syncs of the WAL by which a segment may go, and those of the copies out of it.
+fn unlink_before_sync(events: &[Event]) -> Vec<Event> {
+    events.iter().filter(|event| !matches!(event, Event::WalSync(_))).cloned().collect()
 }
 
 /// Blocks of `new` or `old`, as chance will have it; beyond the end of either, zeros.
@@ -160,49 +291,100 @@ fn torn(old: &[u8], new: &[u8], chance: &mut Chance) -> Vec<u8> {
     mixed
 }
 
+/// The same of a WAL. Where it begins anew, its header is on disk before a frame of the old one is overwritten
+/// (sqlite.org/fileformat2.html §4.1).
+fn torn_wal(old: &[u8], new: &[u8], chance: &mut Chance) -> Vec<u8> {
+    let mut wal = torn(old, new, chance);
+    if old.get(..HEADER) != new.get(..HEADER) && wal.len() >= HEADER && new.len() >= HEADER {
+        wal[..HEADER].copy_from_slice(&new[..HEADER]);
+    }
+    wal
+}
+
+const HEADER: usize = 32;
+
 const BLOCK: usize = 512;
 
-/// Writes the files as a cut after `cut` events leaves them; the mids that were announced by then.
-fn cut_power(events: &[Event], cut: usize, folder: &Path, chance: &mut Chance) -> Vec<Mid> {
+/// Writes the files as a cut after `cut` events leaves them; the mids that were announced by then, and are not deleted.
+fn cut_power(events: &[Event], cut: usize, folder: &Path, chance: &mut Chance) -> BTreeSet<Mid> {
     let (past, future) = events.split_at(cut);
-    let mut announced = Vec::new();
-    let mut files = (&[][..], &[][..]);
-    let mut before = files;
+    let mut announced = BTreeSet::new();
+    let none = Database::default();
+    // As they are on disk for sure; as they were left, and one commit before that.
+    let (mut safe, mut before, mut last) = (&none, &none, &none);
     for event in past {
-        if let Event::Commit { mids, db, wal } = event {
-            announced.extend(mids);
-            before = std::mem::replace(&mut files, (db, wal));
+        match event {
+            Event::Commit { mids, gone, files, on_disk } => {
+                announced.extend(mids);
+                announced.retain(|mid| !gone.contains(mid));
+                before = std::mem::replace(&mut last, files);
+                safe = if *on_disk { files } else { safe };
+            }
+            Event::WalSync(files) => {
+                // A thread of its own does that, perhaps before the commit that it is for is noted.
+                before = std::mem::replace(&mut last, files);
+                safe = files;
+            }
+            _ => {}
         }
     }
     // The next commit's WAL is written only after the sync that goes before it. Its WAL may differ in a few blocks from
     // what an older one left there, so that by chance all of it would be in place before that sync.
-    let in_flight = future.iter().take_while(|e| !matches!(e, Event::Sync { .. }));
-    let next =
-        in_flight.filter_map(|e| if let Event::Commit { wal, .. } = e { Some(wal) } else { None }).next();
-    let (db, wal) = match (chance.below(3), next) {
-        (0, Some(next)) => (files.0.to_vec(), torn(files.1, next, chance)),
+    let mut in_flight = future.iter().take_while(|e| !matches!(e, Event::Sync { .. }));
+    let next = in_flight.find_map(|e| match e {
+        Event::Commit { files, gone, .. } => Some((files, gone)),
+        _ => None,
+    });
+    if let Some((_, gone)) = future.iter().find_map(|e| match e {
+        Event::Commit { files, gone, .. } => Some((files, gone)),
+        _ => None,
+    }) {
+        announced.retain(|mid| !gone.contains(mid));
+    }
+    let (db, wal) = match (chance.below(4), next) {
+        (0, Some((next, _))) => (last.db.clone(), torn_wal(&last.wal, &next.wal, chance)),
         // The last commit's checkpoint was still going on; its WAL is whole.
-        (1, _) if before.0.len() <= files.0.len() && !before.0.is_empty() => {
-            let mut db = torn(before.0, files.0, chance);
-            db.resize(db.len().next_multiple_of(8192), 0);
-            (db, files.1.to_vec())
+        (1, _) if before.db != last.db && !before.db.is_empty() => {
+            let mut db = torn(&before.db, &last.db, chance);
+            db.resize(db.len().max(before.db.len()).next_multiple_of(8192), 0);
+            (db, last.wal.clone())
         }
-        _ => (files.0.to_vec(), files.1.to_vec()),
+        (2, _) => (last.db.clone(), torn_wal(&safe.wal, &last.wal, chance)),
+        (3, _) => (safe.db.clone(), safe.wal.clone()),
+        _ => (last.db.clone(), last.wal.clone()),
     };
     std::fs::write(folder.join("f.db"), db).unwrap();
     std::fs::write(folder.join("f.db-wal"), wal).unwrap();
     std::fs::create_dir(folder.join("f.db-bodies")).unwrap();
-    std::fs::write(folder.join("f.db-bodies/000001.seg"), cut_segment(past, chance)).unwrap();
+    let written =
+        past.iter().filter_map(|e| if let Event::Write { segment, .. } = e { Some(*segment) } else { None });
+    for segment in written.collect::<BTreeSet<u32>>() {
+        if !is_removed(past, segment, chance) {
+            let file = folder.join(format!("f.db-bodies/{segment:06}.seg"));
+            std::fs::write(file, cut_segment(past, segment, chance)).unwrap();
+        }
+    }
     announced
 }
 
-fn cut_segment(past: &[Event], chance: &mut Chance) -> Vec<u8> {
-    let synced =
-        past.iter().filter_map(|e| if let Event::Sync { upto, segment: 1 } = e { Some(*upto) } else { None });
+fn is_removed(past: &[Event], segment: u32, chance: &mut Chance) -> bool {
+    let removed = past.iter().position(|event| matches!(event, Event::Remove(gone) if *gone == segment));
+    let Some(removed) = removed else { return false };
+    past[removed..].iter().any(|event| matches!(event, Event::NamesSync)) || chance.below(2) == 0
+}
+
+fn cut_segment(past: &[Event], cut: u32, chance: &mut Chance) -> Vec<u8> {
+    let synced = past.iter().filter_map(|e| match e {
+        Event::Sync { upto, segment } if *segment == cut => Some(*upto),
+        _ => None,
+    });
     let synced = synced.max().unwrap_or(0);
     let mut file = Vec::new();
     for (number, event) in past.iter().enumerate() {
-        let Event::Write { segment: 1, offset, data } = event else { continue };
+        let Event::Write { segment, offset, data } = event else { continue };
+        if *segment != cut {
+            continue;
+        }
         for (i, block) in data.chunks(BLOCK).enumerate() {
             let at = usize::try_from(*offset).unwrap() + i * BLOCK;
             if number < synced || chance.below(2) == 0 {
@@ -215,7 +397,7 @@ fn cut_segment(past: &[Event], chance: &mut Chance) -> Vec<u8> {
 }
 
 /// What is missing or wrong after the store was opened again.
-fn check(folder: &Path, announced: &[Mid]) -> Vec<String> {
+fn check(folder: &Path, announced: &BTreeSet<Mid>) -> Vec<String> {
     let path = folder.join("f.db");
     let mut wrong = Vec::new();
     // How the store is closed afterwards is not the question, and syncs take time.
@@ -275,5 +457,25 @@ fn the_power_cut_test_catches_a_commit_before_its_sync() {
     let folder = tempfile::tempdir().unwrap();
     let events = commit_before_sync(&record_run(folder.path()));
     let hurt = cuts_that_hurt(&events, 40);
+    assert!(hurt.len() > 5, "the wrong order went unnoticed: {hurt:?}");
+}
+
+/// Of flows that were deleted, some may be there again, whole. Of all others nothing is missing, wherever they were moved.
+#[test]
+fn after_a_power_cut_while_space_is_given_back_every_flow_that_stays_has_its_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = record_small_run(folder.path());
+    let removed = events.iter().filter(|event| matches!(event, Event::Remove(_))).count();
+    assert!(removed > 3, "{removed}");
+    assert_eq!(cuts_that_hurt(&events, 120), [""; 0]);
+}
+
+#[test]
+fn the_power_cut_test_catches_a_segment_that_goes_before_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = record_small_run(folder.path());
+    let hurt = cuts_that_hurt(&unlink_before_sync(&events), 120);
+    assert!(!hurt.is_empty(), "a file went before the commit by which it may, unnoticed");
+    let hurt = cuts_that_hurt(&commit_before_sync(&events), 60);
     assert!(hurt.len() > 5, "the wrong order went unnoticed: {hurt:?}");
 }

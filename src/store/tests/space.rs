@@ -26,7 +26,9 @@ fn delete(writer: &mut Writer, mids: &[Mid]) -> Freed {
 /// Lets the writer tidy until it has nothing more to do.
 fn tidy(writer: &mut Writer) {
     writer.keeper.space.look_now();
-    while writer.keeper.tidy(&mut writer.conn).unwrap() == Step::More {}
+    while writer.keeper.tidy(&mut writer.conn).unwrap() != Step::Idle {}
+    let Writer { conn, keeper } = writer;
+    keeper.space.reclaimer.finish(conn, &keeper.segments).unwrap();
 }
 
 fn expect_bodies(path: &Path, left: &BTreeMap<Mid, usize>) {
@@ -261,6 +263,119 @@ fn vacuum_finds_what_was_never_counted_and_makes_the_files_smaller() {
     let bytes = vacuum.close().unwrap();
     assert!(size() <= bytes && size() + 2_400_000 < before, "{before} {bytes} {}", size());
     expect_bodies(&path, &(151..=200).map(|mid| (Mid(mid), 10_000)).collect());
+}
+
+/// A capture that runs for months, each flow by a connection and to a host of its own: what is kept beside flows is bounded by
+/// their number, too.
+#[test]
+fn connections_and_hosts_that_nothing_refers_to_go_with_their_flows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let limits = Limits { max_flows: Some(300), ..Limits::default() };
+    let durability = Durability::Normal;
+    let mut writer = Writer::open(&path, &WriterOptions { limits, durability, ..options() }).unwrap();
+    let mut most = 0;
+    for group in 0..60_u64 {
+        let mut all = Group::default();
+        for n in 1..=100 {
+            let mid = Mid(group * 100 + n);
+            let mut flow = flow(mid, State::Complete, Content::Absent);
+            flow.target.host = format!("host{mid}.test");
+            // One connection goes on for ever.
+            let id = if n == 50 { ConnId(1) } else { ConnId(mid.0 + 1) };
+            flow.client = Arc::new(ClientConn { id, mode: format!("{mid}"), ..ClientConn::default() });
+            let mut bytes = Vec::new();
+            let draft = Draft::new(mid, &flow, false, &mut bytes);
+            all.push(draft, &bytes);
+            (all.next_mid, all.next_conn) = (mid.0 + 1, mid.0 + 2);
+        }
+        writer.commit(&mut all).unwrap();
+        tidy(&mut writer);
+        let count = |table: &str| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            writer.conn.query_row(&sql, [], |row| row.get::<_, u32>(0)).unwrap()
+        };
+        most = most.max(count("conn")).max(count("host"));
+    }
+    // 300 that are left, and those of a thousand flows that are deleted between two looks.
+    assert!((300..1700).contains(&most), "{most}");
+    writer.close().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    for mid in (5701..=6000).map(Mid) {
+        let flow = reader.flow(mid).unwrap().unwrap();
+        assert_eq!(flow.target.host, format!("host{mid}.test"));
+        if mid.0 % 100 == 50 {
+            assert!(!flow.client.mode.is_empty(), "{mid} has lost its connection");
+        } else {
+            assert_eq!(flow.client.mode, mid.to_string());
+        }
+    }
+    let checked = reader.check(|damage| panic!("{damage:?}") as Result<(), StoreError>, |_, _| ()).unwrap();
+    assert_eq!((checked.flows, checked.damages), (300, 0));
+}
+
+/// One that a recorder's filter leaves out in the end, when people have noted something beside it.
+#[test]
+fn nothing_of_a_flow_that_is_taken_out_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let mut writer = open(&path);
+    commit(&mut writer, vec![flow(Mid(1), State::Open, Content::Absent)]).unwrap();
+    let mut annotator = Annotator::open(&path).unwrap();
+    annotator.apply(&[Mid(1)], &Change::mark("x").unwrap()).unwrap();
+    annotator.apply(&[Mid(1)], &Change::tags(vec!["a".into()], Vec::new()).unwrap()).unwrap();
+    let mut group = Group::default();
+    let content = Content::Extents(append(writer.segments(), Mid(1), &body_bytes(Mid(1), 15_000)));
+    let opcode = Opcode::Binary;
+    group.push_message(Mid(1), &Message { seq: 1, len: 15_000, opcode, content, ..Message::default() });
+    writer.commit(&mut group).unwrap();
+    group.clear();
+    (group.next_mid, group.next_conn) = (2, 2);
+    group.remove(Mid(1));
+    writer.commit(&mut group).unwrap();
+    let number = |sql: &str| writer.conn.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
+    for table in ["flow", "record", "message", "note", "tag", "zone", "zone_url"] {
+        assert_eq!(number(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
+    }
+    let len = std::fs::metadata(dir.path().join("f.db-bodies/000001.seg")).unwrap().len();
+    assert_eq!(u64::from(number("SELECT dead FROM segment")), len);
+}
+
+/// As somebody who cleans up a folder does, while it is recorded into.
+#[test]
+fn a_segment_file_that_is_taken_away_is_noticed_and_recording_goes_on() {
+    for replaced in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.db");
+        let first = dir.path().join("f.db-bodies/000001.seg");
+        let mut writer = open(&path);
+        store(&mut writer, Mid(1), 20_000);
+        // So that it is not read from a file that is open.
+        let stored = |writer: &mut Writer, mid: Mid| {
+            let extents = append(writer.segments(), mid, &body_bytes(mid, 20_000));
+            commit(writer, vec![flow(mid, State::Complete, Content::Extents(extents))]).unwrap()
+        };
+        std::fs::remove_file(&first).unwrap();
+        if replaced {
+            std::fs::write(&first, "something else").unwrap();
+        }
+        let outcome = stored(&mut writer, Mid(2));
+        assert_eq!((outcome.lost_bodies, outcome.lost_in), (1, vec![Mid(2)]));
+        assert_eq!(stored(&mut writer, Mid(3)).lost_bodies, 0);
+        let reader = Reader::open(&path).unwrap();
+        assert_eq!(loaded_body(&reader, Mid(3)), body_bytes(Mid(3), 20_000));
+        let body = reader.flow(Mid(2)).unwrap().unwrap().response.unwrap().body;
+        assert_eq!(body.end, BodyEnd::Lost);
+        let mut damaged = Vec::new();
+        let found = |damage: &Damage| -> Result<(), StoreError> {
+            damaged.extend(damage.mid);
+            Ok(())
+        };
+        reader.check(found, |_, _| ()).unwrap();
+        assert_eq!(damaged, [Mid(1)]);
+        tidy(&mut writer);
+        writer.close().unwrap();
+    }
 }
 
 #[derive(Debug, Clone)]

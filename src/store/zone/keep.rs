@@ -48,11 +48,16 @@ impl Zones {
 
     /// Notes a row that a group inserts or rewrites. [`Zones::update`] must follow in the same transaction.
     pub(in crate::store) fn note(&mut self, mid: Mid, host: i64, numbers: &Numbers, texts: &Texts<'_>) {
+        self.touch(mid);
+        self.builder.note(&Values::of(mid.0, host, numbers, texts), texts.host);
+    }
+
+    /// Notes that a row goes, and its URL with it. As for [`Zones::note`].
+    pub(in crate::store) fn touch(&mut self, mid: Mid) {
         let block = mid.0 >> BLOCK_BITS;
         if self.touched.last() != Some(&block) {
             self.touched.push(block);
         }
-        self.builder.note(&Values::of(mid.0, host, numbers, texts), texts.host);
     }
 
     /// In the transaction of a group, after its rows: removes the zones that they were in, and makes a few of those that are

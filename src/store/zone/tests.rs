@@ -43,6 +43,28 @@ proptest! {
     }
 }
 
+proptest! {
+    /// As filters have them: `url:a*b` and `url=abc`.
+    #[test]
+    fn whole_urls_match_together_as_each_alone(
+        urls in prop::collection::vec("[a-c*]{0,6}", 0..40),
+        parts in prop::collection::vec("[a-c]{0,2}", 1..4),
+    ) {
+        let pattern = |anything: &str, ends: (&str, &str)| {
+            let mut builder = RegexBuilder::new(&format!("{}(?:{}){}", ends.0, parts.join(anything), ends.1));
+            builder.case_insensitive(true).unicode(false);
+            builder
+        };
+        let mut each = pattern("(?s:.*)", (r"\A", r"\z"));
+        let together = UrlPattern::with_lines(&mut each, &mut pattern(r"[^\n]*", ("^", "$"))).unwrap();
+        let each = each.build().unwrap();
+        let found = Urls::of(7, &urls).search(&together);
+        for (place, url) in (0..).zip(&urls) {
+            prop_assert_eq!(found.of(Mid(7 * BLOCK + place)), Some(each.is_match(url.as_bytes())), "{}", url);
+        }
+    }
+}
+
 /// Plain ones, anchors of all sorts, flags, and ones that match over the ends of lines or the empty text.
 const PATTERNS: &[&str] = &[
     "b",

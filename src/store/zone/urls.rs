@@ -58,6 +58,16 @@ impl UrlPattern {
         Ok(Self { each, lines })
     }
 
+    /// As [`UrlPattern::new`], with another pattern for many lines, which must find a place in every line that the first one
+    /// matches alone.
+    ///
+    /// # Errors
+    /// If either is no pattern, or too large.
+    pub fn with_lines(each: &mut RegexBuilder, lines: &mut RegexBuilder) -> Result<Self, regex::Error> {
+        let (each, lines) = (each.multi_line(false).build()?, lines.multi_line(true).build()?);
+        Ok(Self { each, lines: Some(lines) })
+    }
+
     /// Whether it matches this URL.
     #[must_use]
     pub fn is_match(&self, url: &[u8]) -> bool {

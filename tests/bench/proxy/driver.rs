@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::plan::{Plan, Proxy, Scenario, Shape};
 use crate::process::{Manent, Role, Usage};
-use crate::{process, raw, soak, table, trust};
+use crate::{process, raw, replay, soak, table, trust};
 
 /// What one step of one measurement gave.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +54,12 @@ async fn run_all(plan: &Plan) -> Result<()> {
         if scenario.shape == Shape::Mixed {
             let dir = scratch()?;
             soak::print(&soak::run(scenario, dir.path(), LIMIT).await.context(scenario.name)?);
+            continue;
+        }
+        if scenario.shape == Shape::Replay {
+            let dir = scratch()?;
+            let sent = replay::run(scenario, plan.rounds, dir.path(), LIMIT).await;
+            replay::print(scenario, &sent.context(scenario.name)?);
             continue;
         }
         let rounds = if scenario.shape == Shape::Memory { 1 } else { plan.rounds };
@@ -123,7 +129,7 @@ impl Subject {
         })
     }
 
-    async fn end(self) -> Result<()> {
+    pub(crate) async fn end(self) -> Result<()> {
         match self {
             Subject::Direct => Ok(()),
             Subject::Role(role, _) => role.end().await,
@@ -137,6 +143,7 @@ pub(crate) struct Tree {
     pub(crate) origin: Role,
     pub(crate) subject: Subject,
     pub(crate) client: Role,
+    pub(crate) origin_port: u16,
 }
 
 impl Tree {
@@ -159,7 +166,7 @@ impl Tree {
             Subject::Manent(_) => dir.join(MANENT_CA).join("manent-ca.pem"),
         };
         let client = load_on(scenario, load, &subject, origin_port, &ca).await?;
-        Ok(Tree { origin, subject, client })
+        Ok(Tree { origin, subject, client, origin_port })
     }
 
     pub(crate) async fn end(self) -> Result<()> {
@@ -250,7 +257,7 @@ async fn measure(scenario: &Scenario, proxy: Proxy) -> Result<Vec<Sample>> {
 }
 
 async fn step(scenario: &Scenario, requests: u64, tree: &mut Tree) -> Result<Sample> {
-    let Tree { origin, subject, client } = tree;
+    let Tree { origin, subject, client, .. } = tree;
     settle(scenario, subject).await?;
     let idle_from = subject.usage()?.cpu;
     sleep(scenario.idle).await;
@@ -301,8 +308,8 @@ async fn settle(scenario: &Scenario, subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-const STORE: &str = "flows.db";
-const MANENT_CA: &str = "manent-ca";
+pub(crate) const STORE: &str = "flows.db";
+pub(crate) const MANENT_CA: &str = "manent-ca";
 
 /// No measurement may take longer: the slowest, the soak, takes about half a minute on two cores. Mixed traffic has its own
 /// time on top.

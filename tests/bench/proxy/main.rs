@@ -21,6 +21,7 @@ mod plan;
 mod process;
 mod raw;
 mod relay;
+mod replay;
 mod route;
 mod soak;
 mod table;

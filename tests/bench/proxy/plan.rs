@@ -19,6 +19,8 @@ cargo bench --bench proxy [-- OPTIONS]
                                       500 requests/s by schedule, beside a direct connection
                       serve, serve-h2 as keepalive and h2, beside `manent serve`: each request has an answer of its own on
                                       record, or all have one
+                      replay, replay-h2
+                                      recorded flows sent again, 64 at a time, beside the load client
                       soak            memory after many flows and after ten times as many
                       mixed           all kinds of traffic at once for --seconds, memory sampled: only when named
   --proxy NAME      relay, hudsucker, manent-off, manent, serve or serve-reuse; also direct and raw, which are
@@ -95,6 +97,8 @@ pub(crate) enum Shape {
     FirstByte,
     /// By the memory that stays.
     Memory,
+    /// By the request that is sent again, beside the load client.
+    Replay,
     /// By the memory over time, under all kinds of traffic.
     Mixed,
 }
@@ -251,6 +255,16 @@ impl Plan {
         let (download1g_h2, firstbyte_h2) =
             (over_http2("download1g-h2", &download1g), over_http2("firstbyte-h2", &firstbyte));
         let (serve, serve_h2) = (keepalive.served("serve"), h2.served("serve-h2"));
+        let replay = Scenario {
+            name: "replay",
+            shape: Shape::Replay,
+            proxies: &[Proxy::Manent],
+            warm_up: 0,
+            steps: vec![sizes.replay],
+            ..keepalive.clone()
+        };
+        let replay_h2 =
+            Scenario { name: "replay-h2", connections: 4, streams: 16, ..over_http2("", &replay) };
         let mixed = Scenario {
             name: "mixed",
             shape: Shape::Mixed,
@@ -278,6 +292,8 @@ impl Plan {
             firstbyte_h2,
             serve,
             serve_h2,
+            replay,
+            replay_h2,
             soak,
             mixed,
         ];
@@ -319,6 +335,7 @@ struct Sizes {
     paced: u64,
     seconds: u64,
     soak: u64,
+    replay: u64,
     rounds: usize,
     idle: Duration,
 }
@@ -337,6 +354,7 @@ impl Sizes {
         paced: 5_000,
         seconds: 600,
         soak: 20_000,
+        replay: 10_000,
         rounds: 3,
         idle: Duration::from_millis(500),
     };
@@ -352,6 +370,7 @@ impl Sizes {
         paced: 100,
         seconds: 3,
         soak: 100,
+        replay: 100,
         rounds: 1,
         idle: Duration::ZERO,
     };

@@ -131,6 +131,35 @@ pub(crate) async fn last_mid(store: &Path) -> Result<u64> {
     row["mid"].as_u64().context("a row without mid")
 }
 
+/// Runs `manent replay` to its end, which must be 0; gives its peak memory in KiB.
+pub(crate) async fn replay(
+    store: &Path,
+    ca_dir: &Path,
+    upstream_ca: &Path,
+    args: impl IntoIterator<Item = std::ffi::OsString>,
+    limit: Duration,
+) -> Result<u64> {
+    let mut command = manent();
+    command.args(["replay", "--quiet", "--store"]).arg(store).arg("--ca-dir").arg(ca_dir);
+    let mut child = command.arg("--upstream-ca").arg(upstream_ca).args(args).kill_on_drop(true).spawn()?;
+    let mut peak = 0;
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    let ended = timeout(limit, async {
+        loop {
+            tokio::select! {
+                status = child.wait() => return status,
+                _ = looks.tick() => {}
+            }
+            // It may have ended just now.
+            let usage = child.id().map(Usage::of);
+            peak = usage.and_then(Result::ok).map_or(peak, |usage| usage.peak_rss_kib.max(peak));
+        }
+    });
+    let status = ended.await.context("manent replay does not end")??;
+    ensure!(status.success(), "manent replay ended with {status}");
+    Ok(peak)
+}
+
 fn manent() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_manent"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MANENT_")) {

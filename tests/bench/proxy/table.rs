@@ -17,7 +17,7 @@ pub(crate) fn print(scenario: &Scenario, results: &[(Proxy, Rounds)]) {
             compare(scenario, results, ("p50 ms", 3, |sample| sample.p50_us / 1e3), FIRST_BYTE);
         }
         Shape::Memory => memory(scenario, results),
-        Shape::Mixed => {} // soak.rs prints its own
+        Shape::Mixed | Shape::Replay => {} // soak.rs and replay.rs print their own
     }
 }
 

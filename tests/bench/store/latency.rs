@@ -37,7 +37,9 @@ pub(crate) async fn within_limits(plan: &Plan, dir: &Path) -> Result<()> {
         // A second's flows are left, and a third of what comes has to go.
         let limits = Limits { max_flows: Some(rate), max_size_bytes: Some(64 << 20), ..Limits::default() };
         let seen = run(dir, count, Some(rate), limits).await?;
-        note("bytes of the store at the end, most flows", &format!("{} MB, {rate}", seen.bytes / 1_000_000));
+        note("flows and bytes of the store at the end", &{
+            format!("{} of at most {rate}, {} MB of at most 67", seen.left, seen.bytes / 1_000_000)
+        });
         report(&format!("finish to committed at {rate}/s, oldest deleted"), seen);
     }
     Ok(())
@@ -76,6 +78,8 @@ struct Seen {
     cpu_us: f64,
     /// Of the store's files, before it was closed.
     bytes: u64,
+    /// Flows that were in it then.
+    left: u64,
 }
 
 async fn run(dir: &Path, count: u64, rate: Option<u64>, limits: Limits) -> Result<Seen> {
@@ -100,6 +104,7 @@ async fn run(dir: &Path, count: u64, rate: Option<u64>, limits: Limits) -> Resul
         }
     }
     let bytes = size(&path);
+    let left = Reader::open(&path)?.bounds()?.map_or(0, |(_, _, count)| count);
     let stats = recorder.close().await?;
     let cpu = measure::cpu_time()? - cpu;
     let pages = paging.end()?;
@@ -107,7 +112,8 @@ async fn run(dir: &Path, count: u64, rate: Option<u64>, limits: Limits) -> Resul
     drop(recorder);
     let (waits, gaps) = commits.await??;
     remove(&path)?;
-    Ok(Seen { waits, gaps, pages, cpu_us: cpu.as_secs_f64() * 1e6 / as_f64(count), bytes })
+    let cpu_us = cpu.as_secs_f64() * 1e6 / as_f64(count);
+    Ok(Seen { waits, gaps, pages, cpu_us, bytes, left })
 }
 
 fn size(path: &Path) -> u64 {

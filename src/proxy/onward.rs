@@ -1,0 +1,120 @@
+//! A recorded request as it went on: what a client inside a tunnel would have to send so that the origin sees, byte for
+//! byte on HTTP/1 and field for field on HTTP/2, what it saw of the recorded one.
+//!
+//! The relay's own code makes it, so that what is sent again cannot drift from what was sent: what belonged to the client's
+//! hop is gone, `Host` and `Max-Forwards` are as they were written.
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use super::bridge;
+use super::ends::h2 as ends_h2;
+use super::error;
+use super::judge::{count_down, replaced_host};
+use super::mode::explicit::{self, Route};
+use crate::flow::{Request, Target, Version};
+use crate::http1::{
+    BodyLength, HeadLimits, Parsed, RequestLine, parse_request, request_length, upgrade_tokens,
+    write_request_head,
+};
+use crate::http2;
+
+/// How a request is to go on.
+#[derive(Debug, Clone, Copy)]
+pub struct Onward<'a> {
+    /// The origin, as the request names it.
+    pub target: &'a Target,
+    /// In which protocol: [`Version::Http2`], or any other for HTTP/1.1.
+    pub spoken: Version,
+    /// `Host` or `:authority` in place of the request's own.
+    pub host: Option<&'a [u8]>,
+    /// Whether the request has payload or trailers; only asked where its head does not tell, in HTTP/2.
+    pub has_body: bool,
+}
+
+/// Why a recorded request cannot be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Unsendable(String);
+
+impl From<error::Error> for Unsendable {
+    fn from(error: error::Error) -> Self {
+        Self(error.message)
+    }
+}
+
+/// The request as it goes on, without its body and trailers: origin-form, [`Version::Http11`] or [`Version::Http2`].
+///
+/// # Errors
+/// If it is malformed, has no form in that protocol, or was for a proxy itself (`Max-Forwards: 0`).
+pub fn onward(request: &Request, onward: &Onward<'_>) -> Result<Request, Unsendable> {
+    let Onward { target, spoken, host, has_body } = *onward;
+    let names_host = request.headers.get("host").is_some() || request.authority.is_some();
+    let mut route = if !names_host && request.target.starts_with(b"/") {
+        Route { target: target.clone(), origin_form: request.target.to_vec(), authority: None }
+    } else {
+        explicit::route(request, target.scheme)?
+    };
+    route.target = target.clone();
+    let host = host.map(<[u8]>::to_vec).or_else(|| replaced_host(request, &route));
+    let (max_forwards, own_answer) = count_down(request);
+    if own_answer.is_some() {
+        return Err(Unsendable("it was for the proxy itself (Max-Forwards: 0)".into()));
+    }
+    if spoken == Version::Http2 {
+        return over_http2(request, &route, host.as_deref(), max_forwards);
+    }
+    let length = match request.version {
+        Version::Http2 => ends_h2::request_length(request, !has_body),
+        _ => request_length(request),
+    };
+    let length = length.map_err(|error| Unsendable(error.to_string()))?;
+    over_http1(request, &route, host.as_deref(), max_forwards, length)
+}
+
+fn over_http1(
+    request: &Request,
+    route: &Route,
+    host: Option<&[u8]>,
+    max_forwards: Option<u64>,
+    length: BodyLength,
+) -> Result<Request, Unsendable> {
+    let upgrade = upgrade_tokens(request).is_some();
+    let line =
+        RequestLine { target: &route.origin_form, host, upgrade, max_forwards, proxy_authorization: None };
+    let mut head = BytesMut::new();
+    write_request_head(&mut head, request, &line, length);
+    // It was within the limits of its time, whatever those were.
+    let limits = HeadLimits { max_bytes: usize::MAX, max_fields: request.headers.len() + ADDED_FIELDS };
+    match parse_request(&head, &limits) {
+        Ok(Parsed::Head(request, len)) if len == head.len() => Ok(request),
+        Ok(_) => Err(Unsendable("its head is no whole one".into())),
+        Err(error) => Err(Unsendable(error.to_string())),
+    }
+}
+
+fn over_http2(
+    request: &Request,
+    route: &Route,
+    host: Option<&[u8]>,
+    max_forwards: Option<u64>,
+) -> Result<Request, Unsendable> {
+    let bridged = bridge::connect(request);
+    let request = bridged.as_ref().unwrap_or(request);
+    let authority = host.or(request.authority.as_deref()).or_else(|| request.headers.get("host"));
+    let head = ends_h2::outgoing_request(
+        request,
+        route.target.scheme.as_str(),
+        authority.unwrap_or_default(),
+        &route.origin_form,
+        max_forwards,
+        None,
+    )?;
+    let mut onward = http2::request(&head.into_parts().0);
+    // The crate fills in `/` where `*` stood (RFC 9113 §8.3.1).
+    onward.target = Bytes::copy_from_slice(&route.origin_form);
+    Ok(onward)
+}
+
+/// `Host`, `Transfer-Encoding` and `Connection`, where the relay adds them.
+const ADDED_FIELDS: usize = 3;

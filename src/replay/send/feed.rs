@@ -1,0 +1,232 @@
+//! From mids to requests that wait for their turn: records are read on a thread that may block.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use super::cue::{self, PIECE};
+use super::edit::{Edits, NewBody};
+use super::prepare::{BodySource, Prepared, Refusal, prepare};
+use crate::flow::{Flow, Imported, Mid};
+use crate::proxy::{Errand, Payload, Script};
+use crate::store::{BodyReader, Reader, StoreError};
+
+/// Takes the flows that are to be sent again, in their order.
+#[derive(Debug)]
+pub struct Feed {
+    reader: Reader,
+    path: Arc<Path>,
+    edits: Arc<Edits>,
+    /// Whether answers go to another store.
+    elsewhere: bool,
+    speed: Option<f64>,
+    jobs: mpsc::Sender<Job>,
+    round: u32,
+}
+
+/// Why a flow could not be handed over.
+#[derive(Debug, Error)]
+pub enum FeedError {
+    /// The run was stopped.
+    #[error("the run was stopped")]
+    Stopped,
+    /// There is no such flow, any more.
+    #[error("no flow with mid {0}")]
+    Unknown(Mid),
+    /// Its store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A body, or the file in place of it, could not be read.
+    #[error("the body of flow {mid} cannot be read: {source}")]
+    Body {
+        /// The flow.
+        mid: Mid,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A flow that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) source: Flow,
+    pub(super) mid: Mid,
+    pub(super) what: Result<Ready, Refusal>,
+    /// How often the list of flows was begun anew before.
+    pub(super) round: u32,
+}
+
+/// A request, and where its bytes come from.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) prepared: Prepared,
+    body: Body,
+    /// For the script of a WebSocket, and the record.
+    from: Origin,
+    speed: Option<f64>,
+}
+
+#[derive(Debug)]
+struct Origin {
+    path: Arc<Path>,
+    mid: Mid,
+    elsewhere: bool,
+    closed_by_client: Option<bool>,
+}
+
+#[derive(Debug)]
+enum Body {
+    Whole(Bytes),
+    Stored(BodyReader),
+    File(PathBuf, u64),
+}
+
+impl Feed {
+    pub(super) fn new(
+        path: &Path,
+        edits: Arc<Edits>,
+        elsewhere: bool,
+        speed: Option<f64>,
+        jobs: mpsc::Sender<Job>,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { reader: Reader::open(path)?, path: path.into(), edits, elsewhere, speed, jobs, round: 0 })
+    }
+
+    /// The same flows come once more: recorded times count from the first of them.
+    pub fn next_round(&mut self) {
+        self.round = self.round.wrapping_add(1);
+    }
+
+    /// Hands a flow over; waits while enough wait for their turn. What cannot be sent is told in its reply. Blocks: not
+    /// for a thread of the runtime.
+    ///
+    /// # Errors
+    /// If there is no such flow, it cannot be read, or the run was stopped.
+    pub fn send(&self, mid: Mid) -> Result<(), FeedError> {
+        let source = self.reader.flow(mid)?.ok_or(FeedError::Unknown(mid))?;
+        let what = match prepare(&source, &self.edits) {
+            Ok(prepared) => self.ready(mid, &source, prepared)?,
+            Err(refusal) => Err(refusal),
+        };
+        self.jobs.blocking_send(Job { source, mid, what, round: self.round }).map_err(|_| FeedError::Stopped)
+    }
+
+    fn ready(
+        &self,
+        mid: Mid,
+        source: &Flow,
+        prepared: Prepared,
+    ) -> Result<Result<Ready, Refusal>, FeedError> {
+        if prepared.is_websocket
+            && !self.edits.allow_truncated
+            && let Some(refusal) = cue::check(&self.reader, mid)?
+        {
+            return Ok(Err(refusal));
+        }
+        let unreadable = |source| FeedError::Body { mid, source };
+        let body = match &prepared.body {
+            BodySource::Empty => Body::Whole(Bytes::new()),
+            BodySource::New(NewBody::Bytes(bytes)) => Body::Whole(bytes.clone()),
+            BodySource::New(NewBody::File(path, len)) => Body::File(path.clone(), *len),
+            BodySource::Stored(content, len) => {
+                let mut body = self.reader.content(content)?;
+                if *len <= PIECE as u64 {
+                    Body::Whole(cue::piece(&mut body).map_err(unreadable)?)
+                } else {
+                    Body::Stored(body)
+                }
+            }
+        };
+        let from = Origin {
+            path: Arc::clone(&self.path),
+            mid,
+            elsewhere: self.elsewhere,
+            closed_by_client: source.websocket.as_ref().and_then(|websocket| websocket.closed_by_client),
+        };
+        Ok(Ok(Ready { prepared, body, from, speed: self.speed }))
+    }
+}
+
+impl Ready {
+    /// The errand, with a thread behind it where there is much to be read.
+    pub(super) fn into_errand(self) -> Errand {
+        let Self { prepared, body, from, speed } = self;
+        let Origin { path, mid, elsewhere, closed_by_client } = from;
+        let imported = elsewhere.then(|| {
+            Box::new(Imported {
+                format: "manent store".into(),
+                id: format!("{}:{mid}", path.display()),
+                ..Imported::default()
+            })
+        });
+        let script = prepared.is_websocket.then(|| script(path, mid, closed_by_client, speed));
+        Errand {
+            request: prepared.request,
+            target: prepared.target,
+            dial: prepared.dial,
+            name: prepared.name,
+            offers: prepared.offers,
+            payload: match body {
+                Body::Whole(bytes) => Payload::Whole(bytes),
+                Body::Stored(body) => Payload::Pieces(pieces(move || Ok(body), u64::MAX)),
+                Body::File(path, len) => Payload::Pieces(pieces(move || File::open(path), len)),
+            },
+            trailers: prepared.trailers,
+            replay_of: Some(mid),
+            imported,
+            script,
+        }
+    }
+}
+
+/// Reads what `open` gives, up to `len` bytes, a few pieces ahead. The thread ends with the reading, or when nobody takes it
+/// any more.
+fn pieces<R: io::Read>(
+    open: impl FnOnce() -> io::Result<R> + Send + 'static,
+    len: u64,
+) -> mpsc::Receiver<io::Result<Bytes>> {
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut body = match open() {
+            Ok(body) => body.take(len),
+            // A receiver that is gone has ended for reasons of its own; so below.
+            Err(error) => return drop(sender.blocking_send(Err(error))),
+        };
+        loop {
+            let piece = cue::piece(&mut body);
+            let ends = !matches!(&piece, Ok(data) if !data.is_empty());
+            if matches!(&piece, Ok(data) if data.is_empty()) || sender.blocking_send(piece).is_err() || ends {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn script(path: Arc<Path>, mid: Mid, closed_by_client: Option<bool>, speed: Option<f64>) -> Script {
+    Script::new(move |stream, answer| {
+        Box::pin(async move {
+            let (sender, cues) = mpsc::channel(CUES_AHEAD);
+            tokio::task::spawn_blocking(move || {
+                let read =
+                    Reader::open(&path).and_then(|reader| cue::read(&reader, mid, closed_by_client, &sender));
+                if let Err(error) = read {
+                    tracing::warn!(%mid, %error, "the messages of a WebSocket could not be read to their end");
+                }
+            });
+            super::script::play(stream, answer, cues, speed).await;
+        })
+    })
+}
+
+/// Pieces of a large body in memory.
+const PIECES_AHEAD: usize = 4;
+
+/// Steps of a WebSocket's script in memory, each with a piece at most.
+const CUES_AHEAD: usize = 8;
