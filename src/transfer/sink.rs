@@ -16,11 +16,18 @@ pub(super) struct StoreSink<'a> {
     ticket: Option<Ticket>,
     messages: Option<MessageWriter>,
     /// What is being written; `None` between contents.
-    part: Option<Part>,
-    small: Vec<u8>,
-    large: Option<BodyWriter>,
+    open: Option<Open>,
+    /// The other direction of a tunnel, which may go on.
+    other: Option<Open>,
     /// Payloads of messages go on in one body a direction: from the origin, from the client.
     payloads: [Option<BodyWriter>; 2],
+}
+
+/// A body that is being written.
+struct Open {
+    part: Part,
+    small: Vec<u8>,
+    large: Option<BodyWriter>,
 }
 
 impl<'a> StoreSink<'a> {
@@ -30,9 +37,8 @@ impl<'a> StoreSink<'a> {
             runtime,
             ticket: None,
             messages: None,
-            part: None,
-            small: Vec::new(),
-            large: None,
+            open: None,
+            other: None,
             payloads: [None, None],
         }
     }
@@ -75,35 +81,40 @@ impl<'a> StoreSink<'a> {
 
 impl Sink for StoreSink<'_> {
     fn begin(&mut self, part: Part) {
-        self.part = Some(part);
-        self.small.clear();
-        self.large = None;
+        let is_open = |open: &Option<Open>| open.as_ref().is_some_and(|open| open.part == part);
+        if !is_open(&self.open) && matches!(part, Part::FromClient | Part::FromServer) {
+            std::mem::swap(&mut self.open, &mut self.other);
+        }
+        if !is_open(&self.open) {
+            self.open = Some(Open { part, small: Vec::new(), large: None });
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let part = self.part.ok_or_else(no_body)?;
-        if self.large.is_none() {
-            if self.small.len() + bytes.len() <= self.recorder.inline_limit() {
-                self.small.extend_from_slice(bytes);
-                return Ok(());
-            }
-            let mut writer = self.writer(part);
-            self.runtime.block_on(writer.write(Bytes::from(std::mem::take(&mut self.small))));
-            self.large = Some(writer);
+        let mut open = self.open.take().ok_or_else(no_body)?;
+        if open.large.is_none() && open.small.len() + bytes.len() <= self.recorder.inline_limit() {
+            open.small.extend_from_slice(bytes);
+            self.open = Some(open);
+            return Ok(());
         }
-        if let Some(writer) = &mut self.large {
-            for piece in bytes.chunks(PIECE) {
-                self.runtime.block_on(writer.write(Bytes::copy_from_slice(piece)));
+        let writer = match &mut open.large {
+            Some(writer) => writer,
+            none => {
+                let writer = none.insert(self.writer(open.part));
+                self.runtime.block_on(writer.write(Bytes::from(std::mem::take(&mut open.small))));
+                writer
             }
+        };
+        for piece in bytes.chunks(PIECE) {
+            self.runtime.block_on(writer.write(Bytes::copy_from_slice(piece)));
         }
+        self.open = Some(open);
         Ok(())
     }
 
     fn end(&mut self) -> io::Result<Content> {
-        let part = self.part.take().ok_or_else(no_body)?;
-        let Some(mut writer) = self.large.take() else {
-            return Ok(Content::Inline(Bytes::copy_from_slice(&self.small)));
-        };
+        let Open { part, small, large } = self.open.take().ok_or_else(no_body)?;
+        let Some(mut writer) = large else { return Ok(Content::Inline(Bytes::from(small))) };
         let extents = writer.take_extents();
         if let Part::Message(from_client) = part {
             self.payloads[usize::from(from_client)] = Some(writer);

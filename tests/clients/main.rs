@@ -1,5 +1,5 @@
 //! Real clients through the real binary, and what the store holds afterwards: curl, Python (urllib, requests, httpx, gRPC,
-//! websockets), Node.js and Chromium, with servers that are none of ours where HTTP/2 is spoken.
+//! websockets, mitmproxy), Node.js and Chromium, with servers that are none of ours where HTTP/2 is spoken.
 //!
 //! Not part of plain `cargo test`, which needs nothing but cargo: `tests/run` installs the clients and then runs
 //! `cargo test --features clients --test clients`. Where a client is missing its tests fail and say what to install; they
@@ -13,9 +13,11 @@ mod curl;
 mod curl_http2;
 mod full_disk;
 mod grpc;
+mod har;
 mod httpx;
 mod kill;
 mod kill_store;
+mod mitmproxy;
 mod node;
 mod node_http2;
 mod python;

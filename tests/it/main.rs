@@ -20,6 +20,7 @@ mod large_bodies;
 mod limits;
 mod lists;
 mod many_stores;
+mod mitmproxy;
 mod modes;
 mod notes;
 mod pack;

@@ -42,13 +42,25 @@ impl Program {
 /// # Panics
 /// With the hint what to do, if it is not there.
 pub(crate) fn python() -> PathBuf {
+    in_venv("venv", "requirements.txt")
+}
+
+/// The Python of mitmproxy's own virtual environment: it needs older versions of what the others have.
+///
+/// # Panics
+/// With the hint what to do, if it is not there.
+pub(crate) fn mitmproxy() -> PathBuf {
+    in_venv("venv-mitmproxy", "requirements-mitmproxy.txt")
+}
+
+fn in_venv(name: &str, requirements: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp is in the target directory");
-    let python = target.join("venv/bin/python3");
+    let python = target.join(name).join("bin/python3");
     assert!(
         python.is_file(),
-        "no {0}: run tests/run, or `python3 -m venv {1}` and `{0} -m pip install -r tests/clients/requirements.txt`",
+        "no {0}: run tests/run, or `python3 -m venv {1}` and `{0} -m pip install -r tests/clients/{requirements}`",
         python.display(),
-        target.join("venv").display()
+        target.join(name).display()
     );
     python
 }

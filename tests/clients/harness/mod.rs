@@ -8,7 +8,7 @@ mod record;
 mod server;
 mod trust;
 
-pub(crate) use command::{Program, clean, finish, python, succeed, text};
+pub(crate) use command::{Program, clean, finish, mitmproxy, python, succeed, text};
 pub(crate) use http2::{Pair, pairs};
 pub(crate) use origin::{GZIP_TEXT, Origin, Seen, binary, numbered};
 pub(crate) use proxy::{Proxy, Store, manent};
