@@ -4,7 +4,6 @@ use super::transfer::Format;
 use super::{curl, har, jsonl, mitmproxy, raw, snippet};
 
 /// All formats, in the order in which a file is tried for them: those that are told with certainty first.
-<<<<<<< HEAD
 pub const FORMATS: &[Format] = &[
     mitmproxy::MITMPROXY,
     har::FORMAT,
@@ -14,9 +13,6 @@ pub const FORMATS: &[Format] = &[
     snippet::PYTHON,
     snippet::FETCH,
 ];
-=======
-pub const FORMATS: &[Format] = &[mitmproxy::MITMPROXY, har::FORMAT, jsonl::FORMAT, curl::FORMAT, raw::FORMAT];
->>>>>>> h5-mitm
 
 /// How many bytes at the beginning of a file tell its format.
 pub const SNIFFED_BYTES: usize = 64 << 10;
