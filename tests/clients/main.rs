@@ -13,6 +13,7 @@ mod curl;
 mod curl_http2;
 mod full_disk;
 mod grpc;
+mod har;
 mod httpx;
 mod kill;
 mod kill_store;

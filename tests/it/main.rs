@@ -14,6 +14,7 @@ mod faults;
 mod filter;
 mod fixtures;
 mod grpc;
+mod har;
 mod harness;
 mod index;
 mod large_bodies;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cli::{Home, flow, parse, text};
 
 /// Everything that a store has of a flow, with its bodies, but for what is its own: mids and ids.
-fn whole(reader: &Reader, mid: u64) -> Flow {
+pub(crate) fn whole(reader: &Reader, mid: u64) -> Flow {
     let mut flow = reader.load(Mid(mid), u64::MAX).unwrap().unwrap();
     flow.mid = None;
     flow.replay_of = None;
@@ -37,7 +37,7 @@ fn message(seq: u64, payload: &[u8]) -> Message {
 }
 
 /// A store with a large body, a WebSocket, connections that flows share, a replay and notes.
-fn rich() -> Home {
+pub(crate) fn rich() -> Home {
     let home = Home::new();
     let recorder = home.recorder();
     home.runtime.block_on(async {

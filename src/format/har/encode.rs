@@ -232,7 +232,7 @@ fn seconds(json: &mut Writer<'_>, ns: i128) {
 
 /// Whether bytes of a message were recorded at all.
 pub(super) fn is_recorded(message: &Message) -> bool {
-    message.content != Content::Absent || message.len == 0
+    message.content != Content::Absent
 }
 
 /// Arbitrary: an archive of this many pages was put together by a program.

@@ -110,7 +110,14 @@ impl<R: Read> Parser<'_, R> {
                 "serverIPAddress" => self.entry.server_ip = self.short()?,
                 "connection" => self.entry.connection = self.short()?,
                 "comment" => self.entry.comment = self.short()?,
-                "_resourceType" => self.entry.resource_type = self.short()?,
+                "_resourceType" => {
+                    self.entry.resource_type = self.short()?;
+                    let word = &self.entry.resource_type;
+                    // That of a WebSocket, the record says again.
+                    if !word.is_empty() && !word.eq_ignore_ascii_case("websocket") {
+                        self.entry.unknown.push(("entry", name.clone(), Value::String(word.clone())));
+                    }
+                }
                 "_error" => self.entry.error = self.short()?,
                 "_webSocketMessages" => self.web_socket_messages()?,
                 "_manent" => self.manent()?,

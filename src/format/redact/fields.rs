@@ -76,7 +76,7 @@ fn without_user(base: &[u8], masked: &mut Masked) -> Vec<u8> {
     let end = base[at..].iter().position(|&b| b == b'/').map_or(base.len(), |len| at + len);
     match base[at..end].iter().rposition(|&b| b == b'@') {
         Some(len) => {
-            masked.count("user in a URL");
+            masked.count("url user");
             [&base[..at], MASK.as_bytes(), &base[at + len..]].concat()
         }
         None => base.to_vec(),
