@@ -153,7 +153,7 @@ pub(crate) fn read(path: &Path) -> Result<()> {
         }
         ensure!(rows > 0, "{} found nothing", list.name);
         let limit = if is_larger { list.limits_ms.1 } else { list.limits_ms.0 };
-        told(list.name, times, Some(limit), "");
+        told(list.name, times, Some(limit));
     }
     for &(name, filter, limit) in FILTERS {
         let filter = match filter {
@@ -177,20 +177,21 @@ pub(crate) fn read(path: &Path) -> Result<()> {
         let started = Instant::now();
         let all = &mut std::iter::once((Mid(0), Mid(u64::MAX)));
         let scanned = mids(|see| reader.search_in(&search, all, see, &mut |_| ControlFlow::Continue(())))?;
-        let scan = format!(", {} rows, without zones {} ms", found.len(), digits(millis(started.elapsed())));
+        let scan = millis(started.elapsed());
         ensure!(found == scanned, "{name}: zones leave out what matches");
         // Of larger stores, nothing is promised.
-        told(name, times, (!is_larger).then_some(limit), &scan);
+        told(name, times, (!is_larger).then_some(limit));
+        note("    rows found; the same without zones", &format!("{}; {} ms", found.len(), digits(scan)));
     }
     verdict("memory of the reading process", as_f64(measure::peak_rss_mib()?), "MiB", Limit::AtMost(64.0));
     Ok(())
 }
 
-fn told(name: &str, times: Vec<Duration>, limit: Option<f64>, more: &str) {
+fn told(name: &str, times: Vec<Duration>, limit: Option<f64>) {
     let first = millis(times[0]);
     let times = Sorted::new(times);
     let (middle, high) = (millis(times.percentile(50)), millis(times.percentile(99)));
-    let name = format!("{name}, p99 (first {}, p50 {}{more})", digits(first), digits(middle));
+    let name = format!("{name}, p99 (first {}, p50 {})", digits(first), digits(middle));
     match limit {
         Some(limit) => verdict(&name, high, "ms", Limit::AtMost(limit)),
         None => note(&name, &format!("{} ms", digits(high))),
