@@ -201,6 +201,7 @@ impl Outbound {
             opened_by: None,
             first: Mutex::default(),
             reverse: None,
+            by_address: false,
         }));
         let message = Message { request: &request, length, client_keeps: true, switch };
         let gate = Arc::new(Gate::default());
