@@ -11,6 +11,8 @@ mod chromium;
 mod chromium_http2;
 mod curl;
 mod curl_http2;
+mod exported;
+mod exported_files;
 mod full_disk;
 mod grpc;
 mod har;
