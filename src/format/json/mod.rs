@@ -5,6 +5,9 @@
 mod reader;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use reader::{JsonError, Kind, Mark, Reader};
 pub(crate) use writer::Writer;
 pub(crate) use writer::fill;

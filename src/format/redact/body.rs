@@ -34,9 +34,17 @@ impl Shape {
         is_json.then_some(Shape::Json)
     }
 
-    /// By its beginning: JSON is an object or an array.
+    /// By itself: JSON is an object or an array, a form has a name before its first `=`, and no blanks.
     pub(super) fn of_text(text: &[u8]) -> Option<Self> {
-        matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')).then_some(Shape::Json)
+        if matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            return Some(Shape::Json);
+        }
+        let name_len = text.iter().position(|&b| b == b'=')?;
+        let is_name =
+            |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'%' | b'[' | b']');
+        let is_form =
+            name_len > 0 && text[..name_len].iter().all(is_name) && text.iter().all(u8::is_ascii_graphic);
+        is_form.then_some(Shape::Form)
     }
 
     /// The body with its secrets masked; `None` if it has none.

@@ -10,12 +10,12 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's product is what it prints")]
 
 #[path = "../store/generator.rs"]
+#[expect(dead_code, reason = "the store's benchmark makes more")]
 mod generator;
 #[path = "../store/measure.rs"]
 #[expect(dead_code, reason = "the store's benchmark measures more")]
 mod measure;
 #[path = "../store/web.rs"]
-#[expect(dead_code, reason = "the same")]
 mod web;
 
 use std::fs::File;
