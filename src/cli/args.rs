@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::errors::CliError;
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
-use super::{ca, capture, cat, check, ls, note, pack, prune, run, search, show, stats, tail, vacuum};
+use super::{ca, capture, cat, check, index, ls, note, pack, prune, run, search, show, stats, tail, vacuum};
 use crate::config::{self, ConfigError};
 
 /// An intercepting HTTP(S) proxy that keeps what passes through it.
@@ -41,6 +41,7 @@ pub(super) enum Command {
     Check(check::CheckArgs),
     Prune(prune::PruneArgs),
     Vacuum(vacuum::VacuumArgs),
+    Index(index::IndexArgs),
     Store(pack::StoreArgs),
     Ca(ca::CaArgs),
 }

@@ -17,6 +17,7 @@ mod escape;
 mod feed;
 mod flags;
 mod grpc;
+mod index;
 mod json;
 mod log;
 mod ls;
@@ -73,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, &cli.global, &output),
         Command::Prune(args) => prune::run(&args, &cli.global, &output),
         Command::Vacuum(args) => vacuum::run(&args, &cli.global, &output),
+        Command::Index(args) => index::run(&args, &cli.global, &output),
         Command::Store(args) => pack::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
     };

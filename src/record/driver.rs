@@ -33,7 +33,8 @@ struct Done {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>, writer: Writer) -> Self {
-        let (conn, keeper) = writer.into_parts();
+        let (conn, mut keeper) = writer.into_parts();
+        keeper.make_index();
         let keeper = Arc::new(Mutex::new(keeper));
         let db = tokio_rusqlite::Connection::from(conn);
         #[cfg(test)]
@@ -98,6 +99,7 @@ impl Driver {
         let started = Instant::now();
         let pause = match self.db.call_raw(work).await {
             Ok(Ok(Step::More)) => started.elapsed() * 4,
+            Ok(Ok(Step::Later)) => LATER,
             Ok(Ok(Step::Idle)) => TIDY,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the store could not be tidied");
@@ -205,6 +207,9 @@ pub(super) async fn run(mut driver: Driver, end: watch::Sender<Option<Result<Sta
 
 /// How often the store is looked at; a look costs some microseconds when there is nothing to do.
 const TIDY: Duration = Duration::from_secs(1);
+
+/// The pause while another thread works for it.
+const LATER: Duration = Duration::from_millis(20);
 
 /// The pause after that failed.
 const TIDY_RETRY: Duration = Duration::from_secs(10);

@@ -76,10 +76,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Damaged`] if its record cannot be decoded; else what SQLite said.
     pub fn flow(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
-        let Some((state, record)) = self.record(mid)? else { return Ok(None) };
-        let mut flow = codec::decode_flow(&record).map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
-        flow.mid = Some(mid);
-        flow.state = row::state(state);
+        let Some(mut flow) = self.bare_flow(mid)? else { return Ok(None) };
         if flow.client.id.0 != 0
             && let Some(conn) = self.client_conn(flow.client.id.0)?
         {
@@ -90,6 +87,15 @@ impl Reader {
         {
             flow.server = Some(Arc::new(conn));
         }
+        Ok(Some(flow))
+    }
+
+    /// As [`Reader::flow`], without what is known of its connections.
+    pub(super) fn bare_flow(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
+        let Some((state, record)) = self.record(mid)? else { return Ok(None) };
+        let mut flow = codec::decode_flow(&record).map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
+        flow.mid = Some(mid);
+        flow.state = row::state(state);
         Ok(Some(flow))
     }
 

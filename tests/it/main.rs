@@ -13,6 +13,7 @@ mod faults;
 mod filter;
 mod grpc;
 mod harness;
+mod index;
 mod large_bodies;
 mod limits;
 mod lists;

@@ -8,7 +8,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavi
 use super::super::reader::{blob, integer};
 use super::super::record::{Found, RecordFiles};
 use super::super::row::sqlite_int;
-use super::super::zone;
+use super::super::{index, zone};
 use crate::codec;
 use crate::flow::{Body, Content, Extent, Flow, Mid};
 
@@ -185,8 +185,9 @@ pub(in crate::store) fn delete(
                 *dead.entry(segment).or_default() += bytes;
             }
         }
-        // They hold URLs of what is gone now. Blocks without zones are scanned, until they get new ones.
+        // They hold URLs, and trigrams of bodies, of what is gone now. Blocks without are scanned, until they get new ones.
         for block in blocks {
+            index::delete(&tx, block)?;
             tx.prepare_cached(DELETE_ZONE)?.execute([sqlite_int(block)])?;
             tx.prepare_cached(DELETE_URLS)?.execute([sqlite_int(block)])?;
         }
@@ -205,7 +206,7 @@ pub(super) fn count_dead(conn: &Connection, dead: BTreeMap<u32, u64>) -> rusqlit
 }
 
 /// Does something with `PRAGMA synchronous` set otherwise (sqlite.org/pragma.html#pragma_synchronous).
-pub(super) fn with_synchronous<T>(
+pub(in crate::store) fn with_synchronous<T>(
     conn: &mut Connection,
     level: Synchronous,
     work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
@@ -219,7 +220,7 @@ pub(super) fn with_synchronous<T>(
 
 /// What a commit waits for.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Synchronous {
+pub(in crate::store) enum Synchronous {
     /// Nothing. It is on disk when the next commit is that waits.
     Normal = 1,
     /// Itself, and all before it, to be on disk.

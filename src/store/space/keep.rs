@@ -48,10 +48,12 @@ impl Limits {
 }
 
 /// Whether there is more to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     /// Nothing for now.
     Idle,
+    /// Something is on its way in another thread, and will be ready in a moment.
+    Later,
     /// Another step is due.
     More,
 }

@@ -24,5 +24,6 @@ pub(super) use keep::Space;
 pub(crate) use keep::Step;
 pub use pins::{Pin, Pins};
 pub use prune::Pruner;
+pub(super) use prune::options;
 pub(super) use reclaim::finish_drops;
 pub use vacuum::{Estimate, Vacuum};
