@@ -25,7 +25,7 @@ pub struct Feed {
     /// Whether answers go to another store.
     elsewhere: bool,
     speed: Option<f64>,
-    jobs: mpsc::Sender<Vec<Box<Job>>>,
+    jobs: mpsc::Sender<Vec<Job>>,
     round: u32,
 }
 
@@ -90,7 +90,7 @@ impl Feed {
         edits: Arc<Edits>,
         elsewhere: bool,
         speed: Option<f64>,
-        jobs: mpsc::Sender<Vec<Box<Job>>>,
+        jobs: mpsc::Sender<Vec<Job>>,
     ) -> Result<Self, StoreError> {
         Ok(Self { reader: Reader::open(path)?, path: path.into(), edits, elsewhere, speed, jobs, round: 0 })
     }
@@ -115,7 +115,7 @@ impl Feed {
                     Ok(prepared) => self.ready(mid, &source, prepared)?,
                     Err(refusal) => Err(refusal),
                 };
-                jobs.push(Box::new(Job { source, mid, what, round: self.round }));
+                jobs.push(Job { source, mid, what, round: self.round });
             }
             self.jobs.blocking_send(jobs).map_err(|_| FeedError::Stopped)?;
         }

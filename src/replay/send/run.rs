@@ -177,7 +177,7 @@ struct Sending {
 }
 
 impl Sending {
-    async fn run(mut self, mut jobs: mpsc::Receiver<Vec<Box<Job>>>) {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Vec<Job>>) {
         let mut under_way = JoinSet::new();
         let mut few = Vec::new().into_iter();
         loop {
@@ -203,7 +203,7 @@ impl Sending {
                 next = next => next,
             };
             let Some((job, window, place)) = next else { break };
-            let Job { source, mid, what, .. } = *job;
+            let Job { source, mid, what, .. } = job;
             let source = Box::new(source);
             let (outbound, outcomes) = (self.outbound.clone(), self.outcomes.clone());
             under_way.spawn(async move {
