@@ -134,7 +134,8 @@ fn a_damaged_flow_is_told_and_the_next_is_read() {
         (lines[1].replace("\"port\":0", "\"port\":70000"), "`port`"),
         (lines[1].replace("\"interim\":[]", "\"interim\":[1]"), "`interim`"),
         (lines[1].replace("\"state\":", "\"state\""), "expected"),
-        (lines[1][..40].to_owned() + "\n", "expected"),
+        (lines[1][..40].to_owned() + "\n", "in the middle of a string"),
+        (lines[1][..lines[1].len() - 2].to_owned() + "\n", "expected"),
     ] {
         let all = decoded(&FORMAT, [&lines[0], &bad, &lines[2]].map(String::as_str).concat().as_bytes());
         let mids: Vec<_> = all.iter().flatten().map(|sample| sample.flow.mid).collect();
