@@ -78,6 +78,12 @@ impl Desk {
         indexer.all(filter, None, progress)?;
         let indexed = indexer.done;
         index.sort()?;
+        if options.order == ServeOrder::Nearest {
+            index.sort_by_time()?;
+        }
+        if options.on_miss.forwards() {
+            index.sort_by_head()?;
+        }
         Ok(Self {
             store: store.to_owned(),
             indexed,
