@@ -36,6 +36,9 @@ pub(super) enum AskBody {
     Long,
 }
 
+/// A field's name and value.
+pub(super) type Field<'a> = (&'a str, Cow<'a, [u8]>);
+
 impl<'a> Ask<'a> {
     /// The request of `item`.
     ///
@@ -101,7 +104,7 @@ impl<'a> Ask<'a> {
 
     /// The fields with those of one name joined where the first of them stands (RFC 9110 §5.3; RFC 9113 §8.2.3 for cookies),
     /// for clients that take each name once; and whether any was.
-    pub(super) fn joined_fields(&self) -> (Vec<(&'a str, Cow<'a, [u8]>)>, bool) {
+    pub(super) fn joined_fields(&self) -> (Vec<Field<'a>>, bool) {
         let mut joined: Vec<(&str, Cow<'_, [u8]>)> = Vec::new();
         for (name, value) in &self.fields {
             match joined.iter_mut().find(|(have, _)| have.eq_ignore_ascii_case(name)) {
@@ -200,7 +203,7 @@ fn is_chunked(request: &Request) -> Result<bool, EncodeError> {
     }
 }
 
-fn fields(request: &Request, len: u64) -> Result<Vec<(&str, Cow<'_, [u8]>)>, EncodeError> {
+fn fields(request: &Request, len: u64) -> Result<Vec<Field<'_>>, EncodeError> {
     let mut fields = Vec::with_capacity(request.headers.len());
     let mut has_length = false;
     for (name, value) in request.headers.iter() {

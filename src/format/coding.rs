@@ -322,8 +322,8 @@ mod tests {
 
     #[test]
     fn what_is_coded_here_is_undone_here() {
-        for len in [0, 1, 5, 65_536, 65_537, 300_000] {
-            let plain: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        for len in [0_u32, 1, 5, 65_536, 65_537, 300_000] {
+            let plain: Vec<u8> = (0..len).map(|at| (at % 251).to_le_bytes()[0]).collect();
             for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd] {
                 let mut coded = Vec::new();
                 apply(Box::new(&plain[..]), coding).unwrap().read_to_end(&mut coded).unwrap();

@@ -118,7 +118,7 @@ impl Command {
             [("User-Agent", true), ("Accept", true), ("Content-Type", has_body), ("Expect", has_body)]
         {
             if matters && ask.field(name).is_none() {
-                self.header(&format!("{name}:"))?;
+                self.header(format!("{name}:"))?;
             }
         }
         if has_body && !ask.is_chunked {

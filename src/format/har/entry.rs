@@ -176,7 +176,7 @@ impl<R: Read> Parser<'_, R> {
     }
 
     /// Fields as `{"name": …, "value": …}`, as `[name, value]`, or as members of one object.
-    fn headers(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, JsonError> {
+    fn headers(&mut self) -> Result<Vec<Field>, JsonError> {
         let mut headers = Vec::new();
         let mut name = String::new();
         match self.json.peek()? {
@@ -475,3 +475,6 @@ const MOST_BODIES: usize = 8;
 
 /// Arbitrary: it is for people.
 const MOST_LEFT_OUT: usize = 100;
+
+/// A field's name and value.
+type Field = (Vec<u8>, Vec<u8>);

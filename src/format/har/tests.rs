@@ -173,7 +173,8 @@ fn a_body_stands_as_browsers_write_it_and_comes_back_as_it_was() {
     let page = "<p>é</p>".repeat(100);
     let long = page.repeat(2000);
     let latin = "caf\u{e9} \u{20ac}";
-    let cases: Vec<(&[(&str, &str)], Vec<u8>, Option<&str>)> = vec![
+    type Case<'a> = (&'a [(&'a str, &'a str)], Vec<u8>, Option<&'a str>);
+    let cases: Vec<Case<'_>> = vec![
         (&[("Content-Type", "text/html")], page.clone().into_bytes(), Some(&page)),
         (&[("Content-Encoding", "gzip")], gzip(page.as_bytes()), Some(&page)),
         (&[("Content-Type", "text/html; charset=iso-8859-1")], b"caf\xe9 \x80".to_vec(), Some(latin)),

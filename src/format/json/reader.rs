@@ -627,11 +627,12 @@ impl<R: Read> Reader<R> {
 
 /// Gives a code point in UTF-8.
 fn put(take: &mut impl FnMut(&[u8]) -> io::Result<()>, unit: u32) -> Result<()> {
-    Ok(match (char::from_u32(unit), u8::try_from(unit.wrapping_sub(0xdc00))) {
+    match (char::from_u32(unit), u8::try_from(unit.wrapping_sub(0xdc00))) {
         (Some(c), _) => take(c.encode_utf8(&mut [0; 4]).as_bytes())?,
         (None, Ok(byte @ 0x80..)) => take(&[byte])?,
         (None, _) => take("\u{fffd}".as_bytes())?,
-    })
+    }
+    Ok(())
 }
 
 /// As serde_json's: what is deeper was made to exhaust somebody's stack.

@@ -81,7 +81,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn millis(&mut self, us: u64) -> &mut Self {
         self.comma();
         self.display(us / 1000);
-        if us % 1000 > 0 {
+        if !us.is_multiple_of(1000) {
             self.display(format_args!(".{:03}", us % 1000));
         }
         self

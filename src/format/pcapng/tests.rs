@@ -15,7 +15,7 @@ fn packets(file: &[u8]) -> Vec<Vec<u8>> {
     let (mut at, mut packets) = (0, Vec::new());
     while at < file.len() {
         let len = number(at + 4) as usize;
-        assert!(len % 4 == 0 && number(at + len - 4) as usize == len);
+        assert!(len.is_multiple_of(4) && number(at + len - 4) as usize == len);
         if number(at) == 6 {
             packets.push(file[at + 28..at + 28 + number(at + 20) as usize].to_vec());
         }
@@ -31,8 +31,10 @@ fn streams(file: &[u8]) -> [Vec<u8>; 2] {
         let ip = if packet[0] >> 4 == 4 { 20 } else { 40 };
         let addresses = if ip == 20 { &packet[12..20] } else { &packet[8..40] };
         let segment = &packet[ip..];
-        let mut pseudo = [addresses, &(segment.len() as u32).to_be_bytes(), &[0, 0, 0, 6], segment].concat();
-        if pseudo.len() % 2 == 1 {
+        let mut pseudo =
+            [addresses, &u32::try_from(segment.len()).unwrap().to_be_bytes(), &[0, 0, 0, 6], segment]
+                .concat();
+        if !pseudo.len().is_multiple_of(2) {
             pseudo.push(0);
         }
         let sum: u64 = pseudo.chunks(2).map(|word| u64::from(u16::from_be_bytes([word[0], word[1]]))).sum();
