@@ -201,7 +201,10 @@ impl<'a> FlowReader<'a> {
         while self.source.position() < list_end {
             let len = self.length(list_end)?;
             let message_end = self.source.position() + len;
+            // What is read of a message does not stay in memory.
+            let budget = self.budget;
             let entry = self.message(message_end)?;
+            self.budget = budget;
             messages.log.push(entry);
             self.tag(b']')?;
         }

@@ -234,6 +234,18 @@ fn websockets_come_back_to_the_byte() {
 }
 
 #[test]
+fn many_messages_come_back_to_the_byte() {
+    // A store takes each as it comes: what has gone by takes no room.
+    let content = [b'x'; 100];
+    let many: Vec<_> =
+        (0..100_000).map(|n| message(1, n % 2 == 0, &content, int(1_700_000_000 + n))).collect();
+    let flows = assert_same(&[websocket(many)]);
+    // What is more than waits for the flow's start is told from the first message.
+    assert_eq!(flows[0].flow.timing.started_unix_ns, 1_700_000_000_000_000_000);
+    assert_eq!(flows[0].messages[99_999].at_us, 99_999_000_000);
+}
+
+#[test]
 fn streams_and_dns_come_back_to_the_byte() {
     let tcp = stream("tcp", &[(true, b"a"), (false, b"bb"), (true, b""), (true, b"ccc")]);
     let question = dict([("class_", int(1)), ("type", int(28)), ("name", text("example.org"))]);
