@@ -162,8 +162,8 @@ fn text_from_a_reader_is_cut_nowhere() {
     let mut json = Writer::new(&mut out, &mut buffer);
     json.open_array();
     assert_eq!(json.text_from(&mut long.as_bytes()).unwrap().0, long.len() as u64);
-    json.text_from(&mut &b"a\xff\xe2\x82"[..]).unwrap();
-    json.base64(&mut &long.as_bytes()[..50_001]).unwrap();
+    json.text_from(&mut &b"a\xff\xe2\x82"[..]).unwrap().1.unwrap();
+    json.base64(&mut &long.as_bytes()[..50_001]).unwrap().1.unwrap();
     json.close_array().flush().unwrap();
     let back: Vec<String> = serde_json::from_slice(&out).unwrap();
     assert!(back[0] == long && back[1] == "a\u{fffd}\u{fffd}");
