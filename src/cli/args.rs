@@ -9,8 +9,8 @@ use super::errors::CliError;
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
 use super::{
-    ca, capture, cat, check, diff, export, import, ls, note, pack, prune, replay, run, search, serve, show,
-    stats, tail, vacuum,
+    ca, capture, cat, check, diff, export, import, index, ls, note, pack, prune, replay, run, search, serve,
+    show, stats, tail, vacuum,
 };
 use crate::config::{self, ConfigError};
 
@@ -47,6 +47,7 @@ pub(super) enum Command {
     Vacuum(vacuum::VacuumArgs),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
+    Index(index::IndexArgs),
     Store(pack::StoreArgs),
     Replay(replay::ReplayArgs),
     Diff(diff::DiffArgs),

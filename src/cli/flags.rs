@@ -50,7 +50,7 @@ pub(super) struct ServingFlags {
 #[command(next_help_heading = "Listening")]
 struct ListenFlags {
     /// Where to accept clients, and how they come in: explicit (they know a proxy), socks5, reverse:URL (they take it for
-    /// the origin at URL). Port 0 is any free one. Repeatable [env: MANENT_LISTEN, `capture` only]
+    /// the origin at URL), transparent (the kernel's rules lead them here). Port 0 is any free one. Repeatable [env: MANENT_LISTEN, `capture` only]
     #[arg(short, long, value_name = "[MODE@][ADDR:]PORT", value_parser = Listen::parse)]
     listen: Vec<(Option<Mode>, SocketAddr)>,
     /// Port on 127.0.0.1

@@ -47,7 +47,7 @@ pub(super) struct LsArgs {
 pub(super) fn run(args: &LsArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
     let filter = search::parse(&args.filter)?;
     if let Some(filter) = filter.as_ref().filter(|_| args.explain) {
-        search::show_explanation(filter, output)?;
+        search::show_explanation(filter, &global.stores()?.files(), output)?;
         return Ok(ExitCode::SUCCESS);
     }
     let stores = global.stores()?;

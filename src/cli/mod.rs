@@ -22,6 +22,7 @@ mod feed;
 mod flags;
 mod grpc;
 mod import;
+mod index;
 mod json;
 mod log;
 mod ls;
@@ -85,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Vacuum(args) => vacuum::run(&args, &cli.global, &output),
         Command::Export(args) => export::run(&args, &cli.global, &output),
         Command::Import(args) => import::run(&args, &cli.global, &output),
+        Command::Index(args) => index::run(&args, &cli.global, &output),
         Command::Store(args) => pack::run(&args, &cli.global, &output),
         Command::Replay(args) => replay::run(&args, &cli.global, output),
         Command::Diff(args) => diff::run(&args, &cli.global, &output),

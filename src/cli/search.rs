@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::errors::CliError;
 use super::output::Output;
+use super::text;
 use crate::filter::{self, Filter};
 use crate::flow::Mid;
 use crate::store::{Explanation, Order, Reader, Row, Search, StoreError, explain};
@@ -23,7 +25,7 @@ pub(super) struct FilterArgs {
 
 pub(super) fn run(args: &FilterArgs, output: &Output) -> anyhow::Result<ExitCode> {
     match parse(&args.filter)? {
-        Some(filter) => show_explanation(&filter, output)?,
+        Some(filter) => show_explanation(&filter, &[], output)?,
         None => output.data_line(filter::help().trim_end())?,
     }
     Ok(ExitCode::SUCCESS)
@@ -40,16 +42,19 @@ pub(super) fn parse(words: &[String]) -> Result<Option<Filter>, CliError> {
     Filter::parse(&words.join(" ")).map(Some).map_err(CliError::Filter)
 }
 
-/// Prints what a filter says, and which part of it is answered how.
+/// Prints what a filter says, and which part of it is answered how, in these stores.
 ///
 /// # Errors
 /// If standard output is closed or full.
-pub(super) fn show_explanation(filter: &Filter, output: &Output) -> std::io::Result<()> {
-    let Explanation { sql, row, record, bodies } = explain(filter);
+pub(super) fn show_explanation(filter: &Filter, stores: &[PathBuf], output: &Output) -> std::io::Result<()> {
+    let Explanation { sql, row, record, bodies, index } = explain(filter);
+    // A store that is not there, or cannot be read, has no index.
+    let covered = |store: &PathBuf| Reader::open(store).ok()?.indexed_flows().ok()?;
+    let covered: Option<u64> = stores.iter().map(covered).sum();
     if output.json {
         let object = serde_json::json!({
             "filter": filter.to_string(), "reading": filter.expr().in_words(), "sql": sql, "row": row,
-            "record": record, "bodies": bodies,
+            "record": record, "bodies": bodies, "index": index, "indexed_flows": covered.filter(|_| !stores.is_empty()),
         });
         return output.data_line(&object.to_string());
     }
@@ -58,6 +63,20 @@ pub(super) fn show_explanation(filter: &Filter, output: &Output) -> std::io::Res
     for (title, tests) in [("on the row   ", &row), ("in records   ", &record), ("in bodies    ", &bodies)] {
         lines.extend(tests.iter().map(|test| format!("{title}{test}")));
     }
+    let told = match covered {
+        _ if stores.is_empty() => String::new(),
+        Some(covered) => format!("; the index of bodies covers {}", text::count(covered, "flow")),
+        None => "; there is no index of bodies, `manent index --bodies` makes one".to_owned(),
+    };
+    lines.extend(index.iter().map(|required| {
+        match required {
+            Some(required) => format!("by index     a body that matches has {required}{told}"),
+            None => {
+                "by index     no: a body may match without any three bytes in a row that one could ask for"
+                    .to_owned()
+            }
+        }
+    }));
     lines.iter().try_for_each(|line| output.data_line(&super::escape::line(line)))
 }
 

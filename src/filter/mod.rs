@@ -14,6 +14,7 @@ mod error;
 mod eval;
 mod parser;
 mod pattern;
+mod required;
 mod units;
 mod words;
 
@@ -26,6 +27,7 @@ pub use error::{FilterError, Problem};
 pub(crate) use eval::is_asset;
 pub use eval::{FlowSubject, Needs, Notes, OpenSubject, Subject, url};
 pub use pattern::{How, Pattern};
+pub use required::{Required, fold};
 pub use units::Clock;
 
 /// A filter, read and ready to be asked.

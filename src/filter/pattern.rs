@@ -4,6 +4,7 @@ use std::fmt;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::required::{self, Required};
 use super::{Problem, Text};
 
 /// A pattern, ready to be searched for. Two are equal if they were written alike.
@@ -88,6 +89,23 @@ impl Pattern {
         self.matches_empty
     }
 
+    /// What a text must have in it for the pattern to match.
+    #[must_use]
+    pub fn required(&self) -> Required {
+        // What `builder` says, in the words of the crate that reads the syntax.
+        let Flags { unicode, dot_matches_new_line, lines } = Flags::of(self.how, &self.text, self.of);
+        let mut syntax = regex_syntax::ParserBuilder::new();
+        syntax
+            .utf8(false)
+            .case_insensitive(true)
+            .unicode(unicode)
+            .dot_matches_new_line(dot_matches_new_line)
+            .multi_line(lines)
+            .crlf(lines)
+            .nest_limit(REGEX_NESTING);
+        required::required(self.regex.as_str(), &syntax)
+    }
+
     /// Writes it as an argument of the operator `tilde`, or where that is empty or cannot say it, of `field`.
     pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, tilde: &str, field: &str) -> fmt::Result {
         match self.how {
@@ -112,14 +130,32 @@ fn glob(text: &str, anything: &str) -> String {
     text.split('*').map(regex::escape).collect::<Vec<_>>().join(anything)
 }
 
+/// What is said of a pattern beside its text.
+struct Flags {
+    unicode: bool,
+    dot_matches_new_line: bool,
+    /// `^` and `$` match at each line.
+    lines: bool,
+}
+
+impl Flags {
+    fn of(how: How, text: &str, of: Text) -> Self {
+        let is_text = matches!(of, Text::Marker | Text::Comment | Text::Tag);
+        Self {
+            unicode: is_text || !text.is_ascii(),
+            dot_matches_new_line: matches!(of, Text::Body(_)),
+            lines: how == How::Regex && matches!(of, Text::Header(_) | Text::Comment),
+        }
+    }
+}
+
 fn builder(source: &str, how: How, text: &str, of: Text) -> RegexBuilder {
-    let lines = how == How::Regex && matches!(of, Text::Header(_) | Text::Comment);
-    let is_text = matches!(of, Text::Marker | Text::Comment | Text::Tag);
+    let Flags { unicode, dot_matches_new_line, lines } = Flags::of(how, text, of);
     let mut builder = RegexBuilder::new(source);
     builder
         .case_insensitive(true)
-        .unicode(is_text || !text.is_ascii())
-        .dot_matches_new_line(matches!(of, Text::Body(_)))
+        .unicode(unicode)
+        .dot_matches_new_line(dot_matches_new_line)
         .multi_line(lines)
         .crlf(lines)
         .size_limit(COMPILED_BYTES)

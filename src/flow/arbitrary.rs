@@ -12,34 +12,32 @@ pub(crate) fn bytes() -> BoxedStrategy<bytes::Bytes> {
     vec(any::<u8>(), 0..20).prop_map(bytes::Bytes::from).boxed()
 }
 
-pub(crate) fn text() -> impl Strategy<Value = String> {
-    vec(any::<char>(), 0..8).prop_map(|chars| chars.into_iter().collect())
+pub(crate) fn text() -> BoxedStrategy<String> {
+    vec(any::<char>(), 0..8).prop_map(|chars| chars.into_iter().collect()).boxed()
 }
 
-pub(crate) fn headers() -> impl Strategy<Value = Headers> {
-    vec((bytes(), bytes()), 0..4).prop_map(|fields| fields.into_iter().collect())
+pub(crate) fn headers() -> BoxedStrategy<Headers> {
+    vec((bytes(), bytes()), 0..4).prop_map(|fields| fields.into_iter().collect()).boxed()
 }
 
-pub(crate) fn addr() -> impl Strategy<Value = Addr> {
+pub(crate) fn addr() -> BoxedStrategy<Addr> {
     (text(), any::<u16>(), any::<Option<u32>>(), any::<Option<u32>>())
         .prop_map(|(host, port, flowinfo, scope)| Addr { host, port, flowinfo, scope })
+        .boxed()
 }
 
-pub(crate) fn version() -> impl Strategy<Value = Version> {
+pub(crate) fn version() -> BoxedStrategy<Version> {
     use Version::*;
-    prop_oneof![Just(Http10), Just(Http11), Just(Http2), Just(Http3)]
+    prop_oneof![Just(Http10), Just(Http11), Just(Http2), Just(Http3)].boxed()
 }
 
-pub(crate) fn extent() -> impl Strategy<Value = Extent> {
-    any::<(u32, u64, u64, u64)>().prop_map(|(segment, offset, stored_len, len)| Extent {
-        segment,
-        offset,
-        stored_len,
-        len,
-    })
+pub(crate) fn extent() -> BoxedStrategy<Extent> {
+    any::<(u32, u64, u64, u64)>()
+        .prop_map(|(segment, offset, stored_len, len)| Extent { segment, offset, stored_len, len })
+        .boxed()
 }
 
-pub(crate) fn body() -> impl Strategy<Value = Body> {
+pub(crate) fn body() -> BoxedStrategy<Body> {
     use BodyEnd::*;
     let content = prop_oneof![
         Just(Content::Absent),
@@ -56,12 +54,13 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
     let end = prop_oneof![Just(Open), Just(Whole), Just(CutOff), Just(Capped), Just(Lost)];
     (content, any::<u64>(), any::<u64>(), framing, end)
         .prop_map(|(content, len, wire_len, framing, end)| Body { content, len, wire_len, framing, end })
+        .boxed()
 }
 
-pub(crate) fn request() -> impl Strategy<Value = Request> {
+pub(crate) fn request() -> BoxedStrategy<Request> {
     let line = (bytes(), bytes(), version(), of(bytes()), of(bytes()), of(bytes()));
-    (line, headers(), of(bytes()), any::<u64>(), body(), of(headers())).prop_map(
-        |(line, headers, raw_head, head_len, body, trailers)| Request {
+    (line, headers(), of(bytes()), any::<u64>(), body(), of(headers()))
+        .prop_map(|(line, headers, raw_head, head_len, body, trailers)| Request {
             method: line.0,
             target: line.1,
             version: line.2,
@@ -73,25 +72,27 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
             head_len,
             body,
             trailers,
-        },
-    )
+        })
+        .boxed()
 }
 
-pub(crate) fn response() -> impl Strategy<Value = Response> {
-    (any::<u16>(), any::<bool>(), request()).prop_map(|(status, by_proxy, r)| Response {
-        status,
-        reason: r.method,
-        version: r.version,
-        headers: r.headers,
-        raw_head: r.raw_head,
-        head_len: r.head_len,
-        body: r.body,
-        trailers: r.trailers,
-        by_proxy,
-    })
+pub(crate) fn response() -> BoxedStrategy<Response> {
+    (any::<u16>(), any::<bool>(), request())
+        .prop_map(|(status, by_proxy, r)| Response {
+            status,
+            reason: r.method,
+            version: r.version,
+            headers: r.headers,
+            raw_head: r.raw_head,
+            head_len: r.head_len,
+            body: r.body,
+            trailers: r.trailers,
+            by_proxy,
+        })
+        .boxed()
 }
 
-pub(crate) fn tls() -> impl Strategy<Value = TlsInfo> {
+pub(crate) fn tls() -> BoxedStrategy<TlsInfo> {
     let names = (of(text()), of(text()), of(text()), of(text()), of(text()));
     (
         names,
@@ -102,8 +103,8 @@ pub(crate) fn tls() -> impl Strategy<Value = TlsInfo> {
         any::<(bool, bool)>(),
         prop_oneof![Just(ClientAuth::NotAsked), Just(ClientAuth::Withheld), Just(ClientAuth::Presented)],
     )
-        .prop_map(
-            |(names, alpn_offers, cipher_offers, alpn, chain, (resumed, verified), client_auth)| TlsInfo {
+        .prop_map(|(names, alpn_offers, cipher_offers, alpn, chain, (resumed, verified), client_auth)| {
+            TlsInfo {
                 sni: names.0,
                 alpn_offers,
                 cipher_offers,
@@ -116,61 +117,75 @@ pub(crate) fn tls() -> impl Strategy<Value = TlsInfo> {
                 verified,
                 error: names.4,
                 client_auth,
-            },
-        )
+            }
+        })
+        .boxed()
 }
 
-pub(crate) fn client() -> impl Strategy<Value = ClientConn> {
+pub(crate) fn client() -> BoxedStrategy<ClientConn> {
     let connect = (bytes(), headers()).prop_map(|(authority, headers)| ConnectHead { authority, headers });
     let times = any::<(Option<u64>, Option<u64>, Option<u64>, u64, u64)>();
     let tls = (of(tls()), of(tls()));
-    (any::<(u64, u32, i64)>(), of(addr()), of(addr()), text(), of(connect), tls, times, of(text())).prop_map(
-        |((id, revision, started_unix_ns), peer, local, mode, connect, (proxy_tls, tls), times, error)| {
-            ClientConn {
-                id: ConnId(id),
-                revision,
+    (any::<(u64, u32, i64)>(), of(addr()), of(addr()), text(), of(connect), tls, times, of(text()))
+        .prop_map(
+            |(
+                (id, revision, started_unix_ns),
                 peer,
                 local,
                 mode,
-                started_unix_ns,
                 connect,
-                proxy_tls,
-                tls,
-                tls_start_us: times.0,
-                tls_end_us: times.1,
-                closed_us: times.2,
-                bytes_in: times.3,
-                bytes_out: times.4,
+                (proxy_tls, tls),
+                times,
                 error,
-            }
-        },
-    )
+            )| {
+                ClientConn {
+                    id: ConnId(id),
+                    revision,
+                    peer,
+                    local,
+                    mode,
+                    started_unix_ns,
+                    connect,
+                    proxy_tls,
+                    tls,
+                    tls_start_us: times.0,
+                    tls_end_us: times.1,
+                    closed_us: times.2,
+                    bytes_in: times.3,
+                    bytes_out: times.4,
+                    error,
+                }
+            },
+        )
+        .boxed()
 }
 
-pub(crate) fn server() -> impl Strategy<Value = ServerConn> {
+pub(crate) fn server() -> BoxedStrategy<ServerConn> {
     let via = (text(), addr()).prop_map(|(scheme, address)| Via { scheme, address });
     let times = any::<(Option<u64>, Option<u64>, Option<u64>, Option<u64>)>();
     let addrs = (addr(), of(addr()), of(addr()));
-    (any::<(u64, u32, i64)>(), addrs, of(via), of(tls()), times, of(text())).prop_map(
-        |((id, revision, started_unix_ns), (address, peer, local), via, tls, times, error)| ServerConn {
-            id: ConnId(id),
-            revision,
-            address,
-            peer,
-            local,
-            via,
-            started_unix_ns,
-            dns_us: times.0,
-            connect_us: times.1,
-            tls_us: times.2,
-            tls,
-            closed_us: times.3,
-            error,
-        },
-    )
+    (any::<(u64, u32, i64)>(), addrs, of(via), of(tls()), times, of(text()))
+        .prop_map(|((id, revision, started_unix_ns), (address, peer, local), via, tls, times, error)| {
+            ServerConn {
+                id: ConnId(id),
+                revision,
+                address,
+                peer,
+                local,
+                via,
+                started_unix_ns,
+                dns_us: times.0,
+                connect_us: times.1,
+                tls_us: times.2,
+                tls,
+                closed_us: times.3,
+                error,
+            }
+        })
+        .boxed()
 }
 
-pub(crate) fn value() -> impl Strategy<Value = Value> {
+pub(crate) fn value() -> BoxedStrategy<Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
@@ -185,39 +200,39 @@ pub(crate) fn value() -> impl Strategy<Value = Value> {
             vec((text().prop_map(Value::Text), inner), 0..4).prop_map(Value::Dict),
         ]
     })
+    .boxed()
 }
 
-pub(crate) fn timing() -> impl Strategy<Value = Timing> {
-    any::<(i64, [Option<u64>; 8])>().prop_map(|(started_unix_ns, us)| Timing {
-        started_unix_ns,
-        request_head_us: us[0],
-        request_end_us: us[1],
-        connected_us: us[2],
-        send_start_us: us[3],
-        send_end_us: us[4],
-        response_head_us: us[5],
-        response_end_us: us[6],
-        end_us: us[7],
-    })
+pub(crate) fn timing() -> BoxedStrategy<Timing> {
+    any::<(i64, [Option<u64>; 8])>()
+        .prop_map(|(started_unix_ns, us)| Timing {
+            started_unix_ns,
+            request_head_us: us[0],
+            request_end_us: us[1],
+            connected_us: us[2],
+            send_start_us: us[3],
+            send_end_us: us[4],
+            response_head_us: us[5],
+            response_end_us: us[6],
+            end_us: us[7],
+        })
+        .boxed()
 }
 
-pub(crate) fn error() -> impl Strategy<Value = FlowError> {
+pub(crate) fn error() -> BoxedStrategy<FlowError> {
     use Stage::*;
     let side = prop_oneof![Just(Side::Client), Just(Side::Server), Just(Side::Proxy)];
     let stage = prop_oneof![
         prop_oneof![Just(RequestHead), Just(RequestBody), Just(Target), Just(Dns), Just(Connect)],
         prop_oneof![Just(Tls), Just(ResponseHead), Just(ResponseBody), Just(Tunnel), Just(Shutdown)],
     ];
-    (side, stage, text(), any::<u64>()).prop_map(|(side, stage, message, at_us)| FlowError {
-        side,
-        stage,
-        message,
-        at_us,
-    })
+    (side, stage, text(), any::<u64>())
+        .prop_map(|(side, stage, message, at_us)| FlowError { side, stage, message, at_us })
+        .boxed()
 }
 
 /// A flow without `imported`.
-pub(crate) fn plain_flow() -> impl Strategy<Value = Flow> {
+pub(crate) fn plain_flow() -> BoxedStrategy<Flow> {
     use State::*;
     let kind = prop_oneof![Just(Kind::Http), Just(Kind::Connect), Just(Kind::Tunnel), Just(Kind::Tls)];
     let state = prop_oneof![
@@ -271,9 +286,10 @@ pub(crate) fn plain_flow() -> impl Strategy<Value = Flow> {
             replay_of: ids.2.map(Mid),
             imported: None,
         })
+        .boxed()
 }
 
-pub(crate) fn flow() -> impl Strategy<Value = Flow> {
+pub(crate) fn flow() -> BoxedStrategy<Flow> {
     let imported = (text(), text(), of(value()), of(value()), vec((text(), value()), 0..3), of(plain_flow()))
         .prop_map(|(format, id, metadata, unknown, exact, backup)| Imported {
             format,

@@ -55,8 +55,8 @@ impl Timing {
         };
         let dns = new_server.and_then(|s| s.dns_us);
         let ssl = new_server.and_then(|s| s.tls_us);
-        let connect = new_server.and_then(|s| s.connect_us).map(|tcp| tcp + ssl.unwrap_or(0));
-        let set_up = dns.unwrap_or(0) + connect.unwrap_or(0);
+        let connect = new_server.and_then(|s| s.connect_us).map(|tcp| tcp.saturating_add(ssl.unwrap_or(0)));
+        let set_up = dns.unwrap_or(0).saturating_add(connect.unwrap_or(0));
         HarTimings {
             blocked: self.connected_us.map(|at| at.saturating_sub(set_up)),
             dns,

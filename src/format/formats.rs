@@ -1,7 +1,7 @@
 //! The table of formats: which there are, and which one a file is in.
 
 use super::transfer::Format;
-use super::{curl, har, jsonl, mitmproxy, raw, snippet};
+use super::{curl, har, httpie, jsonl, mitmproxy, pcapng, raw, snippet};
 
 /// All formats, in the order in which a file is tried for them: those that are told with certainty first.
 pub const FORMATS: &[Format] = &[
@@ -9,9 +9,11 @@ pub const FORMATS: &[Format] = &[
     har::FORMAT,
     jsonl::FORMAT,
     curl::FORMAT,
+    httpie::FORMAT,
     raw::FORMAT,
     snippet::PYTHON,
     snippet::FETCH,
+    pcapng::FORMAT,
 ];
 
 /// How many bytes at the beginning of a file tell its format.

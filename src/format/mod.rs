@@ -9,9 +9,11 @@ mod formats;
 pub mod grpc;
 mod har;
 mod head;
+mod httpie;
 mod json;
 pub mod jsonl;
 mod mitmproxy;
+mod pcapng;
 mod raw;
 pub mod redact;
 #[cfg(test)]

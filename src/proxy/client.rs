@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::context::Context;
 use super::forward::HTTP2;
-use super::mode::{Mode, reverse, socks5};
+use super::mode::{Mode, reverse, socks5, transparent};
 use super::origins::Origins;
 use super::serve::{self, End, Scope};
 use super::server::Entry;
@@ -105,6 +105,7 @@ impl Client {
 
     /// Serves the connection to its end.
     pub(super) async fn run(mut self, tcp: TcpStream) {
+        let original = matches!(*self.mode, Mode::Transparent).then(|| transparent::original(&tcp)).flatten();
         let socket = Socket { tcp, state: Arc::clone(&self.socket) };
         let stream = Stream::new(Box::new(socket), BytesMut::new());
         let mode = Arc::clone(&self.mode);
@@ -112,6 +113,7 @@ impl Client {
             Mode::Explicit => self.explicit(stream).await,
             Mode::Reverse(target) => reverse::run(&mut self, stream, target).await,
             Mode::Socks5 => self.socks5(stream).await,
+            Mode::Transparent => self.transparent(stream, original).await,
         }
     }
 
@@ -142,6 +144,14 @@ impl Client {
     /// Serves a client that asks by SOCKS5.
     async fn socks5(&mut self, mut stream: Stream) {
         if let Some(opened) = Box::pin(socks5::accept(self, &mut stream)).await {
+            self.tunnel(stream, opened).await;
+        }
+    }
+
+    /// Serves a client that takes us for its origin; `None` if that cannot be told, as its connection has ended.
+    async fn transparent(&mut self, stream: Stream, original: Option<SocketAddr>) {
+        let Some(original) = original else { return };
+        if let Some((stream, opened)) = Box::pin(transparent::accept(self, stream, original)).await {
             self.tunnel(stream, opened).await;
         }
     }

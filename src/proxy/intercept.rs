@@ -261,6 +261,8 @@ pub(super) async fn begin(client: &Client, kind: flow::Kind, opener: Opener) -> 
 
 /// HTTP in clear inside a tunnel: its origin is the one that was asked for.
 pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) -> Scope {
+    // A client that asks by SOCKS5 may have looked up the name itself; one of a transparent proxy always has.
+    let by_address = opened.opener.request.is_none() && opened.opener.target.host.parse::<IpAddr>().is_ok();
     let target = Target { scheme: Scheme::Http, ..opened.opener.target };
     let first = match opened.origin {
         Reached::Dialed(dialed, since) => Some((*dialed, since)),
@@ -281,6 +283,7 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
         wanted,
         identity: None,
         reverse: None,
+        by_address,
         broken: Mutex::default(),
         opened_by: None,
         first: Mutex::new(first),
@@ -399,6 +402,7 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         wanted,
         identity: Some(identity),
         reverse: None,
+        by_address: false,
         broken: Mutex::new(broken),
         opened_by: Some(opener),
         first: Mutex::default(),

@@ -130,7 +130,7 @@ fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
         && (!says_port || named.port == tunneled.target().port);
     // HTTP/2 always names it beside the path; that is no more than `Host` is in HTTP/1.
     let absolute = route.authority.is_some() && request.version != Version::Http2;
-    if !same && (absolute || tunneled.identity.is_some()) {
+    if !same && !tunneled.by_address && (absolute || tunneled.identity.is_some()) {
         let message = format!(
             "this connection is for {own_name}:{}, the request for {}:{}",
             tunneled.target().port,
@@ -139,7 +139,8 @@ fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
         );
         return Err(Error::new(Kind::Misdirected, Side::Client, Stage::Target, message));
     }
-    route.target = Target { host: own_name.to_owned(), ..tunneled.target().clone() };
+    let host = if tunneled.by_address { route.target.host } else { own_name.to_owned() };
+    route.target = Target { host, ..tunneled.target().clone() };
     Ok(route)
 }
 

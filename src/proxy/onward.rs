@@ -28,6 +28,8 @@ pub struct Onward<'a> {
     pub spoken: Version,
     /// `Host` or `:authority` in place of the request's own.
     pub host: Option<&'a [u8]>,
+    /// Whether it went out by [`super::Outbound`], so that it is as it goes on, and was counted by no hop.
+    pub is_our_own: bool,
     /// Whether the request has payload or trailers; only asked where its head does not tell, in HTTP/2.
     pub has_body: bool,
 }
@@ -48,7 +50,7 @@ impl From<error::Error> for Unsendable {
 /// # Errors
 /// If it is malformed, has no form in that protocol, or was for a proxy itself (`Max-Forwards: 0`).
 pub fn onward(request: &Request, onward: &Onward<'_>) -> Result<Request, Unsendable> {
-    let Onward { target, spoken, host, has_body } = *onward;
+    let Onward { target, spoken, host, is_our_own, has_body } = *onward;
     let names_host = request.headers.get("host").is_some() || request.authority.is_some();
     let mut route = if !names_host && request.target.starts_with(b"/") {
         Route { target: target.clone(), origin_form: request.target.to_vec(), authority: None }
@@ -57,7 +59,7 @@ pub fn onward(request: &Request, onward: &Onward<'_>) -> Result<Request, Unsenda
     };
     route.target = target.clone();
     let host = host.map(<[u8]>::to_vec).or_else(|| replaced_host(request, &route));
-    let (max_forwards, own_answer) = count_down(request);
+    let (max_forwards, own_answer) = if is_our_own { (None, None) } else { count_down(request) };
     if own_answer.is_some() {
         return Err(Unsendable("it was for the proxy itself (Max-Forwards: 0)".into()));
     }
@@ -118,3 +120,76 @@ fn over_http2(
 
 /// `Host`, `Transfer-Encoding` and `Connection`, where the relay adds them.
 const ADDED_FIELDS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::flow::{Headers, Scheme};
+
+    const NAMES: &[&str] = &[
+        "Connection",
+        "connection",
+        "TE",
+        "Upgrade",
+        "X-A",
+        "x-a",
+        "Cookie",
+        "Max-Forwards",
+        "Keep-Alive",
+        "Proxy-Connection",
+        "HTTP2-Settings",
+        "Expect",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Trailer",
+    ];
+    const VALUES: &[&str] = &[
+        "",
+        "1",
+        "x-a",
+        "close",
+        "keep-alive, X-A",
+        "Upgrade",
+        "upgrade, te",
+        "TE",
+        "trailers",
+        "websocket",
+        "chunked",
+        "7",
+    ];
+
+    proptest! {
+        /// What was sent on can be sent on again: nothing more is taken away, added or counted down.
+        #[test]
+        fn what_went_on_goes_on_as_it_is(
+            method in select(&["GET", "POST", "OPTIONS", "M-SEARCH"][..]),
+            target in select(&["/", "/a?b=c", "http://h/a#f", "http://o.test", "*"][..]),
+            version in select(&[Version::Http10, Version::Http11, Version::Http2][..]),
+            host in select(&[None, Some("h"), Some("o.test:81")][..]),
+            fields in proptest::collection::vec((select(NAMES), select(VALUES)), 0..6),
+            spoken in select(&[Version::Http11, Version::Http2][..]),
+        ) {
+            let is_http2 = version == Version::Http2;
+            let headers: Headers = host.iter().map(|host| ("Host", *host)).chain(fields).collect();
+            let request = Request {
+                method: method.into(),
+                target: target.into(),
+                version,
+                headers,
+                authority: is_http2.then(|| "h".into()),
+                scheme: is_http2.then(|| "http".into()),
+                ..Request::default()
+            };
+            let target = Target { scheme: Scheme::Http, host: "h".into(), port: 80 };
+            let how = Onward { target: &target, spoken, host: None, is_our_own: false, has_body: false };
+            if let Ok(once) = onward(&request, &how) {
+                let again = onward(&once, &Onward { is_our_own: true, ..how }).unwrap();
+                prop_assert_eq!(&again, &once);
+                prop_assert_eq!(once.raw_head, None);
+            }
+        }
+    }
+}

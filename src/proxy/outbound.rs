@@ -102,6 +102,9 @@ pub struct Sent {
 }
 
 impl Outbound {
+    /// How the client's side of its flows is called.
+    pub const MODE: &str = "replay";
+
     /// With these parts, of which the leaves and what is passed through are not used. `own` are addresses to which nothing
     /// is sent: listeners of ours, in whatever process.
     #[must_use]
@@ -110,7 +113,7 @@ impl Outbound {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let facts = Arc::new(ClientConn {
             id: shared.next_conn_id(),
-            mode: "replay".into(),
+            mode: Self::MODE.into(),
             started_unix_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
             ..ClientConn::default()
         });
@@ -198,6 +201,7 @@ impl Outbound {
             opened_by: None,
             first: Mutex::default(),
             reverse: None,
+            by_address: false,
         }));
         let message = Message { request: &request, length, client_keeps: true, switch };
         let gate = Arc::new(Gate::default());

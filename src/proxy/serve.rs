@@ -44,6 +44,8 @@ pub(super) struct Tunneled {
     pub(super) identity: Option<String>,
     /// Where the client takes us for the origin: it may call it by any name.
     pub(super) reverse: Option<Reverse>,
+    /// Whether all that is known of the origin is an address that the client never spelled: what it calls it is its name.
+    pub(super) by_address: bool,
     /// Why the origin cannot be used: the next request is answered with it.
     pub(super) broken: Mutex<Option<Error>>,
     /// What it was opened by, for the record if `broken` is never asked for, or the client leaves at once.

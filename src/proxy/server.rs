@@ -18,7 +18,7 @@ use super::access::AccessOptions;
 use super::answers::Answers;
 use super::client::Client;
 use super::limits::Limits;
-use super::mode::{Listen, Mode};
+use super::mode::{Listen, Mode, transparent};
 use super::passthrough::PassthroughOptions;
 use super::shared::Shared;
 use crate::record::Rotating;
@@ -84,7 +84,7 @@ impl Server {
     /// If an address cannot be listened on.
     pub fn bind(listeners: &[Listen]) -> Result<Vec<Listening>, ServerError> {
         let take = |Listen { mode, addr }: &Listen| {
-            listen(*addr)
+            listen(*addr, mode)
                 .map(|socket| Listening { socket, address: *addr, mode: mode.clone() })
                 .map_err(|source| ServerError::Listen { address: *addr, source })
         };
@@ -204,7 +204,10 @@ impl Acceptor {
             return;
         }
         // A client that is gone already needs no service.
-        let (Ok(local), Ok(())) = (tcp.local_addr(), tcp.set_nodelay(true)) else { return };
+        // What a transparent client came to may be an origin's address, which is none of this machine.
+        let came_to =
+            if *self.mode == Mode::Transparent { self.listener.local_addr() } else { tcp.local_addr() };
+        let (Ok(local), Ok(())) = (came_to, tcp.set_nodelay(true)) else { return };
         let entry = self.registry.enter(&self.shared.stop, place);
         let client = Client::new(Arc::clone(&self.shared), Arc::clone(&self.mode), peer, local, entry);
         let kill = self.kill.clone();
@@ -304,11 +307,14 @@ impl Drop for Entry {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<Socket> {
+fn listen(address: SocketAddr, mode: &Mode) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for old connections to time out. It does not allow two listeners on one port.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    if *mode == Mode::Transparent {
+        transparent::prepare(&socket, address);
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)

@@ -34,7 +34,8 @@ struct Done {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>, writer: Writer) -> Self {
-        let (conn, keeper) = writer.into_parts();
+        let (conn, mut keeper) = writer.into_parts();
+        keeper.make_index();
         let keeper = Arc::new(Mutex::new(keeper));
         let db = tokio_rusqlite::Connection::from(conn);
         #[cfg(test)]
@@ -132,6 +133,7 @@ impl Driver {
         let started = Instant::now();
         let (pause, alone) = match self.db.call_raw(work).await {
             Ok(Ok(Step::More { rest })) => (started.elapsed() * rest, Duration::ZERO),
+            Ok(Ok(Step::Later)) => (LATER, Duration::ZERO),
             Ok(Ok(Step::Idle)) => (TIDY, TIDY_ALONE - TIDY),
             Ok(Err(error @ StoreError::Busy { .. })) => {
                 tracing::debug!(%error, "the store is tidied later");
@@ -251,6 +253,9 @@ pub(super) async fn run(mut driver: Driver, end: watch::Sender<Option<Result<Sta
 /// to do.
 const TIDY: Duration = Duration::from_millis(200);
 const TIDY_ALONE: Duration = Duration::from_secs(1);
+
+/// The pause while another thread works for it.
+const LATER: Duration = Duration::from_millis(20);
 
 /// The pause after that failed.
 const TIDY_RETRY: Duration = Duration::from_secs(10);

@@ -87,12 +87,28 @@ impl AnswerIndex {
         add(&mut conn).map_err(fail("adding to the index of answers"))
     }
 
-    /// Sorts what was added, to be found quickly. What is added later is sorted in.
+    /// Sorts what was added by key, path and host, to be found quickly. What is added later is sorted in.
     ///
     /// # Errors
     /// As [`AnswerIndex::add`].
     pub fn sort(&self) -> Result<(), StoreError> {
-        self.conn().execute_batch(INDEXES).map_err(fail("sorting the index of answers"))
+        self.index(INDEXES)
+    }
+
+    /// Sorts by time as well, for [`AnswerIndex::after`] and [`AnswerIndex::before`], which take long otherwise.
+    ///
+    /// # Errors
+    /// As [`AnswerIndex::add`].
+    pub fn sort_by_time(&self) -> Result<(), StoreError> {
+        self.index(TIME_INDEX)
+    }
+
+    /// Sorts by the sum of all but the body as well, for [`AnswerIndex::has_head`], which takes long otherwise.
+    ///
+    /// # Errors
+    /// As [`AnswerIndex::add`].
+    pub fn sort_by_head(&self) -> Result<(), StoreError> {
+        self.index(HEAD_INDEX)
     }
 
     /// How many flows there are.
@@ -178,6 +194,10 @@ impl AnswerIndex {
         self.mids(HOST, params![host, sqlite_limit(limit)])
     }
 
+    fn index(&self, sql: &str) -> Result<(), StoreError> {
+        self.conn().execute_batch(sql).map_err(fail("sorting the index of answers"))
+    }
+
     fn mids(&self, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<Vec<Mid>, StoreError> {
         let conn = self.conn();
         let mut statement = conn.prepare_cached(sql).map_err(fail(READING))?;
@@ -227,10 +247,11 @@ const SETUP: &str = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA
 
 /// The first ends in the mid, as every index does (sqlite.org/queryplanner.html).
 const INDEXES: &str = "CREATE INDEX IF NOT EXISTS answer_key ON answer (key); \
-     CREATE INDEX IF NOT EXISTS answer_time ON answer (key, at); \
-     CREATE INDEX IF NOT EXISTS answer_head ON answer (head); \
      CREATE INDEX IF NOT EXISTS answer_path ON answer (path); \
      CREATE INDEX IF NOT EXISTS answer_host ON answer (host);";
+
+const TIME_INDEX: &str = "CREATE INDEX IF NOT EXISTS answer_time ON answer (key, at)";
+const HEAD_INDEX: &str = "CREATE INDEX IF NOT EXISTS answer_head ON answer (head)";
 
 const INSERT: &str =
     "INSERT OR IGNORE INTO answer (mid, at, key, head, path, host) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
@@ -260,6 +281,8 @@ mod tests {
         assert!(index.is_empty().unwrap());
         index.add(&[entry(1, 30, 1), entry(2, 20, 1), entry(3, 10, 2)]).unwrap();
         index.sort().unwrap();
+        index.sort_by_time().unwrap();
+        index.sort_by_head().unwrap();
         // Once more, and one that comes later.
         index.add(&[entry(1, 99, 2), entry(5, 25, 1)]).unwrap();
         assert_eq!((index.len().unwrap(), index.earliest_unix_ns().unwrap()), (4, Some(10)));

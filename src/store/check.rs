@@ -8,6 +8,7 @@ use std::io;
 
 use rusqlite::{OptionalExtension as _, params};
 
+use super::index;
 use super::reader::{integer, text};
 use super::row::{self, Numbers, sqlite_int};
 use super::segment::{BodySide, piece};
@@ -73,7 +74,7 @@ impl Reader {
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Checked, E> {
         let mut check = Check { reader: self, done: Checked::default() };
-        for damage in check.database()? {
+        for damage in check.database()?.into_iter().chain(check.index()?) {
             check.done.damages += 1;
             found(&damage)?;
         }
@@ -276,6 +277,26 @@ impl Check<'_> {
         };
         let damage = |detail: String| Damage { mid: None, part: "database".into(), detail };
         Ok(lines.into_iter().map(damage).collect())
+    }
+
+    /// What of the index of bodies is not as it was written. What is not found of it as it should be is not looked for.
+    fn index(&self) -> Result<Vec<Damage>, StoreError> {
+        let mut damages = Vec::new();
+        let found = |detail| {
+            if damages.len() < MANY {
+                damages.push(Damage { mid: None, part: "index of bodies".into(), detail });
+            }
+        };
+        match index::verify(&self.reader.conn, found) {
+            Ok(()) => Ok(damages),
+            Err(e) => match StoreError::sqlite(&self.reader.paths.db, "checking the index of bodies", e) {
+                StoreError::Damaged { detail, .. } => {
+                    damages.push(Damage { mid: None, part: "index of bodies".into(), detail });
+                    Ok(damages)
+                }
+                error => Err(error),
+            },
+        }
     }
 
     /// The highest mid, for the progress alone.

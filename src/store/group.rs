@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::draft::Draft;
+use super::index::Indexer;
 use super::message::{self, Queued};
 use super::record::{self, RecordAt};
 use super::row::{self, Texts, sqlite_int};
@@ -146,6 +147,7 @@ pub(super) struct Book {
     unclaimed: HashMap<u64, Conn>,
     next: (u64, u64),
     pub(super) zones: Zones,
+    pub(super) index: Indexer,
     /// What rows refer to that were written, while somebody looks for what none refers to.
     pub(super) used: Option<Vec<Used>>,
 }
@@ -175,6 +177,7 @@ impl Book {
             unclaimed: HashMap::new(),
             next: (0, 0),
             zones: Zones::new(next_mid),
+            index: Indexer::default(),
             used: None,
         }
     }
@@ -223,6 +226,7 @@ impl Book {
         self.take_changes(group);
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let fresh = self.write(&tx, group, records_at, &mut outcome)?;
+        self.index.update(&tx)?;
         outcome.row_bytes += self.zones.update(&tx, group.next_mid)?;
         save_segments(&tx, &grown)?;
         if self.next != (group.next_mid, group.next_conn) {
@@ -281,6 +285,7 @@ impl Book {
             });
             row::insert(statement, draft.mid, self.session, host, &draft.numbers, &texts, record_at)?;
             self.zones.note(draft.mid, host, &draft.numbers, &texts);
+            self.index.note(draft.mid);
             match record_at {
                 // What an older row has there is read only where its row says no place.
                 Some(_) => outcome.record_bytes += draft.parts.record as u64,
@@ -291,6 +296,12 @@ impl Book {
                 }
             }
         }
+        group
+            .messages
+            .iter()
+            .map(Queued::mid)
+            .chain(group.removed.iter().copied())
+            .for_each(|mid| self.index.note(mid));
         outcome.record_bytes += message::insert(tx, &group.messages, &group.bytes)?;
         space::take_out(tx, &group.removed)?;
         group.removed.iter().for_each(|&mid| self.zones.touch(mid));

@@ -28,6 +28,10 @@ enum Payload {
 }
 
 impl Queued {
+    pub(super) fn mid(&self) -> Mid {
+        self.mid
+    }
+
     pub(super) fn new(mid: Mid, message: &Message, bytes: &mut Vec<u8>) -> Self {
         let payload = match &message.content {
             Content::Absent => Payload::Absent,

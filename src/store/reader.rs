@@ -1,6 +1,7 @@
 //! Reading a store: any number at a time, beside a writer, none of them in its way.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +35,13 @@ pub struct Reader {
     _file: DbFile,
 }
 
+/// Connections that were read at one moment.
+#[derive(Debug, Default)]
+struct Conns {
+    clients: HashMap<u64, Arc<ClientConn>>,
+    servers: HashMap<u64, Arc<ServerConn>>,
+}
+
 impl Reader {
     /// Opens the store at `path`, which may have a writer, also in another process.
     ///
@@ -65,6 +73,19 @@ impl Reader {
         &self.paths.db
     }
 
+    /// Does `work`, all of whose reads then see one state of the store. That is looked for once, rather than for each: in a
+    /// WAL it takes several system calls (sqlite.org/wal.html). Not to be called in `work`.
+    pub fn at_once<T>(&self, work: impl FnOnce() -> T) -> T {
+        let run = |sql| self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        // Where it cannot begin, each read looks for itself, and tells why it cannot.
+        let begun = run("BEGIN").is_ok();
+        let done = work();
+        if begun && let Err(error) = run("COMMIT") {
+            tracing::debug!(%error, "a read did not end well");
+        }
+        done
+    }
+
     /// Whether it is one file that holds everything, as `manent store pack` makes it.
     #[must_use]
     pub fn is_packed(&self) -> bool {
@@ -82,16 +103,49 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Damaged`] if its record cannot be decoded; else what SQLite said.
     pub fn flow(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
+        self.flow_knowing(mid, &mut Conns::default())
+    }
+
+    /// As [`Reader::flow`], of several flows at one moment; those that are not there are left out. A connection that they
+    /// share is read once. All of them are in memory, and the store keeps what it would reclaim: ask for a few dozen.
+    ///
+    /// # Errors
+    /// As [`Reader::flow`].
+    pub fn flows(&self, mids: &[Mid]) -> Result<Vec<Flow>, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "beginning to read", e);
+        // It ends when it is dropped, with nothing to undo.
+        let moment = self.conn.unchecked_transaction().map_err(fail)?;
+        let mut conns = Conns::default();
+        let all = mids.iter().filter_map(|&mid| self.flow_knowing(mid, &mut conns).transpose());
+        let all: Result<Vec<Flow>, StoreError> = all.collect();
+        if all.is_ok() {
+            return all;
+        }
+        // A record that was moved meanwhile has another place now, which this moment does not know.
+        drop(moment);
+        mids.iter().filter_map(|&mid| self.flow(mid).transpose()).collect()
+    }
+
+    fn flow_knowing(&self, mid: Mid, conns: &mut Conns) -> Result<Option<Flow>, StoreError> {
         let Some(mut flow) = self.flow_alone(mid)? else { return Ok(None) };
-        if flow.client.id.0 != 0
-            && let Some(conn) = self.client_conn(flow.client.id.0)?
+        let id = flow.client.id.0;
+        if let Some(known) = conns.clients.get(&id) {
+            flow.client = Arc::clone(known);
+        } else if id != 0
+            && let Some(conn) = self.client_conn(id)?
         {
             flow.client = Arc::new(conn);
+            conns.clients.insert(id, Arc::clone(&flow.client));
         }
-        if let Some(id) = flow.server.as_ref().map(|s| s.id.0).filter(|&id| id != 0)
-            && let Some(conn) = self.server_conn(id)?
-        {
-            flow.server = Some(Arc::new(conn));
+        let Some(id) = flow.server.as_ref().map(|server| server.id.0).filter(|&id| id != 0) else {
+            return Ok(Some(flow));
+        };
+        if let Some(known) = conns.servers.get(&id) {
+            flow.server = Some(Arc::clone(known));
+        } else if let Some(conn) = self.server_conn(id)? {
+            let conn = Arc::new(conn);
+            conns.servers.insert(id, Arc::clone(&conn));
+            flow.server = Some(conn);
         }
         Ok(Some(flow))
     }

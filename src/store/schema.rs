@@ -14,7 +14,7 @@ use super::source::packed;
 use super::{Durability, StoreError};
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 9;
+pub(super) const VERSION: u32 = 10;
 
 /// `application_id` in the database's header: "mnnt".
 const APPLICATION_ID: u32 = 0x6d6e_6e74;
@@ -145,11 +145,26 @@ CREATE TABLE chunk (         -- bytes of the segment of a packed store
 ) STRICT;
 ";
 
+/// What version 10 added: the index of bodies, see there. A block with a row in `index_block` has one; `classes` tells of
+/// which flows. `meta` has `index_bodies`, 1, if people want one.
+const INDEX: &str = "
+CREATE TABLE index_block (
+  block INTEGER PRIMARY KEY,
+  covered INTEGER NOT NULL,    -- flows of which both sides are covered
+  stale INTEGER NOT NULL,      -- rows that changed since
+  bytes INTEGER NOT NULL,      -- of its chunks
+  classes BLOB NOT NULL
+) STRICT;
+CREATE TABLE index_chunk (     -- block << 24 | its first trigram
+  key INTEGER PRIMARY KEY, data BLOB NOT NULL
+) STRICT;
+";
+
 /// What makes version 2 of version 1, and so on. A new store takes the same steps.
 ///
 /// A reader finds a store whose writer has not been here since: it must do without what a step adds.
 const STEPS: [&str; (VERSION - 1) as usize] =
-    [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, NOTES, COUNTERS, DEAD_BYTES, CHUNKS];
+    [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, NOTES, COUNTERS, DEAD_BYTES, CHUNKS, INDEX];
 
 /// Bytes of a database's header (sqlite.org/fileformat2.html §1.3).
 pub(super) const HEAD: usize = 100;

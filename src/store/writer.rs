@@ -9,6 +9,7 @@ use super::StoreError;
 use super::checkpoint::{By, Checkpoints};
 use super::db_file::DbFile;
 use super::group::{Book, Group, Outcome};
+use super::index::Patience;
 use super::lock::Lock;
 use super::paths::{Paths, sync_folder};
 use super::recover::recover;
@@ -219,7 +220,7 @@ impl Keeper {
         self.checkpoints.after_commit(conn, &self.paths, bytes, by, sync);
     }
 
-    /// Does a little to keep the store within its limits, and to give space back.
+    /// Does a little to keep the store within its limits, to give space back, and for the index of bodies.
     pub(crate) fn tidy(&mut self, conn: &mut Connection) -> Result<Step, StoreError> {
         self.still_there()?;
         // Nothing of it is urgent, and while another process writes, groups of flows wait already.
@@ -234,7 +235,25 @@ impl Keeper {
         if step != Step::Idle {
             self.wal_grew(conn, TIDY_BYTES);
         }
+        Ok(step.max(self.index_step(conn, Patience::Look)?))
+    }
+
+    /// The part of it that is for the index.
+    pub(super) fn index_step(
+        &mut self,
+        conn: &mut Connection,
+        patience: Patience,
+    ) -> Result<Step, StoreError> {
+        let (step, bytes) = self.book.index.step(conn, &self.paths.db, patience)?;
+        if bytes > 0 {
+            self.wal_grew(conn, bytes + TIDY_BYTES);
+        }
         Ok(step)
+    }
+
+    /// From here on, tidying makes the index of bodies, if people want one.
+    pub(crate) fn make_index(&mut self) {
+        self.book.index.make();
     }
 
     /// A look at the file's name and header, which costs a microsecond or two a group.
@@ -263,6 +282,7 @@ impl Keeper {
     }
 
     pub(crate) fn close(&mut self, conn: &mut Connection) -> Result<(), StoreError> {
+        self.book.index.stop();
         self.segments.close();
         self.segments.sync();
         self.still_there()?;

@@ -83,6 +83,8 @@ mod tests {
     use crate::websocket::{Event, Extensions, FrameWriter, Tap};
 
     proptest! {
+        // Each case deflates and inflates a good deal, slowly in a debug build.
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn what_is_deflated_is_inflated_to_the_same(
             messages in proptest::collection::vec(proptest::collection::vec(0_u8..4, 0..40_000), 1..5),

@@ -108,8 +108,13 @@ async fn recorded_flows_are_loaded_by_mitmproxy() {
     assert!(!failed.status.success());
     let records = stage.records().await;
     let mid = records[0].mid().to_string();
-    stage.proxy.store.ask(&["tag", &mid, "+login"]).await;
-    stage.proxy.store.ask(&["mark", &mid]).await;
+    for args in [&["tag", &mid, "+login"][..], &["mark", &mid]] {
+        // Options stand before the mids.
+        let (command, rest) = args.split_first().expect("a command");
+        let mut noted = manent(stage.dir.path());
+        noted.arg(command).arg("--store").arg(&stage.proxy.store.path).args(rest);
+        succeed(&mut noted).await;
+    }
     let states = exported(&stage.proxy.store, stage.dir.path()).await;
     assert_eq!(states.len(), records.len());
     for (record, state) in records.iter().zip(&states) {

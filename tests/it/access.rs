@@ -204,3 +204,36 @@ async fn own_listeners_are_refused_by_address() {
     client.send(fill(GET.as_bytes(), std::net::SocketAddr::from(([127, 0, 0, 3], second.port())))).await;
     client.expect_error("502").await;
 }
+
+/// What is refused at the start is told with what to do, and no secret is quoted.
+#[test]
+fn refusals_at_the_start_say_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    for (args, told) in [
+        (
+            &["-l", "0.0.0.0:0"][..],
+            &[
+                "refusing to listen on 0.0.0.0:0 without a password: anyone on the network could use your network identity",
+                "--proxy-auth me:secret     or --allow 192.168.0.0/16     or, on a trusted network: --open",
+            ][..],
+        ),
+        (
+            &["-l", "0.0.0.0:0", "--reverse", "http://a.test", "--proxy-auth", "me:canary"],
+            &["where clients cannot be asked for a password", "hint: --allow 192.168.0.0/16"],
+        ),
+        (&["--proxy-auth", "canary"], &["--proxy-auth: user:pass was expected, or @FILE"]),
+        (&["--via", "ftp://u:canary@h"], &["--via: it must begin with http://, https:// or socks5://"]),
+        (&["-l", "nosuch@0"], &["is no mode: explicit, socks5, transparent or reverse:URL was expected"]),
+        (&["run", "--reverse", "http://a.test", "--", "true"], &["`run` needs an explicit listener"]),
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_manent"))
+            .args(args)
+            .env_clear()
+            .env("HOME", home.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(told.iter().all(|told| said.contains(told)) && !said.contains("canary"), "{args:?}: {said}");
+    }
+}

@@ -36,3 +36,13 @@ fn store_and_collect_gives_back_what_was_stored() {
     let shown = run("store_and_collect");
     assert!(shown.contains("mids 1 and 2") && shown.contains("with 1048576 bytes of body"), "{shown}");
 }
+
+#[test]
+fn replay_shows_what_went_out_and_what_differs() {
+    let shown = run("replay");
+    assert!(
+        shown.contains("X-Case: kept") && shown.contains("X-Added: now") && shown.contains("1 → 2"),
+        "{shown}"
+    );
+    assert!(shown.contains("path: \"$.n\"") && !shown.contains("greeting\""), "{shown}");
+}

@@ -16,6 +16,7 @@ mod fixtures;
 mod grpc;
 mod har;
 mod harness;
+mod index;
 mod large_bodies;
 mod limits;
 mod lists;

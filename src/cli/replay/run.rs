@@ -46,17 +46,19 @@ fn dry_run(
     let edits = args.options()?.edits;
     let mut data = output.data();
     let mut told = Tally::default();
-    chosen.each(reader, &mut |mid| {
-        // It was deleted a moment ago.
-        let Some(flow) = reader.flow(mid)? else { return Ok(()) };
-        let planned: Result<Prepared, Refusal> = prepare(&flow, &edits);
-        print::plan(&mut data, mid, &flow, &planned, output)?;
-        match planned {
-            Ok(prepared) => {
-                told.sent += 1;
-                told.credentials.extend(prepared.credentials);
+    chosen.each(reader, &mut |mids| {
+        for &mid in mids {
+            // It was deleted a moment ago.
+            let Some(flow) = reader.flow(mid)? else { continue };
+            let planned: Result<Prepared, Refusal> = prepare(&flow, &edits);
+            print::plan(&mut data, mid, &flow, &planned, output)?;
+            match planned {
+                Ok(prepared) => {
+                    told.sent += 1;
+                    told.credentials.extend(prepared.credentials);
+                }
+                Err(_) => told.refused += 1,
             }
-            Err(_) => told.refused += 1,
         }
         Ok(())
     })?;
@@ -144,10 +146,8 @@ fn feed_all(mut feed: Feed, reader: &Reader, chosen: &Chosens, rounds: usize) ->
             feed.next_round();
         }
         let mut stopped = false;
-        let fed = chosen.each(reader, &mut |mid| match feed.send(mid) {
+        let fed = chosen.each(reader, &mut |mids| match feed.send(mids) {
             Ok(()) => Ok(()),
-            // It was deleted a moment ago.
-            Err(FeedError::Unknown(_)) => Ok(()),
             Err(FeedError::Stopped) => {
                 stopped = true;
                 Err(FeedError::Stopped.into())

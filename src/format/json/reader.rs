@@ -20,6 +20,7 @@ pub(crate) struct Reader<R> {
     frames: Vec<Frame>,
     /// The name of a member that was read ahead.
     pending: Option<String>,
+    is_of_lines: bool,
 }
 
 /// What was open at a place in the text.
@@ -79,7 +80,22 @@ impl<R: Read> Reader<R> {
     #[must_use]
     pub(crate) fn new(input: R) -> Self {
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        Self { input, buffer, at: 0, end: 0, origin: 0, frames: Vec::new(), pending: None }
+        Self {
+            input,
+            buffer,
+            at: 0,
+            end: 0,
+            origin: 0,
+            frames: Vec::new(),
+            pending: None,
+            is_of_lines: false,
+        }
+    }
+
+    /// Takes no line feed inside a string, as the grammar has it: in a file of lines it is where a line was torn off.
+    #[must_use]
+    pub(crate) fn of_lines(self) -> Self {
+        Self { is_of_lines: true, ..self }
     }
 
     /// How many bytes were read.
@@ -251,7 +267,11 @@ impl<R: Read> Reader<R> {
                 return Err(self.ended());
             }
             let rest = &self.buffer[self.at..self.end];
-            match memchr::memchr2(b'"', b'\\', rest) {
+            match self.mark_in(rest) {
+                Some(len) if rest[len] == b'\n' => {
+                    self.at += len;
+                    return Err(self.wrong("the line ends in the middle of a string"));
+                }
                 None => {
                     take(rest)?;
                     self.at = self.end;
@@ -398,6 +418,14 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// Where a string is not plain text any more.
+    fn mark_in(&self, text: &[u8]) -> Option<usize> {
+        match self.is_of_lines {
+            true => memchr::memchr3(b'"', b'\\', b'\n', text),
+            false => memchr::memchr2(b'"', b'\\', text),
+        }
+    }
+
     /// A string as it stands, escapes left in it.
     fn walk_string(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<()> {
         self.expect(b'"', "a string")?;
@@ -407,7 +435,11 @@ impl<R: Read> Reader<R> {
                 return Err(self.ended());
             }
             let rest = &self.buffer[self.at..self.end];
-            match memchr::memchr2(b'"', b'\\', rest) {
+            match self.mark_in(rest) {
+                Some(len) if rest[len] == b'\n' => {
+                    self.at += len;
+                    return Err(self.wrong("the line ends in the middle of a string"));
+                }
                 None => {
                     take(rest);
                     self.at = self.end;

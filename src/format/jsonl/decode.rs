@@ -13,7 +13,7 @@ use crate::flow::Content;
 
 /// Makes the decoder.
 pub(super) fn make(reader: Box<dyn BufRead + Send>) -> Box<dyn Decoder> {
-    Box::new(Lines { json: Reader::new(reader), name: String::new(), place: Place::Beginning })
+    Box::new(Lines { json: Reader::new(reader).of_lines(), name: String::new(), place: Place::Beginning })
 }
 
 struct Lines {

@@ -27,7 +27,7 @@ fn in_place(mut flow: Flow) -> Flow {
     };
     flow.request.iter_mut().for_each(|message| place(&mut message.body));
     flow.response.iter_mut().for_each(|message| place(&mut message.body));
-    for tunnel in &mut flow.tunnel {
+    if let Some(tunnel) = &mut flow.tunnel {
         place(&mut tunnel.from_client);
         place(&mut tunnel.from_server);
     }
@@ -75,10 +75,12 @@ fn sample() -> impl Strategy<Value = Sample> {
     let written = || of("[a-z ü\n\"\\\\]{1,5}");
     let note = (written(), written(), proptest::collection::btree_set("[a-z]{1,4}", 0..3))
         .prop_map(|(marker, comment, tags)| Note { marker, comment, tags: tags.into_iter().collect() });
-    (arbitrary::flow(), note, vec(message(), 0..3)).prop_map(|(flow, note, messages)| {
-        let messages = if flow.websocket.is_some() { messages } else { Vec::new() };
-        Sample { flow: in_place(flow), note, messages }
-    })
+    (arbitrary::flow(), note, vec(message(), 0..3))
+        .prop_map(|(flow, note, messages)| {
+            let messages = if flow.websocket.is_some() { messages } else { Vec::new() };
+            Sample { flow: in_place(flow), note, messages }
+        })
+        .boxed()
 }
 
 #[test]
@@ -125,11 +127,15 @@ fn a_damaged_flow_is_told_and_the_next_is_read() {
     };
     let lines = [file(&[sample(1)]), file(&[sample(2)]), file(&[sample(3)])];
     for (bad, word) in [
-        (lines[1].replace("\"http\"", "\"web\""), "`kind` is none of http, connect, tunnel, tls"),
+        (
+            lines[1].replace("\"kind\":\"http\"", "\"kind\":\"web\""),
+            "`kind` is none of http, connect, tunnel, tls",
+        ),
         (lines[1].replace("\"port\":0", "\"port\":70000"), "`port`"),
         (lines[1].replace("\"interim\":[]", "\"interim\":[1]"), "`interim`"),
         (lines[1].replace("\"state\":", "\"state\""), "expected"),
-        (lines[1][..40].to_owned() + "\n", "expected"),
+        (lines[1][..40].to_owned() + "\n", "in the middle of a string"),
+        (lines[1][..lines[1].len() - 2].to_owned() + "\n", "expected"),
     ] {
         let all = decoded(&FORMAT, [&lines[0], &bad, &lines[2]].map(String::as_str).concat().as_bytes());
         let mids: Vec<_> = all.iter().flatten().map(|sample| sample.flow.mid).collect();

@@ -113,7 +113,7 @@ pub(super) fn client_state(flow: &Flow) -> Dict {
     let started = conn.started_unix_ns;
     let shown = tls.and_then(|tls| tls.chain.first()).filter(|der| pem::is_der_certificate(der));
     let failed = conn.error.as_ref().or(tls.and_then(|tls| tls.error.as_ref()));
-    let setup = tls.and_then(|_| conn.tls_end_us);
+    let setup = tls.and(conn.tls_end_us);
     Dict::of([
         ("proxy_mode", Node::text(mode(flow))),
         ("mitmcert", Node::or_null(shown, |der| Node::bytes(pem::encode(der)))),

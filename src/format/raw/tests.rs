@@ -58,7 +58,7 @@ fn messages_are_written_as_they_were_and_read_again() {
     );
     assert_eq!(
         (response.body.as_inline(), response.body.wire_len),
-        (Some(&Bytes::from_static(b"hello")), 26)
+        (Some(&Bytes::from_static(b"hello")), 25)
     );
     assert_eq!(response.trailers, chunked.flow.response.as_ref().unwrap().trailers);
     assert_eq!(flows[1].request.as_ref().unwrap().raw_head, Some(raw.into()));

@@ -72,19 +72,19 @@ async fn only_the_right_credentials_are_let_in() {
     }
 }
 
-/// The hashes are those of `htpasswd -nbB -C 4`, `htpasswd -nbs` of apache2-utils for these words.
+/// The hash of bcrypt is a test vector of its author's, for `U*U`, with the prefix that `htpasswd -B` writes.
 #[tokio::test]
 async fn htpasswd_files_are_read() {
-    let bcrypt = bcrypt::hash("one", 4).unwrap();
+    let bcrypt = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
     let text = format!("# users\n\nanna:{bcrypt}\nbert:{{SHA}}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\nbert:{bcrypt}\n");
     let auth = ProxyAuth::from_htpasswd(&text).unwrap();
     for _ in 0..2 {
         for (user, password, right) in [
-            ("anna", "one", true),
+            ("anna", "U*U", true),
             ("anna", "password", false),
             ("bert", "password", true),
-            ("bert", "one", false),
-            ("nobody", "one", false),
+            ("bert", "U*U", false),
+            ("nobody", "U*U", false),
             ("", "", false),
         ] {
             assert_eq!(auth.verify(user.as_bytes(), password.as_bytes()).await, right, "{user} {password}");

@@ -113,6 +113,8 @@ struct Body {
     length: BodyLength,
     len: u64,
     given: u64,
+    /// There are no more bytes.
+    read_all: bool,
     done: bool,
     broken_off: Option<String>,
     trailers: Option<Headers>,
@@ -199,6 +201,7 @@ impl ResponseIn for AnswerFrom<'_> {
             length: answer.length,
             len,
             given: 0,
+            read_all: false,
             done: false,
             broken_off: answer.broken_off,
             trailers: answer.trailers,
@@ -242,49 +245,49 @@ impl Incoming for AnswerFrom<'_> {
 impl Body {
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Error>> {
         ready!(self.poll_due(cx));
-        let piece = match &mut self.bytes {
-            AnswerBody::Inline(bytes) => Some(Ok(std::mem::take(bytes))).filter(|_| self.given < self.len),
-            AnswerBody::Stream(_, stream) => ready!(stream.poll_next_unpin(cx)),
-        };
         let fault = |message| Error::bad_gateway(Stage::ResponseBody, message);
-        match piece {
-            Some(Ok(data)) => {
-                self.given += data.len() as u64;
-                Poll::Ready(Ok(Part::Data(data)))
-            }
-            Some(Err(error)) => {
-                Poll::Ready(Err(Error { side: Side::Proxy, ..fault(format!("the stored body: {error}")) }))
-            }
-            // The last piece was due with the bytes before it; the end is due when all the time is over.
-            None if !self.over.is_zero() && self.given < u64::MAX => {
-                self.given = u64::MAX;
-                self.poll_part(cx)
-            }
-            None => match self.broken_off.take() {
-                Some(why) => Poll::Ready(Err(fault(why))),
-                None => {
-                    self.done = true;
-                    Poll::Ready(Ok(Part::End(self.trailers.take())))
+        if !self.read_all {
+            let piece = match &mut self.bytes {
+                AnswerBody::Inline(bytes) if self.given < self.len => Some(Ok(std::mem::take(bytes))),
+                AnswerBody::Inline(_) => None,
+                AnswerBody::Stream(_, stream) => ready!(stream.poll_next_unpin(cx)),
+            };
+            match piece {
+                Some(Ok(data)) => {
+                    self.given += data.len() as u64;
+                    return Poll::Ready(Ok(Part::Data(data)));
                 }
-            },
+                Some(Err(error)) => {
+                    let fault = fault(format!("the stored body: {error}"));
+                    return Poll::Ready(Err(Error { side: Side::Proxy, ..fault }));
+                }
+                None => {
+                    // It is due later than the last piece, and the stream must not be asked again.
+                    self.read_all = true;
+                    ready!(self.poll_due(cx));
+                }
+            }
         }
+        Poll::Ready(match self.broken_off.take() {
+            Some(why) => Err(fault(why)),
+            None => {
+                self.done = true;
+                Ok(Part::End(self.trailers.take()))
+            }
+        })
     }
 
-    /// Ready when what comes next is due.
+    /// Ready when what comes next is due: a piece when the time for the bytes before it is over, the end when all is.
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.over.is_zero() {
             return Poll::Ready(());
         }
-        let share = self.given.min(self.len).checked_mul(1 << 16).map_or(1 << 16, |n| n / self.len.max(1));
-        let share = if self.given == u64::MAX { 1 << 16 } else { u32::try_from(share).unwrap_or(1 << 16) };
-        let due = self.began + self.over.mul_f64(f64::from(share) / 65_536.0);
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            self.wait = None;
-            return Poll::Ready(());
+        let share = if self.read_all { 1.0 } else { (self.given as f64 / self.len.max(1) as f64).min(1.0) };
+        let left = (self.began + self.over.mul_f64(share)).saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            let wait = self.wait.get_or_insert_with(|| Box::pin(sleep(left)));
+            ready!(wait.as_mut().poll(cx));
         }
-        let wait = self.wait.get_or_insert_with(|| Box::pin(sleep(left)));
-        ready!(wait.as_mut().poll(cx));
         self.wait = None;
         Poll::Ready(())
     }

@@ -20,6 +20,9 @@ pub enum ListenError {
     /// No such mode.
     #[error("{0:?} is no mode: explicit, socks5, transparent or reverse:URL was expected before the @")]
     Mode(String),
+    /// The system has nothing for it.
+    #[error("transparent needs Linux")]
+    NotHere,
     /// A reverse proxy needs to know its origin.
     #[error("reverse needs its origin: reverse:https://api.example@127.0.0.1:9000")]
     NoTarget,
@@ -97,6 +100,8 @@ mod tests {
             ("[::1]:3", "explicit", "[::1]:3"),
             ("Explicit@4", "explicit", "127.0.0.1:4"),
             ("socks5@1080", "socks5", "127.0.0.1:1080"),
+            #[cfg(target_os = "linux")]
+            ("transparent@0.0.0.0:81", "transparent", "0.0.0.0:81"),
             ("reverse:https://api.test@9000", "reverse:https://api.test", "127.0.0.1:9000"),
             ("reverse:HTTP://[::1]:81/@[::1]:9000", "reverse:http://[::1]:81", "[::1]:9000"),
         ] {

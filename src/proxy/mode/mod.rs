@@ -4,6 +4,7 @@ pub(super) mod explicit;
 mod listen;
 pub(super) mod reverse;
 pub(super) mod socks5;
+pub(super) mod transparent;
 
 pub use listen::{Listen, ListenError};
 pub use reverse::Reverse;
@@ -20,6 +21,8 @@ pub enum Mode {
     Reverse(Reverse),
     /// They ask for connections by SOCKS5.
     Socks5,
+    /// They know nothing of us: the kernel leads their connections here. Linux alone.
+    Transparent,
 }
 
 impl Mode {
@@ -36,6 +39,7 @@ impl Mode {
             Mode::Explicit => "explicit",
             Mode::Reverse(_) => "reverse",
             Mode::Socks5 => "socks5",
+            Mode::Transparent => "transparent",
         }
     }
 }
@@ -57,6 +61,10 @@ impl FromStr for Mode {
         match text.split_once(':') {
             None if text.eq_ignore_ascii_case("explicit") => Ok(Mode::Explicit),
             None if text.eq_ignore_ascii_case("socks5") => Ok(Mode::Socks5),
+            None if text.eq_ignore_ascii_case("transparent") => match cfg!(target_os = "linux") {
+                true => Ok(Mode::Transparent),
+                false => Err(ListenError::NotHere),
+            },
             Some((name, url)) if name.eq_ignore_ascii_case("reverse") => Ok(Mode::Reverse(url.parse()?)),
             None if text.eq_ignore_ascii_case("reverse") => Err(ListenError::NoTarget),
             _ => Err(ListenError::Mode(text.chars().take(40).collect())),

@@ -92,6 +92,7 @@ impl Reverse {
             wanted,
             identity: None,
             reverse: Some(self.clone()),
+            by_address: false,
             broken: Mutex::new(broken),
             opened_by,
             first: Mutex::default(),

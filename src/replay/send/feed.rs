@@ -25,7 +25,7 @@ pub struct Feed {
     /// Whether answers go to another store.
     elsewhere: bool,
     speed: Option<f64>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Vec<Job>>,
     round: u32,
 }
 
@@ -35,9 +35,6 @@ pub enum FeedError {
     /// The run was stopped.
     #[error("the run was stopped")]
     Stopped,
-    /// There is no such flow, any more.
-    #[error("no flow with mid {0}")]
-    Unknown(Mid),
     /// Its store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -93,7 +90,7 @@ impl Feed {
         edits: Arc<Edits>,
         elsewhere: bool,
         speed: Option<f64>,
-        jobs: mpsc::Sender<Job>,
+        jobs: mpsc::Sender<Vec<Job>>,
     ) -> Result<Self, StoreError> {
         Ok(Self { reader: Reader::open(path)?, path: path.into(), edits, elsewhere, speed, jobs, round: 0 })
     }
@@ -103,18 +100,26 @@ impl Feed {
         self.round = self.round.wrapping_add(1);
     }
 
-    /// Hands a flow over; waits while enough wait for their turn. What cannot be sent is told in its reply. Blocks: not
-    /// for a thread of the runtime.
+    /// Hands flows over; waits while enough wait for their turn. Those that are not there are passed over; what cannot be
+    /// sent is told in its reply. Blocks: not for a thread of the runtime.
     ///
     /// # Errors
-    /// If there is no such flow, it cannot be read, or the run was stopped.
-    pub fn send(&self, mid: Mid) -> Result<(), FeedError> {
-        let source = self.reader.flow(mid)?.ok_or(FeedError::Unknown(mid))?;
-        let what = match prepare(&source, &self.edits) {
-            Ok(prepared) => self.ready(mid, &source, prepared)?,
-            Err(refusal) => Err(refusal),
-        };
-        self.jobs.blocking_send(Job { source, mid, what, round: self.round }).map_err(|_| FeedError::Stopped)
+    /// If one cannot be read, or the run was stopped.
+    pub fn send(&self, mids: &[Mid]) -> Result<(), FeedError> {
+        for few in mids.chunks(AT_ONCE) {
+            let mut jobs = Vec::with_capacity(few.len());
+            for source in self.reader.flows(few)? {
+                // The reader has set it.
+                let Some(mid) = source.mid else { continue };
+                let what = match prepare(&source, &self.edits) {
+                    Ok(prepared) => self.ready(mid, &source, prepared)?,
+                    Err(refusal) => Err(refusal),
+                };
+                jobs.push(Job { source, mid, what, round: self.round });
+            }
+            self.jobs.blocking_send(jobs).map_err(|_| FeedError::Stopped)?;
+        }
+        Ok(())
     }
 
     fn ready(
@@ -224,6 +229,9 @@ fn script(path: Arc<Path>, mid: Mid, closed_by_client: Option<bool>, speed: Opti
         })
     })
 }
+
+/// Records that are read, and handed over, in one go: waking somebody for each costs as much as sending it.
+const AT_ONCE: usize = 32;
 
 /// Pieces of a large body in memory.
 const PIECES_AHEAD: usize = 4;

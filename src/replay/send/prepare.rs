@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::edit::{Edits, NewBody};
 use crate::flow::{BodyEnd, Content, Flow, Headers, Kind, Request, Scheme, State, Target, Version};
 use crate::http1::{BodyLength, request_length};
-use crate::proxy::{Onward, Unsendable, onward};
+use crate::proxy::{Onward, Outbound, Unsendable, onward};
 
 /// A request that is ready to go, but for the bytes of its body.
 #[derive(Debug)]
@@ -113,6 +113,7 @@ pub fn prepare(flow: &Flow, edits: &Edits) -> Result<Prepared, Refusal> {
             target,
             spoken,
             host: host.as_deref(),
+            is_our_own: flow.client.mode == Outbound::MODE,
             has_body: recorded.body.len > 0 || recorded.trailers.is_some(),
         },
     )?;

@@ -44,7 +44,7 @@ impl Default for SendOptions {
 #[derive(Debug)]
 pub struct Reply {
     /// The flow that was to be sent again, as recorded.
-    pub source: Flow,
+    pub source: Box<Flow>,
     /// Its mid.
     pub of: Mid,
     /// The new flow, or why there is none.
@@ -86,7 +86,7 @@ impl Run {
         options: SendOptions,
     ) -> Result<(Feed, Self), StoreError> {
         let concurrency = options.concurrency.clamp(1, MAX_CONCURRENCY);
-        let (jobs, waiting) = mpsc::channel(concurrency.min(JOBS_AHEAD));
+        let (jobs, waiting) = mpsc::channel(1);
         let into = recorder.path();
         let same = |path: &Path| path.canonicalize().ok();
         let elsewhere = same(from) != same(&into);
@@ -177,11 +177,17 @@ struct Sending {
 }
 
 impl Sending {
-    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Vec<Job>>) {
         let mut under_way = JoinSet::new();
+        let mut few = Vec::new().into_iter();
         loop {
             let next = async {
-                let job = jobs.recv().await?;
+                let job = loop {
+                    match few.next() {
+                        Some(job) => break job,
+                        None => few = jobs.recv().await?.into_iter(),
+                    }
+                };
                 // They are never closed.
                 let window = Arc::clone(&self.window).acquire_owned().await.ok()?;
                 let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
@@ -198,6 +204,7 @@ impl Sending {
             };
             let Some((job, window, place)) = next else { break };
             let Job { source, mid, what, .. } = job;
+            let source = Box::new(source);
             let (outbound, outcomes) = (self.outbound.clone(), self.outcomes.clone());
             under_way.spawn(async move {
                 let outcome = match what {
@@ -327,9 +334,6 @@ impl Settling {
 
 /// Far more than a process may have connections.
 const MAX_CONCURRENCY: usize = 65_536;
-
-/// Requests in memory that wait for their turn, with up to 64 KiB of body each.
-const JOBS_AHEAD: usize = 64;
 
 /// Replies in memory that nobody has asked for.
 const OUTCOMES: usize = 64;

@@ -19,7 +19,7 @@ use super::recorded::Asker;
 use super::{OnMiss, ServeOptions};
 use crate::filter::Filter;
 use crate::flow::{Request, Target};
-use crate::proxy::{Answers, Asked, Asking, Question, Reply};
+use crate::proxy::{Answer, Answers, Asked, Asking, Question, Reply};
 use crate::record::Committed;
 use crate::store::{Reader, StoreError};
 
@@ -151,6 +151,16 @@ impl StoreQuestion {
         }
     }
 
+    /// The answer, where it is at hand. Does not block.
+    fn recent(&self) -> Option<Answer> {
+        let body = match &self.body.hasher {
+            None => BodySum::NONE,
+            Some(hasher) if self.body.kind == Kind::Bytes => BodySum::of_bytes(hasher),
+            Some(_) => return None,
+        };
+        self.desk.recent(&self.sums.key(body), &self.asker)
+    }
+
     /// The whole request is there: answers it. Blocks.
     fn decide(mut self, reader: &Reader) -> Reply {
         let body = match self.body.sum(&self.desk) {
@@ -205,7 +215,7 @@ impl StoreQuestion {
 
     fn missed(self, page: String) -> Reply {
         match self.desk.options.on_miss {
-            OnMiss::Status(status) => Reply::Answer(Box::new(miss::local(status, self.asker.is_head, page))),
+            OnMiss::Status(status) => self.local(status, page),
             OnMiss::Kill => Reply::Cut("no recorded answer".to_owned()),
             OnMiss::Forward | OnMiss::Record => match self.body.kept.map(Kept::into_stream) {
                 None => Reply::Forward(stream::empty().boxed()),
@@ -217,7 +227,13 @@ impl StoreQuestion {
 
     fn failed(&self, why: &str) -> Reply {
         tracing::error!(why, "cannot answer");
-        Reply::Answer(Box::new(miss::local(500, self.asker.is_head, format!("manent: {why}\n"))))
+        self.local(500, format!("manent: {why}\n"))
+    }
+
+    /// An answer of our own; not a thing to be recorded into the store that answers.
+    fn local(&self, status: u16, page: String) -> Reply {
+        let unrecorded = self.desk.options.on_miss == OnMiss::Record;
+        Reply::Answer(Box::new(Answer { unrecorded, ..miss::local(status, self.asker.is_head, page) }))
     }
 }
 
@@ -264,11 +280,13 @@ impl Question for StoreQuestion {
                     return match fault {
                         Fault::Reset => Reply::Cut("a fault on purpose".to_owned()),
                         Fault::Status(status) => {
-                            let page = "manent: a fault on purpose\n".to_owned();
-                            Reply::Answer(Box::new(miss::local(status, self.asker.is_head, page)))
+                            self.local(status, "manent: a fault on purpose\n".to_owned())
                         }
                     };
                 }
+            }
+            if let Some(answer) = self.recent() {
+                return Reply::Answer(Box::new(answer));
             }
             match desk.with_reader(move |_, reader| self.decide(reader)).await {
                 Ok(reply) => reply,

@@ -1,5 +1,5 @@
 //! The part of a server replay that reads: looks into the index, takes an answer, and reads its flow. All of it blocks, and
-//! runs on threads for that, as many at a time as there are processors.
+//! runs on threads for that (`queue`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::oneshot;
 
 use super::index::{Indexed, Indexer};
+use super::queue::Queue;
+use super::recent::Recent;
 use super::recorded::{self, Asker, fitness};
 use super::talk::talk;
 use super::used::Used;
@@ -43,8 +45,8 @@ pub(super) struct Desk {
     pub(super) index: AnswerIndex,
     pub(super) indexed: Indexed,
     used: Mutex<Used>,
-    readers: Mutex<Vec<Reader>>,
-    gate: Arc<Semaphore>,
+    queue: Queue,
+    recent: Recent,
     /// The first moment that was asked for, here and on record.
     begun: OnceLock<Instant>,
     earliest_unix_ns: i64,
@@ -76,12 +78,16 @@ impl Desk {
         indexer.all(filter, None, progress)?;
         let indexed = indexer.done;
         index.sort()?;
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, MAX_THREADS);
+        if options.order == ServeOrder::Nearest {
+            index.sort_by_time()?;
+        }
+        if options.on_miss.forwards() {
+            index.sort_by_head()?;
+        }
         Ok(Self {
             store: store.to_owned(),
             indexed,
             used: Mutex::default(),
-            gate: Arc::new(Semaphore::new(threads)),
             begun: OnceLock::new(),
             earliest_unix_ns: index.earliest_unix_ns()?.unwrap_or(0),
             news: Mutex::default(),
@@ -89,7 +95,8 @@ impl Desk {
             answered: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             faults: AtomicU64::new(0),
-            readers: Mutex::new(vec![reader]),
+            queue: Queue::new(reader),
+            recent: Recent::default(),
             index,
             options,
         })
@@ -107,20 +114,43 @@ impl Desk {
         self: &Arc<Self>,
         work: impl FnOnce(&Arc<Self>, &Reader) -> T + Send + 'static,
     ) -> io::Result<T> {
-        let permit = Arc::clone(&self.gate).acquire_owned().await.map_err(io::Error::other)?;
+        let (tell, told) = oneshot::channel();
         let desk = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let at_hand = lock(&desk.readers).pop();
-            let reader = match at_hand {
-                Some(reader) => reader,
-                None => Reader::open(&desk.store).map_err(io::Error::other)?,
-            };
-            let done = work(&desk, &reader);
-            lock(&desk.readers).push(reader);
-            Ok(done)
+        let job = Box::new(move |reader: Result<&Reader, &str>| {
+            // Whoever asked may be gone.
+            let _ = tell.send(match reader {
+                Ok(reader) => Ok(work(&desk, reader)),
+                Err(error) => Err(io::Error::other(error)),
+            });
         });
-        done.await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+        if self.queue.push(job) {
+            let desk = Arc::clone(self);
+            // Those whose jobs it does wait for it.
+            tokio::task::spawn_blocking(move || {
+                let open = || Reader::open(&desk.store).map_err(|error| error.to_string());
+                // What was committed a moment ago is looked for, where recorded flows are to answer.
+                desk.queue.work(open, desk.options.on_miss != OnMiss::Record);
+            });
+        }
+        told.await.unwrap_or_else(|_| Err(io::Error::other("it ended in a panic")))
+    }
+
+    /// The answer to a request with this key, if it is given again and again and has been not long ago. Does not block.
+    pub(super) fn recent(&self, key: &[u8; 16], asker: &Asker) -> Option<Answer> {
+        if !self.keeps_recent() {
+            return None;
+        }
+        let flow = self.recent.get(key)?;
+        let body = recorded::inline_body(&flow);
+        let mut answer = recorded::answer(&flow, body, asker, &self.options, age_s(&flow))?;
+        answer.unrecorded = self.options.on_miss == OnMiss::Record;
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        Some(answer)
+    }
+
+    /// Whether the same request has the same answer each time.
+    fn keeps_recent(&self) -> bool {
+        self.options.reuse && self.options.order != ServeOrder::Nearest
     }
 
     /// The number of a request, from 0.
@@ -179,7 +209,7 @@ impl Desk {
             if !self.options.reuse {
                 walk.passed(mid);
             }
-            match self.answer(reader, mid, asker) {
+            match self.answer(reader, mid, key, asker) {
                 Ok(Some(answer)) => {
                     self.answered.fetch_add(1, Ordering::Relaxed);
                     tracing::debug!(%mid, "answered");
@@ -198,15 +228,20 @@ impl Desk {
         self: &Arc<Self>,
         reader: &Reader,
         mid: Mid,
+        key: &[u8; 16],
         asker: &Asker,
     ) -> Result<Option<Answer>, StoreError> {
-        let Some(flow) = reader.flow_alone(mid)? else { return Ok(None) };
+        let Some(flow) = reader.flow_alone(mid)?.map(Arc::new) else { return Ok(None) };
         if fitness(&flow, self.options.allow_truncated).is_err() {
             return Ok(None);
         }
-        let Some(mut answer) = recorded::answer(&flow, reader, asker, &self.options, age_s(&flow))? else {
+        let body = recorded::body(&flow, reader)?;
+        let Some(mut answer) = recorded::answer(&flow, body, asker, &self.options, age_s(&flow)) else {
             return Ok(None);
         };
+        if self.keeps_recent() {
+            self.recent.keep(*key, &flow);
+        }
         if flow.websocket.is_some() {
             let broke_off = flow.state == State::ServerAborted;
             answer.talk = Some(talk(Arc::clone(self), mid, self.options.latency, broke_off));
@@ -373,9 +408,6 @@ fn age_s(flow: &Flow) -> i64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Each has a connection to the store and a few of its files; more would wait for each other.
-const MAX_THREADS: usize = 8;
 
 /// Answers to one request that are looked up at a time: as a rule the first will do.
 const PAGE: usize = 8;

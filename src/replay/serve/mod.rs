@@ -18,6 +18,8 @@ mod key;
 mod miss;
 mod options;
 mod payload;
+mod queue;
+mod recent;
 mod recorded;
 mod refresh;
 mod talk;

@@ -63,17 +63,14 @@ impl Asker {
 
 /// The answer that a flow holds; its time of record is `age_s` seconds ago. What speaks for the origin after a change of
 /// protocol is for the caller to add.
-///
-/// # Errors
-/// What the store said.
 pub(super) fn answer(
     flow: &Flow,
-    reader: &Reader,
+    body: AnswerBody,
     asker: &Asker,
     options: &ServeOptions,
     age_s: i64,
-) -> Result<Option<Answer>, StoreError> {
-    let Some(recorded) = &flow.response else { return Ok(None) };
+) -> Option<Answer> {
+    let recorded = flow.response.as_ref()?;
     let headers =
         if options.refresh { refreshed(&recorded.headers, age_s) } else { recorded.headers.clone() };
     let response = Response { headers, body: Body::default(), trailers: None, ..recorded.clone() };
@@ -81,14 +78,7 @@ pub(super) fn answer(
         Answer::new(switching(response, asker), BodyLength::None, AnswerBody::Inline(Bytes::new()))
     } else {
         let (response, length) = framed(response, &recorded.body, asker.is_head);
-        let body = match &recorded.body.content {
-            _ if length == BodyLength::None => AnswerBody::Inline(Bytes::new()),
-            Content::Absent => AnswerBody::Inline(Bytes::new()),
-            Content::Inline(bytes) => AnswerBody::Inline(bytes.clone()),
-            Content::Extents(_) => {
-                AnswerBody::Stream(recorded.body.recorded_len(), pieces(reader.body(&recorded.body)?))
-            }
-        };
+        let body = if length == BodyLength::None { AnswerBody::Inline(Bytes::new()) } else { body };
         Answer {
             broken_off: why_broken(&recorded.body).filter(|_| length != BodyLength::None),
             trailers: recorded.trailers.clone(),
@@ -103,7 +93,26 @@ pub(super) fn answer(
         Latency::Fixed(delay) => answer.head_after = delay,
         Latency::Recorded => in_time(&mut answer, flow),
     }
-    Ok(Some(answer))
+    Some(answer)
+}
+
+/// The body of a flow's answer, to be read as it is sent if it is not in the record.
+///
+/// # Errors
+/// What the store said.
+pub(super) fn body(flow: &Flow, reader: &Reader) -> Result<AnswerBody, StoreError> {
+    match flow.response.as_ref().map(|response| &response.body) {
+        Some(body) if matches!(body.content, Content::Extents(_)) => {
+            Ok(AnswerBody::Stream(body.recorded_len(), pieces(reader.body(body)?)))
+        }
+        _ => Ok(inline_body(flow)),
+    }
+}
+
+/// The same of one that is all in its record.
+pub(super) fn inline_body(flow: &Flow) -> AnswerBody {
+    let bytes = flow.response.as_ref().and_then(|response| response.body.as_inline());
+    AnswerBody::Inline(bytes.cloned().unwrap_or_default())
 }
 
 /// Gives an answer the times of the record.

@@ -90,7 +90,7 @@ pub fn pack(
     source.hold().map_err(|e| StoreError::io(&paths.bodies, "opening the segments", e))?;
     to.execute_batch("BEGIN").map_err(fail)?;
     conn.execute_batch("BEGIN").map_err(from_fail)?;
-    rows::copy_all(conn, &to, &["segment", "chunk"], &target.errors(paths))?;
+    rows::copy_all(conn, &to, &["segment", "chunk", "index_block", "index_chunk"], &target.errors(paths))?;
     // The rest goes by the rows of the copy: a long read would keep the writer's log from starting anew.
     conn.execute_batch("COMMIT").map_err(from_fail)?;
     source.hold().map_err(|e| StoreError::io(&paths.bodies, "opening the segments", e))?;
@@ -143,7 +143,12 @@ pub fn unpack(
     // Nobody writes to it, so a long read is in nobody's way.
     conn.execute_batch("BEGIN").map_err(from_fail)?;
     let errors = target.errors(paths);
-    rows::copy_all(conn, &to, &["segment", "chunk", "record", "flow"], &errors)?;
+    rows::copy_all(
+        conn,
+        &to,
+        &["segment", "chunk", "record", "flow", "index_block", "index_chunk"],
+        &errors,
+    )?;
     let told = (count(conn).map_err(from_fail)?, None);
     let mut copier = Copier::new(&reader, sink, target.path(), told, watch);
     rows::copy_flows(conn, &to, &errors, |mid| {

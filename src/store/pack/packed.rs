@@ -112,7 +112,7 @@ const REMEMBER: &str =
     "INSERT OR REPLACE INTO temp.body_sum (sum, len, at, stored_len) VALUES (?1, ?2, ?3, ?4)";
 const RECORD: &str = "INSERT OR REPLACE INTO record (mid, pbuf) VALUES (?1, ?2)";
 const CHUNK: &str = "INSERT INTO chunk (at, data) VALUES (?1, ?2)";
-/// Rows still say where records were in the store that was copied.
+/// Rows still say where records were in the store that was copied. It has no index: nobody would keep it up.
 const END: &str = "UPDATE flow SET record_segment = NULL, record_offset = NULL, record_len = NULL \
-     WHERE record_segment IS NOT NULL; DROP TABLE temp.body_sum;";
+     WHERE record_segment IS NOT NULL; DELETE FROM meta WHERE key = 'index_bodies'; DROP TABLE temp.body_sum;";
 const STAMP: &str = "INSERT OR REPLACE INTO meta (key, value) VALUES ('packed', ?1)";

@@ -1,9 +1,9 @@
 //! Searching a store: which flows match a filter, in constant memory, newest or oldest first.
 //!
-//! A filter is answered in four steps, each on what the one before left: blocks of mids in which nothing can match (`zones`);
-//! a condition in SQL, necessary and not always
-//! sufficient (`sql`); the tests that a row's columns can answer, before anything is copied (`row`); the record and
-//! the bodies (`body`). Only SQLite's columns, records that may match and bodies that must be looked into are read.
+//! A filter is answered in four steps, each on what the one before left: blocks of mids in which nothing can match, and the
+//! mids of others that may, by their URLs and by the index of bodies (`zones`); a condition in SQL, necessary and not always
+//! sufficient (`sql`); the tests that a row's columns, or the index, can answer, before anything is copied (`row`); the record
+//! and the bodies (`body`). Only SQLite's columns, records that may match and bodies that must be looked into are read.
 //!
 //! The walk goes over ranges of mids, in steps that each read one snapshot of the store and end soon: so a long search
 //! keeps no old state of the database alive, however slow its bodies or its reader are, and can be stopped at any step.
@@ -16,9 +16,10 @@ mod zones;
 use std::cell::Cell;
 use std::ops::ControlFlow;
 
+use super::index::Ask;
 use super::row::{Row, sqlite_int};
 use super::{Order, Reader, StoreError};
-use crate::filter::{Filter, FlowSubject, Subject, Test, Text};
+use crate::filter::{Filter, FlowSubject, Required, Subject, Test, Text};
 use crate::flow::{Flow, Mid};
 
 use body::Bodies;
@@ -71,6 +72,8 @@ pub struct Explanation {
     pub record: Vec<String>,
     /// Needs bodies.
     pub bodies: Vec<String>,
+    /// For each of `bodies`, what a body must have for it that an index of bodies can be asked for; `None` if there is no such.
+    pub index: Vec<Option<String>>,
 }
 
 /// Tells which part of `filter` a search answers how.
@@ -85,6 +88,10 @@ pub fn explain(filter: &Filter) -> Explanation {
             crate::filter::Needs::Bodies => &mut explanation.bodies,
         };
         list.push(test.in_words());
+        if let Test::Text(Text::Body(_), pattern) = test {
+            let required = Some(pattern.required()).filter(|required| *required != Required::Nothing);
+            explanation.index.push(required.map(|required| required.to_string()));
+        }
     }
     explanation
 }
@@ -172,6 +179,13 @@ impl Reader {
     }
 }
 
+/// The index of bodies, with the questions of a filter.
+fn ask<'a>(reader: &'a Reader, filter: &Filter) -> Result<Ask<'a>, StoreError> {
+    let mut tests = Vec::new();
+    filter.expr().each_test(&mut |test| tests.push(test));
+    Ask::new(reader, tests.into_iter())
+}
+
 /// The mids outside of which nothing can match.
 fn bounds(search: &Search<'_>) -> (i64, i64) {
     let (low, high) = sql::mid_bounds(search.filter.expr());
@@ -224,7 +238,7 @@ impl<'a> Walk<'a> {
             scan,
             edge,
             columns,
-            lookups: Lookups::new(reader, schema.has_notes, schema.has_tags),
+            lookups: Lookups::new(reader, schema.has_notes, schema.has_tags, ask(reader, search.filter)?),
             bodies: Bodies::new(reader, search.max_body),
             progress: Progress::default(),
         })

@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension as _, params};
 
+use super::super::index::Ask;
 use super::super::row;
 use super::super::{Reader, StoreError};
 use crate::filter::{Expr, Flag, Notes, Number, Part, Pattern, Ranges, Subject, Test, Text, is_asset, url};
-use crate::flow::{Kind, Side, Stage, State};
+use crate::flow::{Kind, Mid, Side, Stage, State};
 
 pub(super) use row::TYPE_BYTES;
 
@@ -289,7 +290,16 @@ impl Subject for RowSubject<'_, '_> {
                 let nothing = lens.all(|(_, column)| self.int(column) == Some(0));
                 // The lengths of a flow that was not seen to end may be those of its beginning.
                 let ended = !matches!(row::state(self.int(Column::State)), State::Open | State::Interrupted);
-                if nothing && ended && !pattern.matches_empty() { Some(false) } else { None }
+                if pattern.matches_empty() {
+                    return Ok(None);
+                }
+                if nothing && ended {
+                    return Ok(Some(false));
+                }
+                match self.lookups.bodies.may_match(Mid(self.mid().cast_unsigned()), part, pattern)? {
+                    true => None,
+                    false => Some(false),
+                }
             }
             Text::Client => self
                 .lookups
@@ -331,16 +341,18 @@ pub(super) struct Lookups<'a> {
     hosts: HashMap<i64, Box<str>>,
     conns: HashMap<(i64, bool), Option<Vec<String>>>,
     notes: (Option<i64>, Notes),
+    bodies: Ask<'a>,
     /// Where URLs are put together.
     buffer: String,
 }
 
 impl<'a> Lookups<'a> {
-    pub(super) fn new(reader: &'a Reader, has_notes: bool, has_tags: bool) -> Self {
+    pub(super) fn new(reader: &'a Reader, has_notes: bool, has_tags: bool, bodies: Ask<'a>) -> Self {
         Self {
             reader,
             has_notes,
             has_tags,
+            bodies,
             hosts: HashMap::new(),
             conns: HashMap::new(),
             notes: (None, Notes::default()),

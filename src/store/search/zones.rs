@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 
 use regex::bytes::RegexBuilder;
 
+use super::super::index::{Ask, Places};
 use super::super::row::TYPE_BYTES;
-use super::super::zone::{Blocks, HostSet, Measure, Property, UrlPattern, Urls, Zone};
+use super::super::zone::{BLOCK_BITS, Blocks, HostSet, Measure, Property, UrlPattern, Urls, Zone};
 use super::super::{Order, Reader, StoreError};
 use super::Search;
 use crate::filter::{Expr, Flag, Number, Part, Pattern, Ranges, Test, Text};
@@ -24,6 +25,7 @@ pub(super) struct Candidates<'a> {
     /// The URLs that a flow must have to match, if there is such a condition.
     url: Option<UrlPattern>,
     urls: Urls,
+    bodies: Ask<'a>,
     ready: VecDeque<(Mid, Mid)>,
     /// A range that the next one may touch.
     growing: Option<(Mid, Mid)>,
@@ -60,6 +62,7 @@ impl<'a> Candidates<'a> {
             hosts,
             url: required_url(expr).and_then(url_pattern),
             urls: Urls::default(),
+            bodies: super::ask(reader, search.filter)?,
             ready: VecDeque::new(),
             growing: None,
             error: None,
@@ -79,17 +82,26 @@ impl<'a> Candidates<'a> {
         if self.judge(self.expr, zone) == Some(false) {
             return Ok(true);
         }
-        match &self.url {
+        let places = places(self.expr, &mut self.bodies, block.first)?;
+        let hits = match &self.url {
             Some(pattern) if self.reader.urls(block.first, &mut self.urls)? => {
-                let hits = self.urls.search(pattern);
-                let mids: Vec<Mid> =
-                    hits.mids().filter(|mid| (block.first..=block.last).contains(mid)).collect();
-                match self.order {
-                    Order::OldestFirst => mids.iter().for_each(|&mid| self.add(mid, mid)),
-                    Order::NewestFirst => mids.iter().rev().for_each(|&mid| self.add(mid, mid)),
-                }
+                Some(self.urls.search(pattern))
             }
-            _ => self.add(block.first, block.last),
+            _ => None,
+        };
+        if places.is_none() && hits.is_none() {
+            self.add(block.first, block.last);
+            return Ok(true);
+        }
+        let may = |mid: Mid| {
+            let place = usize::try_from(mid.0 & ((1 << BLOCK_BITS) - 1)).unwrap_or(0);
+            places.is_none_or(|places| places[place / 64] >> (place % 64) & 1 == 1)
+                && hits.as_ref().is_none_or(|hits| hits.of(mid) != Some(false))
+        };
+        let mids = (block.first.0..=block.last.0).map(Mid).filter(|&mid| may(mid));
+        match self.order {
+            Order::OldestFirst => mids.for_each(|mid| self.add(mid, mid)),
+            Order::NewestFirst => mids.rev().for_each(|mid| self.add(mid, mid)),
         }
         Ok(true)
     }
@@ -173,6 +185,33 @@ impl Iterator for Candidates<'_> {
                 }
             }
         }
+    }
+}
+
+/// The mids of a block that may match, by the index of bodies; `None` if it leaves none of them out.
+fn places(expr: &Expr, bodies: &mut Ask<'_>, block: Mid) -> Result<Option<Places>, StoreError> {
+    let join = |one: Places, other: Places, with: fn(u64, u64) -> u64| {
+        let mut joined = one;
+        joined.iter_mut().zip(other).for_each(|(one, other)| *one = with(*one, other));
+        joined
+    };
+    match expr {
+        Expr::Test(Test::Text(Text::Body(part), pattern)) => bodies.places(block, *part, pattern),
+        Expr::All(parts) => parts.iter().try_fold(None, |all: Option<Places>, part| {
+            Ok(match (all, places(part, bodies, block)?) {
+                (Some(all), Some(of_part)) => Some(join(all, of_part, |a, b| a & b)),
+                (all, of_part) => all.or(of_part),
+            })
+        }),
+        Expr::Any(parts) => {
+            let mut any: Places = Default::default();
+            for part in parts {
+                let Some(of_part) = places(part, bodies, block)? else { return Ok(None) };
+                any = join(any, of_part, |a, b| a | b);
+            }
+            Ok(Some(any))
+        }
+        Expr::Not(_) | Expr::Test(_) => Ok(None),
     }
 }
 

@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavi
 use super::super::reader::{blob, integer};
 use super::super::record::{Found, RecordFiles};
 use super::super::row::sqlite_int;
-use super::super::zone;
+use super::super::{index, zone};
 use crate::codec;
 use crate::flow::{Body, Content, Extent, Flow, Mid};
 
@@ -222,13 +222,15 @@ pub(in crate::store) fn take_out(tx: &Connection, mids: &[Mid]) -> rusqlite::Res
 }
 
 /// Takes away all that there is of flows, by runs of mids that rise, both ends of each within; and the zones that they were
-/// in, which hold URLs of what is gone now. Blocks without zones are scanned, until they get new ones. In a transaction.
+/// in and the index of those, which hold URLs and trigrams of what is gone now. Blocks without are scanned, until they get
+/// new ones. In a transaction.
 pub(super) fn take(tx: &Connection, runs: &[(Mid, Mid)]) -> rusqlite::Result<()> {
     let mut bare = None;
     for &run in runs {
         take_rows(tx, run)?;
         let blocks = (run.0.0 >> zone::BLOCK_BITS, run.1.0 >> zone::BLOCK_BITS);
         if bare != Some(blocks) {
+            index::delete(tx, blocks)?;
             for sql in [DELETE_ZONES, DELETE_URLS] {
                 tx.prepare_cached(sql)?.execute([sqlite_int(blocks.0), sqlite_int(blocks.1)])?;
             }
@@ -266,7 +268,7 @@ pub(super) fn count_dead(conn: &Connection, dead: BTreeMap<u32, u64>) -> rusqlit
 
 /// Does something whose commits do not wait for the disk (`PRAGMA synchronous = NORMAL`,
 /// sqlite.org/pragma.html#pragma_synchronous). It is on disk when a later commit is that does, or the WAL.
-pub(super) fn unsynced<T>(
+pub(in crate::store) fn unsynced<T>(
     conn: &mut Connection,
     work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {

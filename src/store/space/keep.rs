@@ -27,10 +27,12 @@ use super::usage::Usage;
 use crate::flow::Mid;
 
 /// Whether there is more to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     /// Nothing for now.
     Idle,
+    /// Something is on its way in another thread, and will be ready in a moment.
+    Later,
     /// Another step is due, after a rest that is so many times as long as this one was.
     More {
         /// 0 to 4; the further the store is beyond its limits, the less.

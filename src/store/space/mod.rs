@@ -31,6 +31,7 @@ pub(crate) use keep::Step;
 pub use limits::Limits;
 pub use pins::{Pin, Pins};
 pub use prune::Pruner;
+pub(super) use prune::options;
 pub(super) use reclaim::finish_drops;
 pub(super) use sweep::Swept;
 pub use vacuum::{Estimate, Vacuum};

@@ -138,7 +138,7 @@ impl Reader {
 }
 
 /// For one that writes but records nothing.
-pub(super) fn options(label: &str) -> WriterOptions {
+pub(in crate::store) fn options(label: &str) -> WriterOptions {
     WriterOptions {
         durability: Durability::Full,
         queue_bytes: 8 << 20,

@@ -231,5 +231,6 @@ DELETE FROM conn WHERE id NOT IN (SELECT client_conn FROM flow UNION SELECT serv
 DELETE FROM host WHERE id NOT IN (SELECT host FROM flow);
 DELETE FROM record WHERE mid NOT IN (SELECT mid FROM flow);
 DELETE FROM message WHERE mid NOT IN (SELECT mid FROM flow);
+DELETE FROM index_chunk WHERE key >> 24 NOT IN (SELECT block FROM index_block);
 COMMIT;
 ";

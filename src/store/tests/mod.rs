@@ -5,6 +5,7 @@ mod checkpoint;
 mod faults;
 mod files;
 mod follow;
+mod index;
 mod messages;
 mod notes;
 mod pack;

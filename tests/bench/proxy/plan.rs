@@ -186,6 +186,7 @@ impl Plan {
         Ok(Some(plan))
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: an entry a scenario")]
     fn new(sizes: Sizes) -> Plan {
         let keepalive = Scenario {
             name: "keepalive",

@@ -45,7 +45,7 @@ pub(crate) async fn within_limits(plan: &Plan, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn report(name: &str, seen: Seen) {
+pub(crate) fn report(name: &str, seen: Seen) {
     let waits = Sorted::new(seen.waits);
     note(&format!("{name}, p50, most"), &{
         let (middle, most) = (millis(waits.percentile(50)), millis(waits.most()));
@@ -70,7 +70,7 @@ pub(crate) async fn longest_commit(plan: &Plan, dir: &Path) -> Result<()> {
 }
 
 /// What was seen in a run.
-struct Seen {
+pub(crate) struct Seen {
     waits: Vec<Duration>,
     /// Between the commits of groups, which follow each other at once when enough comes in.
     gaps: Vec<Duration>,
@@ -83,14 +83,22 @@ struct Seen {
 }
 
 async fn run(dir: &Path, count: u64, rate: Option<u64>, limits: Limits) -> Result<Seen> {
-    let web = Web::new();
     let path = dir.join("latency.db");
-    let recorder = Recorder::open(&path, RecorderOptions { limits, ..RecorderOptions::default() }).await?;
+    let seen = run_at(&path, count, rate, limits).await?;
+    remove(&path)?;
+    Ok(seen)
+}
+
+/// Records into the store at `path`, which may have flows.
+pub(crate) async fn run_at(path: &Path, count: u64, rate: Option<u64>, limits: Limits) -> Result<Seen> {
+    let web = Web::new();
+    let recorder = Recorder::open(path, RecorderOptions { limits, ..RecorderOptions::default() }).await?;
+    let before = Reader::open(path)?.bounds()?.map_or(0, |(_, highest, _)| highest.0);
     let origin = Instant::now();
-    // When each flow ended, in nanoseconds from `origin`; its mid is its place. The store is new: mids begin at 1.
+    // When each flow ended, in nanoseconds from `origin`; its place is how many mids it is above those before.
     let ends: Arc<Vec<AtomicU64>> = Arc::new((0..=count).map(|_| AtomicU64::new(0)).collect());
-    let commits = tokio::spawn(follow(recorder.commits(), origin, Arc::clone(&ends)));
-    let paging = Paging::start(path.clone());
+    let commits = tokio::spawn(follow(recorder.commits(), origin, Arc::clone(&ends), before));
+    let paging = Paging::start(path.to_owned());
     let cpu = measure::cpu_time()?;
     {
         let mut generator = Generator::new(&web, Mix::Small, || recorder.next_conn_id());
@@ -100,23 +108,23 @@ async fn run(dir: &Path, count: u64, rate: Option<u64>, limits: Limits) -> Resul
             let made = generator.next();
             let mid = record(&recorder, made).await;
             // After the hand-over, so that its own time is not counted as waiting; a commit takes far longer than this.
-            ends[usize::try_from(mid.0)?].store(since(origin), Ordering::Release);
+            ends[usize::try_from(mid.0 - before)?].store(since(origin), Ordering::Release);
         }
     }
-    let bytes = size(&path);
-    let left = Reader::open(&path)?.bounds()?.map_or(0, |(_, _, count)| count);
+    let bytes = size(path);
+    let left = Reader::open(path)?.bounds()?.map_or(0, |(_, _, count)| count);
     let stats = recorder.close().await?;
     let cpu = measure::cpu_time()? - cpu;
     let pages = paging.end()?;
     ensure!((stats.stored, stats.lost) == (count, 0), "not all is stored: {stats:?}");
     drop(recorder);
     let (waits, gaps) = commits.await??;
-    remove(&path)?;
     let cpu_us = cpu.as_secs_f64() * 1e6 / as_f64(count);
     Ok(Seen { waits, gaps, pages, cpu_us, bytes, left })
 }
 
-fn size(path: &Path) -> u64 {
+/// Bytes of a store's files.
+pub(crate) fn size(path: &Path) -> u64 {
     let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
     let segments = std::fs::read_dir(with("-bodies")).into_iter().flatten().flatten();
     let files = [with(""), with("-wal")].into_iter().chain(segments.map(|entry| entry.path()));
@@ -128,6 +136,7 @@ async fn follow(
     mut commits: Receiver<Arc<[Committed]>>,
     origin: Instant,
     ends: Arc<Vec<AtomicU64>>,
+    stored: u64,
 ) -> Result<(Vec<Duration>, Vec<Duration>)> {
     let (mut waits, mut gaps) = (Vec::with_capacity(ends.len()), Vec::new());
     let mut before = None;
@@ -142,7 +151,7 @@ async fn follow(
         gaps.extend(before.map(|before| Duration::from_nanos(now - before)));
         before = Some(now);
         for Committed { mid: Mid(mid), .. } in group.iter() {
-            match ends[usize::try_from(*mid)?].load(Ordering::Acquire) {
+            match ends[usize::try_from(*mid - stored)?].load(Ordering::Acquire) {
                 // Announced before the hand-over was over.
                 0 => at_once += 1,
                 ended => waits.push(Duration::from_nanos(now.saturating_sub(ended))),

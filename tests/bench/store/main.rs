@@ -8,6 +8,7 @@
 //! deliberately fails for no figure: machines are noisy, and people are to look.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's product is what it prints")]
 
+mod bodies;
 mod generator;
 mod latency;
 mod measure;
@@ -73,5 +74,6 @@ async fn one(case: Case, plan: &Plan, dir: &Path) -> Result<()> {
         Case::Commits => latency::longest_commit(plan, dir).await,
         Case::Limits => latency::within_limits(plan, dir).await,
         Case::Queries => queries::run(plan, dir).await,
+        Case::Bodies => bodies::run(plan, dir).await,
     }
 }

@@ -15,8 +15,9 @@ cargo bench --bench store [-- OPTIONS]
                     latency    from a flow's end to its commit, at 1,000 and 10,000 flows/s
                     commits    from commit to commit flat out
                     limits     latency while the oldest flows are deleted
-                    queries    pages of a store of a million flows
-  --flows N       flows of queries (1000000)
+                    queries    pages and filters in a store of a million flows; what zones cost
+                    bodies     the index of bodies: what it costs, and searches with it and without
+  --flows N       flows of queries (1000000) and of bodies (100000)
   --store FILE    the store of queries, made there if it is not there, and kept
   --folder DIR    where all other stores lie, on a real disk (target/tmp)
   --rounds N      how often browser and small are repeated; medians are printed (3)
@@ -43,6 +44,7 @@ pub(crate) enum Case {
     Commits,
     Limits,
     Queries,
+    Bodies,
 }
 
 impl Case {
@@ -55,6 +57,7 @@ impl Case {
         Case::Commits,
         Case::Limits,
         Case::Queries,
+        Case::Bodies,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -67,6 +70,7 @@ impl Case {
             Case::Commits => "commits",
             Case::Limits => "limits",
             Case::Queries => "queries",
+            Case::Bodies => "bodies",
         }
     }
 
@@ -100,7 +104,10 @@ impl Plan {
                 "--bench" | "--quick" => {}
                 "--help" | "-h" => return Ok(None),
                 "--case" => plan.cases.push(Case::named(value()?)?),
-                "--flows" => plan.sizes.queries = value()?.parse().context("--flows")?,
+                "--flows" => {
+                    plan.sizes.queries = value()?.parse().context("--flows")?;
+                    plan.sizes.bodies = plan.sizes.queries;
+                }
                 "--store" => plan.store = Some(value()?.into()),
                 "--folder" => plan.folder = value()?.into(),
                 "--rounds" => plan.rounds = value()?.parse().context("--rounds")?,
@@ -129,6 +136,7 @@ pub(crate) struct Sizes {
     pub(crate) one_at_a_time: usize,
     pub(crate) paced_seconds: u64,
     pub(crate) queries: u64,
+    pub(crate) bodies: u64,
 }
 
 impl Sizes {
@@ -141,6 +149,7 @@ impl Sizes {
         one_at_a_time: 200,
         paced_seconds: 10,
         queries: 1_000_000,
+        bodies: 100_000,
     };
     const QUICK: Sizes = Sizes {
         origin_groups: 1,
@@ -149,5 +158,6 @@ impl Sizes {
         one_at_a_time: 3,
         paced_seconds: 0,
         queries: 500,
+        bodies: 300,
     };
 }

@@ -51,6 +51,10 @@ impl Resource {
         }
     }
 
+    /// The types of what is text.
+    pub(crate) const TEXTS: [&str; 4] =
+        ["text/html; charset=utf-8", "application/javascript", "text/css", "application/json; charset=utf-8"];
+
     /// Whether its bytes are text; else they are as good as random.
     fn is_text(self) -> bool {
         !matches!(self, Resource::Image | Resource::Font | Resource::Beacon)

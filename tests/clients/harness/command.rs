@@ -14,6 +14,9 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) const CURL: Program = Program { names: &["curl"], package: "curl" };
+    pub(crate) const SH: Program = Program { names: &["sh"], package: "dash" };
+    pub(crate) const BASH: Program = Program { names: &["bash"], package: "bash" };
+    pub(crate) const TSHARK: Program = Program { names: &["tshark"], package: "tshark" };
     pub(crate) const NODE: Program = Program { names: &["node"], package: "nodejs" };
     pub(crate) const CHROMIUM: Program =
         Program { names: &["chromium", "chromium-browser", "google-chrome"], package: "chromium" };

@@ -27,11 +27,18 @@ pub(crate) struct Stage {
 impl Stage {
     /// Sets up everything and waits until the proxy listens.
     pub(crate) async fn new() -> Stage {
+        Self::with(|_, _| Vec::new()).await
+    }
+
+    /// The same with more arguments for the proxy, which may depend on the origins: that over TLS, that in clear.
+    pub(crate) async fn with(more: impl FnOnce(&Origin, &Origin) -> Vec<String>) -> Stage {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let trust = Trust::new(dir.path());
         let https = Origin::https(&trust).await;
         let http = Origin::http().await;
-        let proxy = Proxy::start(dir.path(), &trust, &[]).await;
+        let more = more(&https, &http);
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let proxy = Proxy::start(dir.path(), &trust, &more).await;
         Stage { https, http, proxy, dir }
     }
 

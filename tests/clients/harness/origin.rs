@@ -166,8 +166,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         let mut words = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
         let mut word = || words.next().unwrap_or_default();
         let (method, target, version) = (word(), word(), word());
-        let headers = lines.filter_map(|line| line.split_once(": "));
-        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let headers = lines.filter_map(|line| line.split_once(':'));
+        let headers =
+            headers.map(|(name, value)| (name.to_owned(), value.trim_matches(' ').to_owned())).collect();
         Ok(Some(Seen { method, target, version, headers, ..Seen::default() }))
     }
 

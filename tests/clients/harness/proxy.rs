@@ -16,6 +16,8 @@ use super::{Record, Trust};
 /// A proxy that is capturing.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
+    /// Those of all its listeners on 127.0.0.1, the first among them.
+    pub(crate) ports: Vec<u16>,
     pub(crate) ca: PathBuf,
     pub(crate) store: Store,
     child: Child,
@@ -28,23 +30,35 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts it with its CA and store in `dir`, and waits until it listens.
     pub(crate) async fn start(dir: &Path, trust: &Trust, more: &[&str]) -> Proxy {
+        Self::begin("capture", dir, trust, more).await
+    }
+
+    /// The same of one that serves the store that another has left.
+    pub(crate) async fn serving(dir: &Path, trust: &Trust, more: &[&str]) -> Proxy {
+        Self::begin("serve", dir, trust, more).await
+    }
+
+    async fn begin(what: &str, dir: &Path, trust: &Trust, more: &[&str]) -> Proxy {
         let ca_dir = dir.join("ca");
         let store = Store { path: dir.join("flows.db"), home: dir.to_owned() };
         let mut command = manent(dir);
-        command.arg("capture").args(["--listen", "127.0.0.1:0"]).args(more);
+        command.arg(what).args(["--listen", "127.0.0.1:0"]).args(more);
         command.arg("--store").arg(&store.path).arg("--ca-dir").arg(&ca_dir);
         command.arg("--upstream-ca").arg(&trust.ca_path);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let announced = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut said = String::new();
-        let port = loop {
+        let ports = loop {
             let line =
                 timeout(PATIENCE, lines.next_line()).await.expect("it gets ready").expect("it speaks UTF-8");
             let line = line.unwrap_or_else(|| panic!("it ended before it was ready: {said}"));
-            if let Some((_, rest)) = line.split_once("listening on 127.0.0.1:") {
-                let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-                break digits.parse().expect("a port");
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                let number = |rest: &str| -> u16 {
+                    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                    digits.parse().expect("a port")
+                };
+                break rest.split("127.0.0.1:").skip(1).map(number).collect::<Vec<_>>();
             }
             said.push_str(&line);
             said.push('\n');
@@ -55,7 +69,7 @@ impl Proxy {
             let _ = lines.into_inner().read_to_end(&mut rest).await;
             String::from_utf8_lossy(&rest).into_owned()
         });
-        Proxy { port, ca: ca_dir.join("manent-ca.pem"), store, child, announced, talk }
+        Proxy { port: ports[0], ports, ca: ca_dir.join("manent-ca.pem"), store, child, announced, talk }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -58,6 +58,29 @@ async fn a_large_file_is_streamed() {
     assert!(scene.flow(2).request.unwrap().body.as_inline().unwrap() == &large);
 }
 
+/// However large it is: memory does not grow with it.
+#[tokio::test]
+async fn memory_does_not_grow_with_a_body() {
+    const LEN: u64 = 160 << 20;
+    let (scene, origin) = posted().await;
+    let zeros = scene.path("zeros.bin");
+    std::fs::File::create(&zeros).unwrap().set_len(LEN).unwrap();
+    let replay = scene.start(&["replay", "1", "--body", &zeros]);
+    let mut server = origin.accept().await;
+    server.head().await;
+    let mut len = 0;
+    while len < LEN {
+        len += server.some().await.len() as u64;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", replay.id().unwrap())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    server.send(OK).await;
+    done(replay).await.expect(0);
+    assert_eq!((len, scene.row(2).request_len), (LEN, LEN));
+    assert!(peak_kib < 96 << 10, "{peak_kib} KiB");
+}
+
 /// A stored body beyond what is kept in the record goes out from its segment, and comes back into one.
 #[tokio::test]
 async fn a_large_stored_body_is_streamed() {

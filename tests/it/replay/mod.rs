@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use manent::flow::{Flow, Mid};
-use manent::store::Reader;
+use manent::store::{Reader, Row};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -62,6 +62,11 @@ impl Scene {
     pub(super) fn flow(&self, mid: u64) -> Flow {
         let reader = Reader::open(&self.store).unwrap();
         reader.load(Mid(mid), u64::MAX).unwrap().unwrap_or_else(|| panic!("no flow {mid}"))
+    }
+
+    /// A flow's row.
+    pub(super) fn row(&self, mid: u64) -> Row {
+        Reader::open(&self.store).unwrap().row(Mid(mid)).unwrap().unwrap()
     }
 
     /// A path beside the store.

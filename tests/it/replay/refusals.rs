@@ -11,6 +11,7 @@ async fn bad_command_lines_and_unknown_mids_are_refused() {
     for (args, code, words) in [
         (&["replay", "9"][..], 3, "error[E201]: no flow with mid 9"),
         (&["replay", "status="], 2, "error[E003]"),
+        (&["replay", "1", "status=200"], 2, "mids and a filter do not go together"),
         (&["replay", "1", "--to", "h:80"], 2, "is no origin: it has no scheme"),
         (&["replay", "1", "--to", "http://h/p"], 2, "it has a path"),
         (&["replay", "1", "--keep-host"], 2, "--to"),

@@ -8,7 +8,10 @@ use manent::store::Reader;
 use manent::websocket::{Event, Extensions, Tap};
 
 use super::{Scene, done, read_until};
-use crate::harness::{Origin, Peer, Setup, accepting, brief, ending, frame, masked, opening};
+use crate::harness::h2::{END_STREAM, H2, MORE, NAME, Speaks, setting};
+use crate::harness::{
+    Origin, Peer, Setup, TestCa, TlsOrigin, accepting, brief, ending, frame, masked, opening,
+};
 
 const BYE: &[u8] = b"\x03\xe8bye";
 
@@ -207,4 +210,55 @@ async fn a_refused_handshake_is_an_answer() {
     server.send("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").await;
     assert!(done(replay).await.expect(0).contains("\t101\t403\t"));
     assert_eq!(scene.flow(2).websocket, None);
+}
+
+/// A client of HTTP/1.1 and an origin of HTTP/2: an extended `CONNECT` goes out again (RFC 8441 §5).
+#[tokio::test]
+async fn a_websocket_over_http2_is_opened_again() {
+    let ca = TestCa::new();
+    let mut setup = Setup::trusting(&ca).await;
+    let origin = TlsOrigin::speaking(&ca, Speaks::Http2).await;
+    let authority = format!("127.0.0.1:{}", origin.addr().port());
+    let settings = [(setting::ENABLE_CONNECT_PROTOCOL, 1)];
+    let (client, server) = tokio::join!(setup.tls_client(&authority, NAME, &["http/1.1"]), async {
+        H2::server_with(origin.settle().await, &settings).await
+    });
+    let (mut client, mut server) = (client.unwrap(), server);
+    client.send(opening("/chat").replace("{addr}", NAME)).await;
+    let first = server.request().await;
+    server.head(first.stream, MORE, &[(":status", "200")]).await;
+    client.head().await;
+    for message in [masked(0x81, "hello"), masked(0x88, BYE)] {
+        client.send(&message).await;
+        server.expect_data(first.stream, &message).await;
+    }
+    server.data(first.stream, END_STREAM, frame(0x88, BYE)).await;
+    drop(client);
+    setup.flow().await;
+    drop(server);
+    let scene = Scene::of(setup).await;
+    let pem = ca.write(scene.dir.path()).to_str().unwrap().to_owned();
+    let replay = scene.start(&["replay", "1", "--upstream-ca", &pem]);
+    let mut server = H2::server_with(origin.settle().await, &settings).await;
+    let again = server.request().await;
+    assert_eq!(again.fields, first.fields);
+    server.head(again.stream, MORE, &[(":status", "200")]).await;
+    let mut tap = Tap::of_client(Extensions::default());
+    let (mut said, mut closed) = (Vec::new(), false);
+    while !closed {
+        let event = server.on(again.stream).await;
+        let crate::harness::h2::Event::Data { data, .. } = event else { panic!("{event:?}") };
+        let mut input = Bytes::from(data);
+        while let Some(event) = tap.next(&mut input).unwrap() {
+            match event {
+                Event::Payload(data) => said.extend_from_slice(&data),
+                Event::Control { opcode, payload } => closed = opcode == Opcode::Close && payload == BYE,
+                Event::Begun(_) | Event::Ended(_) => {}
+            }
+        }
+    }
+    assert_eq!(said, b"hello");
+    server.data(again.stream, END_STREAM, frame(0x88, BYE)).await;
+    done(replay).await.expect(0);
+    assert_eq!(scene.flow(2).websocket.unwrap().close_code, Some(1000));
 }

@@ -1,6 +1,6 @@
 //! Answers as they were: framing, trailers, 1xx, codings, and where they broke off.
 
-use manent::replay::serve::ServeOptions;
+use manent::replay::serve::{Latency, ServeOptions};
 
 use super::{get, ok};
 use crate::harness::{Origin, Setup, chunked, is_alone, memory};
@@ -162,7 +162,7 @@ async fn large_bodies_are_served_in_bounded_memory() {
     assert!(grown < 24 << 20, "{grown} bytes more for {LEN} each way");
 }
 
-/// A chunked answer that does not fit into a record keeps its framing.
+/// A chunked answer that does not fit into a record keeps its framing, also where it takes its time.
 #[tokio::test]
 async fn a_large_chunked_answer_is_chunked_again() {
     let (mut setup, origin) = (Setup::start().await, Origin::listen().await);
@@ -177,9 +177,12 @@ async fn a_large_chunked_answer_is_chunked_again() {
     let ((), seen) = tokio::join!(server.send(framed), read);
     assert_eq!(seen, body);
     setup.flow().await;
-    let (serving, _) = setup.serve(ServeOptions::default()).await;
+    let options = ServeOptions { reuse: true, latency: Latency::Recorded, ..ServeOptions::default() };
+    let (serving, _) = setup.serve(options).await;
     let mut client = serving.client().await;
-    client.send(origin.fill(get("/"))).await;
-    assert_eq!(client.head().await, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-    assert_eq!(client.read_chunked().await, body);
+    for _ in 0..2 {
+        client.send(origin.fill(get("/"))).await;
+        assert_eq!(client.head().await, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(client.read_chunked().await, body);
+    }
 }
