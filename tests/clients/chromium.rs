@@ -47,7 +47,7 @@ pub(crate) fn command(dir: &Path, proxy: &Proxy) -> Command {
 }
 
 /// No window, no requests of its own, loopback through the proxy too.
-const QUIET: &[&str] = &[
+pub(crate) const QUIET: &[&str] = &[
     "--headless",
     "--proxy-bypass-list=<-loopback>",
     "--no-first-run",

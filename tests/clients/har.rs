@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokio::process::Command;
 
+use crate::chromium::QUIET;
 use crate::harness::{
     Program, Stage, Store, assert_body, clean, decoded, finish, manent, mitmproxy, script,
     spki_sha256_base64, succeed, text,
@@ -15,6 +16,10 @@ use crate::harness::{
 fn playwright(home: &Path, mode: &str, file: &Path, url: &str) -> Command {
     let mut command = clean(&Program::NODE.path(), home);
     command.arg(script("har.mjs")).arg(mode).arg(file).arg(url).arg(Program::CHROMIUM.path()).arg(home);
+    // Playwright says itself whether there is a window, and what passes by the proxy.
+    let is_ours =
+        |argument: &&&str| !argument.starts_with("--headless") && !argument.starts_with("--proxy-bypass");
+    command.args(QUIET.iter().filter(is_ours));
     if rustix::process::geteuid().is_root() {
         command.arg("--no-sandbox"); // as root it does not start with one
     }

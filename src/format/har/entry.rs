@@ -63,6 +63,8 @@ pub(super) struct Message {
     pub(super) encoding: String,
     /// `content.size`: of the body with its codings undone.
     pub(super) size: Option<f64>,
+    /// `content.compression`: that less what was on the wire.
+    pub(super) compression: Option<f64>,
     pub(super) params: Vec<(String, String)>,
 }
 
@@ -168,7 +170,7 @@ impl<R: Read> Parser<'_, R> {
                 "text" => message.text = self.spooled()?,
                 "encoding" | "_encoding" => message.encoding = self.short()?,
                 "params" => message.params = self.params()?,
-                "compression" => self.json.skip()?,
+                "compression" => message.compression = self.number()?,
                 _ => self.unknown(section, &name)?,
             }
         }

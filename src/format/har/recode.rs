@@ -27,6 +27,11 @@ pub(super) fn in_charset<'a>(text: Box<dyn Read + 'a>, headers: &Headers) -> Box
     }
 }
 
+/// `text`, which has no character above U+00FF, in ISO 8859-1.
+pub(super) fn in_latin<'a>(text: Box<dyn Read + 'a>) -> Box<dyn Read + 'a> {
+    Box::new(InLatin { text, lead: 0 })
+}
+
 /// `body` in the content-codings of the fields, unless its beginning shows that it is; and whether it was coded here.
 ///
 /// # Errors
@@ -74,6 +79,33 @@ impl<R: Read> Read for WithoutBlanks<R> {
                 }
             }
             if kept > 0 {
+                return Ok(kept);
+            }
+        }
+    }
+}
+
+struct InLatin<R> {
+    text: R,
+    /// The two bits that the first byte of a character gave to its second.
+    lead: u8,
+}
+
+impl<R: Read> Read for InLatin<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let n = self.text.read(buf)?;
+            let mut kept = 0;
+            for at in 0..n {
+                match buf[at] {
+                    lead @ 0xc0.. => self.lead = lead << 6,
+                    next => {
+                        buf[kept] = if next < 0x80 { next } else { self.lead | next & 0x3f };
+                        kept += 1;
+                    }
+                }
+            }
+            if kept > 0 || n == 0 {
                 return Ok(kept);
             }
         }

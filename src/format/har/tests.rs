@@ -366,6 +366,21 @@ fn web_sockets_are_read_as_chrome_writes_them_and_written_so() {
 }
 
 #[test]
+fn text_that_is_bytes_in_disguise_becomes_these_bytes() {
+    let with = |text: &str, size: u64, compression: Option<i64>| {
+        let mut one = entry("http://a.example/");
+        one["response"]["content"] = json!({"text": text, "size": size, "compression": compression});
+        body_of(&flows(&log(&[one])).pop().unwrap().0).to_vec()
+    };
+    let all: String = (0..=255).map(char::from).collect();
+    assert_eq!(with(&all, 256, Some(0)), (0..=255).collect::<Vec<u8>>());
+    assert_eq!(with("\u{e9}", 21, Some(-20)), [0xe9]);
+    assert_eq!(with("é", 2, None), "é".as_bytes());
+    assert_eq!(with("é€", 2, None), "é€".as_bytes());
+    assert_eq!(with("é", 0, None), "é".as_bytes());
+}
+
+#[test]
 fn faults_of_many_tools_are_borne() {
     let bare = json!({"request": {"url": "http://a.example"}});
     let slack = {

@@ -1,6 +1,6 @@
 //! Entries of other tools: what browsers and proxies mean, with what they get wrong.
 
-use std::io;
+use std::io::{self, Read as _};
 
 use bytes::Bytes;
 
@@ -8,10 +8,12 @@ use crate::flow::{
     Addr, Body, BodyEnd, ConnId, Flow, Framing, Headers, Imported, Kind, Request, Response, ServerConn,
     State, Value, Version, WebSocket,
 };
+use crate::format::charset::Charset;
 use crate::format::transfer::Part;
 
 use super::build::{self, BuildError, File, Texts};
 use super::entry::{Entry, Message, PHASES};
+use super::spool::{Run, Spool};
 use super::url::Url;
 use super::{foreign, recode};
 
@@ -121,11 +123,13 @@ fn body(
     let mut is_recoded = false;
     let has_text = message.text.is_some_and(|run| run.len > 0);
     let (content, len) = if let Some(run) = message.text.filter(|_| has_text || size == 0) {
+        let is_base64 = message.encoding.eq_ignore_ascii_case("base64");
+        let is_latin = !is_base64 && Charset::of(headers).is_none() && is_latin(texts.spool, run, message)?;
         let text = texts.spool.read(run)?;
-        let plain = if message.encoding.eq_ignore_ascii_case("base64") {
-            recode::from_base64(text)
-        } else {
-            recode::in_charset(text, headers)
+        let plain = match (is_base64, is_latin) {
+            (true, _) => recode::from_base64(text),
+            (_, true) => recode::in_latin(text),
+            _ => recode::in_charset(text, headers),
         };
         let coded = recode::in_codings(plain, headers).map_err(not_base64)?;
         is_recoded = coded.1;
@@ -153,6 +157,30 @@ fn body(
         _ => Framing::Close,
     };
     Ok(Body { content, len, wire_len: len, framing, end: BodyEnd::Whole })
+}
+
+/// Whether text in no charset was made of bytes by taking each for a character of ISO 8859-1, as mitmproxy does: then it has
+/// as many characters as the archive says that the body has bytes, and in UTF-8 it has more.
+fn is_latin(spool: &mut Spool, run: Run, message: &Message) -> io::Result<bool> {
+    let size = message.size.or(message.body_size);
+    // mitmproxy's size is that on the wire.
+    let sizes = [size, size.zip(message.compression).map(|(size, compression)| size + compression)];
+    let is_size =
+        |len: u64| sizes.iter().any(|size| size.is_some_and(|size| size > 0.0 && whole(Some(size)) == len));
+    if is_size(run.len) || sizes[0].is_none_or(|size| size <= 0.0) {
+        return Ok(false);
+    }
+    let (mut text, mut piece, mut characters) = (spool.read(run)?, [0; 16 * 1024], 0);
+    loop {
+        let len = text.read(&mut piece)?;
+        if len == 0 {
+            return Ok(is_size(characters));
+        }
+        if piece[..len].iter().any(|&byte| byte > 0xc3) {
+            return Ok(false);
+        }
+        characters += piece[..len].iter().filter(|&&byte| byte & 0xc0 != 0x80).count() as u64;
+    }
 }
 
 fn not_base64(error: io::Error) -> BuildError {
