@@ -16,6 +16,7 @@ mod generator;
 #[expect(dead_code, reason = "the store's benchmark measures more")]
 mod measure;
 #[path = "../store/web.rs"]
+#[expect(dead_code, reason = "the store's benchmark asks for more")]
 mod web;
 
 use std::fs::File;

@@ -1,0 +1,67 @@
+//! What stands behind a backslash in a string (RFC 8259 §7).
+
+use std::io::{self, Read};
+
+use super::{Reader, Result};
+
+impl<R: Read> Reader<R> {
+    /// Undoes what stands behind a backslash.
+    pub(super) fn escape(&mut self, take: &mut impl FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
+        let plain = match self.byte()? {
+            byte @ (b'"' | b'\\' | b'/') => byte,
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => return self.unicode_escape(take),
+            _ => return Err(self.wrong_before("no such escape in JSON")),
+        };
+        Ok(take(&[plain])?)
+    }
+
+    /// Undoes `\uXXXX`, and the one behind it where both are a pair of surrogates.
+    fn unicode_escape(&mut self, take: &mut impl FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
+        let mut unit = self.hex4()?;
+        while (0xd800..0xdc00).contains(&unit) {
+            if self.glance()? != Some(b'\\') {
+                return put(take, unit);
+            }
+            self.at += 1;
+            if self.glance()? != Some(b'u') {
+                put(take, unit)?;
+                return self.escape(take);
+            }
+            self.at += 1;
+            let second = self.hex4()?;
+            if (0xdc00..0xe000).contains(&second) {
+                return put(take, 0x1_0000 + ((unit - 0xd800) << 10) + (second - 0xdc00));
+            }
+            put(take, unit)?;
+            unit = second;
+        }
+        put(take, unit)
+    }
+
+    fn hex4(&mut self) -> Result<u32> {
+        let mut value = 0;
+        for _ in 0..4 {
+            let byte = self.byte()?;
+            let Some(digit) = char::from(byte).to_digit(16) else {
+                return Err(self.wrong_before("`\\u` needs four hexadecimal digits"));
+            };
+            value = value << 4 | digit;
+        }
+        Ok(value)
+    }
+}
+
+/// Gives a code point in UTF-8.
+fn put(take: &mut impl FnMut(&[u8]) -> io::Result<()>, unit: u32) -> Result<()> {
+    match (char::from_u32(unit), u8::try_from(unit.wrapping_sub(0xdc00))) {
+        (Some(c), _) => take(c.encode_utf8(&mut [0; 4]).as_bytes())?,
+        (None, Ok(byte @ 0x80..)) => take(&[byte])?,
+        (None, _) => take("\u{fffd}".as_bytes())?,
+    }
+    Ok(())
+}
