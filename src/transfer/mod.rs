@@ -12,7 +12,9 @@
 //! let recorder = record::Recorder::open("flows.db".as_ref(), record::RecorderOptions::default()).await?;
 //! let file = BufReader::new(std::fs::File::open("page.har")?);
 //! let make = format::by_name("har").and_then(|format| format.decoder).ok_or("no such format")?;
-//! let done = transfer::import(&recorder, make, Box::new(file), transfer::ImportOptions::default(), |_| {}).await?;
+//! let options = transfer::ImportOptions::default();
+//! let go_on = |_: transfer::ImportEvent<'_>| std::ops::ControlFlow::Continue(());
+//! let done = transfer::import(&recorder, make, Box::new(file), options, go_on).await?;
 //! println!("{} flows", done.flows);
 //! recorder.close().await?;
 //! # Ok(()) }
