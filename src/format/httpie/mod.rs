@@ -1,7 +1,7 @@
 //! Command lines of HTTPie (`http`, `https`) and xh, both ways.
 //!
-//! HTTPie sends the fields that it is given in their order and case, and the body to the byte; it puts a `Content-Length` or
-//! `Transfer-Encoding` where it wants. It speaks HTTP/1.1 only, so requests of HTTP/2 are sent as that. xh takes the same
+//! HTTPie sends the fields that it is given in their case, and the body to the byte; those that it has a value of its own for
+//! (`User-Agent`, `Accept`, `Content-Length`, …) it puts first, the others follow in their order. It speaks HTTP/1.1 only, so requests of HTTP/2 are sent as that. xh takes the same
 //! command, but writes names in its own case.
 
 mod decode;

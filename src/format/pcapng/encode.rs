@@ -12,11 +12,12 @@ use crate::flow::{Addr, Body, Flow, Kind, Message, Request, Response, Scheme, Ve
 
 /// Makes the encoder.
 pub(super) fn make(_: &EncodeOptions) -> Box<dyn Encoder> {
-    Box::new(Pcapng { is_begun: false })
+    Box::new(Pcapng { is_begun: false, flows: 0 })
 }
 
 struct Pcapng {
     is_begun: bool,
+    flows: u32,
 }
 
 impl Encoder for Pcapng {
@@ -27,8 +28,9 @@ impl Encoder for Pcapng {
             return Err(unsuitable("nothing was said in it"));
         }
         self.begin(out)?;
-        let mut talk = Talk { connection: connection(flow), item, out };
-        talk.whole()?;
+        let connection = connection(flow, self.flows);
+        self.flows = self.flows.wrapping_add(1);
+        Talk { connection, item, out }.whole()?;
         Ok(())
     }
 
@@ -247,8 +249,10 @@ fn frame(
     Ok(())
 }
 
-/// Between the client and the origin if their addresses are of one family, else between us and the origin, or the client and us.
-fn connection(flow: &Flow) -> Connection {
+/// The connection of the flow with this number in the file, from 0. The client's port rises with it: flows that shared a
+/// connection would have one pair of ports, and Wireshark would take a second beginning there for a repetition of the first.
+/// It is between the client and the origin if their addresses are of one family, else between us and the origin, or the client and us.
+fn connection(flow: &Flow, number: u32) -> Connection {
     let client = (flow.client.peer.as_ref().and_then(address), flow.client.local.as_ref().and_then(address));
     let server = flow.server.as_ref().map_or((None, None), |server| {
         (server.local.as_ref().and_then(address), server.peer.as_ref().and_then(address))
@@ -260,7 +264,7 @@ fn connection(flow: &Flow) -> Connection {
     let unknown = (SocketAddr::from((UNKNOWN[0], 50_000)), SocketAddr::from((UNKNOWN[1], flow.target.port)));
     let found =
         alike(client.0, server.1).or_else(|| alike(server.0, server.1)).or_else(|| alike(client.0, client.1));
-    let (from, mut to) = found.unwrap_or(unknown);
+    let (mut from, mut to) = found.unwrap_or(unknown);
     if found.is_none() || server.1.is_none() {
         to.set_port(flow.target.port);
     }
@@ -269,15 +273,20 @@ fn connection(flow: &Flow) -> Connection {
     if let Some(mid) = flow.mid {
         comment = format!("mid {mid}, {comment}");
     }
+    if found.is_some() {
+        comment += &format!("; made of the record, the client's port was {}", from.port());
+    }
+    from.set_port(FIRST_PORT + u16::try_from(number % u32::from(PORTS)).unwrap_or(0));
     let is_plain = flow.target.scheme == Scheme::Http && HTTP_PORTS.contains(&port);
     if flow.kind != Kind::Tunnel && !is_plain {
         to.set_port(80);
-        comment += &format!("; made of the record, the origin's port was {port}");
+        comment += &format!("; the origin's port was {port}");
     }
     if to.port() == 0 {
         to.set_port(80);
     }
-    Connection::new(from, to, comment)
+    let first_number = number.wrapping_mul(0x9e37_79b1);
+    Connection::new((from, to), first_number, comment)
 }
 
 fn address(addr: &Addr) -> Option<SocketAddr> {
@@ -287,6 +296,10 @@ fn address(addr: &Addr) -> Option<SocketAddr> {
 
 /// Addresses for documentation (RFC 5737), where the record has none.
 const UNKNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+
+/// Ports of clients: arbitrary, but above all that stand for a protocol in much used tables.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 45_000;
 
 /// Where Wireshark looks for HTTP by default.
 const HTTP_PORTS: [u16; 10] = [80, 3128, 3132, 5985, 8080, 8088, 11371, 1900, 2869, 2710];

@@ -33,9 +33,20 @@ impl End {
 }
 
 impl Connection {
-    /// Both addresses are of one family.
-    pub(super) fn new(client: SocketAddr, server: SocketAddr, comment: String) -> Self {
-        Self { client, server, next: [0; 2], unacknowledged: [0; 2], now_ns: 0, comment: Some(comment) }
+    /// From a client to a server, whose addresses are of one family. Sequence numbers begin at `first_number`.
+    pub(super) fn new(
+        (client, server): (SocketAddr, SocketAddr),
+        first_number: u32,
+        comment: String,
+    ) -> Self {
+        Self {
+            client,
+            server,
+            next: [first_number; 2],
+            unacknowledged: [0; 2],
+            now_ns: 0,
+            comment: Some(comment),
+        }
     }
 
     /// Lets time pass, up to nanoseconds since 1970.
