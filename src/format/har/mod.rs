@@ -34,6 +34,8 @@ mod url;
 mod web_socket;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::io::BufRead;

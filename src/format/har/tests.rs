@@ -1,124 +1,26 @@
 //! There and back, what others write, what is broken, and that nothing that comes in makes it panic.
 
-use std::io::{self, Cursor, Read, Write as _};
-use std::sync::Arc;
+use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
-use proptest::collection::vec;
-use proptest::option::of;
-use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 use serde_json::{Value as Json, json};
 
+use super::super::sample::{Sample, decoded, encoded};
+use super::super::transfer::{DecodeError, EncodeError, EncodeOptions};
 use crate::flow::*;
-use crate::format::transfer::{DecodeError, Decoded, EncodeError, EncodeOptions, Item, Part, Sink};
-
-/// A flow in memory.
-#[derive(Debug, Default)]
-struct Sample {
-    flow: Flow,
-    note: Note,
-    messages: Vec<Message>,
-}
-
-fn reader(content: &Content) -> Option<Box<dyn Read + '_>> {
-    match content {
-        Content::Inline(bytes) => Some(Box::new(&bytes[..])),
-        Content::Absent | Content::Extents(_) => None,
-    }
-}
-
-impl Item for Sample {
-    fn flow(&self) -> &Flow {
-        &self.flow
-    }
-
-    fn note(&self) -> &Note {
-        &self.note
-    }
-
-    fn body(&self, part: Part) -> io::Result<Option<Box<dyn Read + '_>>> {
-        let flow = &self.flow;
-        let body = match part {
-            Part::Request => flow.request.as_ref().map(|message| &message.body),
-            Part::Response => flow.response.as_ref().map(|message| &message.body),
-            Part::FromClient => flow.tunnel.as_ref().map(|tunnel| &tunnel.from_client),
-            Part::FromServer => flow.tunnel.as_ref().map(|tunnel| &tunnel.from_server),
-            Part::Message(_) => None,
-        };
-        Ok(body.and_then(|body| reader(&body.content)))
-    }
-
-    fn messages(&self, each: &mut dyn FnMut(&Message) -> io::Result<()>) -> io::Result<()> {
-        self.messages.iter().try_for_each(each)
-    }
-
-    fn payload(&self, message: &Message) -> io::Result<Box<dyn Read + '_>> {
-        let own = self.messages.iter().find(|own| own.seq == message.seq);
-        Ok(own.and_then(|own| reader(&own.content)).unwrap_or_else(|| Box::new(io::empty())))
-    }
-}
-
-/// Keeps everything.
-#[derive(Default)]
-struct Kept {
-    bytes: Option<Vec<u8>>,
-    messages: Vec<Message>,
-}
-
-impl Sink for Kept {
-    fn begin(&mut self, _: Part) {
-        assert!(self.bytes.replace(Vec::new()).is_none(), "one at a time");
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.bytes.as_mut().expect("it was begun").extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn end(&mut self) -> io::Result<Content> {
-        Ok(Content::Inline(self.bytes.take().expect("it was begun").into()))
-    }
-
-    fn message(&mut self, message: &Message) -> io::Result<()> {
-        self.messages.push(message.clone());
-        Ok(())
-    }
-}
 
 /// The archive of these flows.
-fn archive(samples: &[Sample]) -> Vec<u8> {
-    let mut encoder = super::encoder(&EncodeOptions::default());
-    let mut out = Vec::new();
-    for sample in samples {
-        encoder.flow(sample, &mut out).unwrap();
-    }
-    encoder.finish(&mut out).unwrap();
-    out
+pub(super) fn archive(samples: &[Sample]) -> Vec<u8> {
+    encoded(&super::FORMAT, samples, &EncodeOptions::default()).unwrap()
 }
 
 /// All that is in it: flows with their messages, and what went wrong.
-fn read_all(archive: &[u8]) -> Vec<Result<(Decoded, Vec<Message>), DecodeError>> {
-    let mut decoder = super::decoder(Box::new(Cursor::new(archive.to_vec())));
-    let mut all = Vec::new();
-    loop {
-        let mut kept = Kept::default();
-        match decoder.next(&mut kept) {
-            Ok(None) => return all,
-            Ok(Some(decoded)) => all.push(Ok((decoded, kept.messages))),
-            Err(error) => {
-                let is_last = !matches!(error, DecodeError::Flow { .. });
-                all.push(Err(error));
-                if is_last {
-                    return all;
-                }
-            }
-        }
-    }
+pub(super) fn read_all(archive: &[u8]) -> Vec<Result<Sample, DecodeError>> {
+    decoded(&super::FORMAT, archive)
 }
 
 /// The flows of an archive that is sound.
-fn flows(archive: &Json) -> Vec<(Decoded, Vec<Message>)> {
+fn flows(archive: &Json) -> Vec<Sample> {
     read_all(archive.to_string().as_bytes()).into_iter().map(|one| one.unwrap()).collect()
 }
 
@@ -138,11 +40,11 @@ fn log(entries: &[Json]) -> Json {
     json!({"log": {"version": "1.2", "creator": {"name": "x", "version": "1"}, "entries": entries}})
 }
 
-fn body_of(decoded: &Decoded) -> &[u8] {
+fn body_of(decoded: &Sample) -> &[u8] {
     decoded.flow.response.as_ref().unwrap().body.as_inline().unwrap()
 }
 
-fn gzip(plain: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(plain).unwrap();
     encoder.finish().unwrap()
@@ -198,7 +100,7 @@ fn a_body_stands_as_browsers_write_it_and_comes_back_as_it_was() {
             }
             None => assert_eq!(content["encoding"], "base64", "{content}"),
         }
-        let back = read_all(&out).pop().unwrap().unwrap().0;
+        let back = read_all(&out).pop().unwrap().unwrap();
         assert_eq!(back.flow.response, sample.flow.response, "{headers:?}");
     }
 }
@@ -285,7 +187,7 @@ fn chromes_habits_are_understood() {
     file["log"]["pages"] = json!([{"id": "page_1", "title": "T", "startedDateTime": "x", "pageTimings": {}}]);
     file["log"]["entries"] = json!([one.clone(), one]);
     let read = flows(&file);
-    let flow = &read[0].0.flow;
+    let flow = &read[0].flow;
     let request = flow.request.as_ref().unwrap();
     assert_eq!((&request.target[..], request.version), (&b"/p?q"[..], Version::Http2));
     assert_eq!(
@@ -299,16 +201,16 @@ fn chromes_habits_are_understood() {
     assert_eq!(response.headers, fields);
     let mut plain = Vec::new();
     let codings = crate::format::coding::codings(&response.headers).unwrap();
-    crate::format::coding::undo(body_of(&read[0].0), &codings, Default::default())
+    crate::format::coding::undo(body_of(&read[0]), &codings, Default::default())
         .read_to_end(&mut plain)
         .unwrap();
     assert_eq!(plain, b"hi");
     let server = flow.server.as_ref().unwrap();
     assert_eq!(server.peer.as_ref().unwrap().to_string(), "[::1]:443");
-    assert!(flow.server_reused && server.id == read[1].0.flow.server.as_ref().unwrap().id && server.id.0 > 0);
+    assert!(flow.server_reused && server.id == read[1].flow.server.as_ref().unwrap().id && server.id.0 > 0);
     // Given back as it was: the page, the initiator, the spelling of the version.
-    let samples = read.into_iter().map(|(decoded, _)| Sample { flow: decoded.flow, ..Sample::default() });
-    let again: Json = serde_json::from_slice(&archive(&samples.collect::<Vec<_>>())).unwrap();
+    let samples = read;
+    let again: Json = serde_json::from_slice(&archive(&samples)).unwrap();
     assert_eq!(again["log"]["pages"], file["log"]["pages"]);
     let (was, is) = (&file["log"]["entries"][0], &again["log"]["entries"][0]);
     for name in ["_initiator", "_resourceType", "pageref", "timings"] {
@@ -322,7 +224,7 @@ fn a_response_that_never_came_is_an_error() {
     let mut one = entry("http://a.example/");
     one["response"] = json!({"status": 0, "statusText": "", "httpVersion": "", "headers": [], "content": {"size": 0},
         "_error": "net::ERR_CONNECTION_REFUSED"});
-    let flow = flows(&log(&[one])).pop().unwrap().0.flow;
+    let flow = flows(&log(&[one])).pop().unwrap().flow;
     assert!(flow.response.is_none() && flow.state == State::Failed);
     assert_eq!(flow.error.unwrap().message, "net::ERR_CONNECTION_REFUSED");
 }
@@ -337,7 +239,8 @@ fn web_sockets_are_read_as_chrome_writes_them_and_written_so() {
         {"type": "receive", "time": 1_795_600_800.5, "opcode": 2, "data": "AP8="},
         {"type": "receive", "time": 1_795_600_801, "opcode": 2, "data": "no base64!"},
     ]);
-    let (decoded, messages) = flows(&log(&[one])).pop().unwrap();
+    let decoded = flows(&log(&[one])).pop().unwrap();
+    let messages = &decoded.messages;
     assert_eq!((decoded.flow.target.scheme, decoded.flow.target.port), (Scheme::Https, 443));
     let payload = |message: &Message| match &message.content {
         Content::Inline(bytes) => bytes.to_vec(),
@@ -350,9 +253,7 @@ fn web_sockets_are_read_as_chrome_writes_them_and_written_so() {
     assert_eq!(seen[2].4, b"no base64!");
     let ws = decoded.flow.websocket.as_ref().unwrap();
     assert_eq!((ws.messages_from_client, ws.messages_from_server, ws.len_from_server), (1, 2, 12));
-    let out: Json =
-        serde_json::from_slice(&archive(&[Sample { flow: decoded.flow, messages, ..Sample::default() }]))
-            .unwrap();
+    let out: Json = serde_json::from_slice(&archive(&[decoded])).unwrap();
     let entry = &out["log"]["entries"][0];
     assert_eq!(
         (&entry["request"]["url"], &entry["_resourceType"]),
@@ -370,7 +271,7 @@ fn text_that_is_bytes_in_disguise_becomes_these_bytes() {
     let with = |text: &str, size: u64, compression: Option<i64>| {
         let mut one = entry("http://a.example/");
         one["response"]["content"] = json!({"text": text, "size": size, "compression": compression});
-        body_of(&flows(&log(&[one])).pop().unwrap().0).to_vec()
+        body_of(&flows(&log(&[one])).pop().unwrap()).to_vec()
     };
     let all: String = (0..=255).map(char::from).collect();
     assert_eq!(with(&all, 256, Some(0)), (0..=255).collect::<Vec<u8>>());
@@ -401,8 +302,8 @@ fn faults_of_many_tools_are_borne() {
         one
     };
     let read = flows(&log(&[bare, slack, nulls, missing]));
-    assert_eq!(read[0].0.flow.path(), b"/");
-    let of = |at: usize| &read[at].0.flow;
+    assert_eq!(read[0].flow.path(), b"/");
+    let of = |at: usize| &read[at].flow;
     assert_eq!(of(1).request.as_ref().unwrap().headers, [("Accept", "*/*"), ("x", "")].into_iter().collect());
     assert_eq!(of(1).response.as_ref().unwrap().headers, [("Server", "s")].into_iter().collect());
     assert_eq!(of(2).request.as_ref().unwrap().body.as_inline().unwrap(), "a+b=c%26d");
@@ -418,7 +319,7 @@ fn texts_come_in_any_order_and_any_escape() {
         "request":{"url":"http:\/\/a.example\/\ud83d\ude00"}},
         {"request":{"url":"http://a.example/"},"response":{"content":{"text":"\udcff\ud800x\u00e9 \ud83d\ude00"},"status":200}}]}}"#;
     let with_bom = ["\u{feff}", text].concat();
-    let read: Vec<_> = read_all(with_bom.as_bytes()).into_iter().map(|one| one.unwrap().0).collect();
+    let read: Vec<_> = read_all(with_bom.as_bytes()).into_iter().map(|one| one.unwrap()).collect();
     assert_eq!((body_of(&read[0]), read[0].flow.path()), (&b"hi"[..], "/\u{1f600}".as_bytes()));
     // Python's way to write a byte that is no UTF-8, and half a character.
     assert_eq!(body_of(&read[1]), b"\xff\xef\xbf\xbdx\xc3\xa9 \xf0\x9f\x98\x80");
@@ -435,11 +336,8 @@ fn a_broken_entry_costs_that_entry() {
         let mut bytes = whole.clone().into_bytes();
         change(&mut bytes);
         let found = read_all(&bytes);
-        let paths: Vec<String> = found
-            .iter()
-            .flatten()
-            .map(|(decoded, _)| String::from_utf8(decoded.flow.path().to_vec()).unwrap())
-            .collect();
+        let paths: Vec<String> =
+            found.iter().flatten().map(|one| String::from_utf8(one.flow.path().to_vec()).unwrap()).collect();
         let errors: Vec<String> =
             found.into_iter().filter_map(|one| one.err()).map(|e| e.to_string()).collect();
         (paths.join(""), errors)
@@ -485,7 +383,7 @@ fn hostile_archives_are_refused_or_survived() {
     let mut one = entry("http://a.example/1");
     one["_huge"] = json!("y".repeat(3 << 20));
     let found = flows(&log(&[one]));
-    let told = format!("{:?}", found[0].0.flow.imported.as_ref().unwrap().metadata);
+    let told = format!("{:?}", found[0].flow.imported.as_ref().unwrap().metadata);
     assert!(told.contains("left_out") && told.contains("_huge"), "{told}");
     for none in [&b""[..], b"[]", b"{}", b"{\"log\":{}}", b"\x00"] {
         assert!(matches!(read_all(none).pop(), Some(Err(DecodeError::File { .. }))), "{none:?}");
@@ -500,381 +398,4 @@ fn what_stands_behind_an_archive_is_told() {
         found[0].is_ok() && found[1].as_ref().unwrap_err().to_string().contains("behind the end"),
         "{found:?}"
     );
-}
-
-fn bytes() -> BoxedStrategy<Bytes> {
-    vec(any::<u8>(), 0..16).prop_map(Bytes::from).boxed()
-}
-
-fn text() -> BoxedStrategy<String> {
-    vec(any::<char>(), 0..6).prop_map(|chars| chars.into_iter().collect()).boxed()
-}
-
-fn headers() -> impl Strategy<Value = Headers> {
-    let name = prop_oneof![bytes(), Just(Bytes::from_static(b"content-encoding"))];
-    let value = prop_oneof![bytes(), Just(Bytes::from_static(b"gzip"))];
-    vec((name, value), 0..4)
-        .prop_map(|fields| fields.into_iter().filter(|(n, v)| !n.is_empty() || !v.is_empty()).collect())
-}
-
-fn body() -> impl Strategy<Value = Body> {
-    use BodyEnd::*;
-    let bytes = prop_oneof![
-        bytes(),
-        text().prop_map(Bytes::from),
-        bytes().prop_map(|bytes| Bytes::from(gzip(&bytes))),
-        Just(Bytes::from(vec![b'x'; 300_000]))
-    ];
-    let framing =
-        prop_oneof![Just(Framing::None), Just(Framing::Chunked), Just(Framing::Stream), Just(Framing::Close)];
-    let end = prop_oneof![Just(Open), Just(Whole), Just(CutOff), Just(Capped), Just(Lost)];
-    (of(bytes), 0u64..9, any::<u32>(), framing, end).prop_map(|(bytes, more, wire, framing, end)| {
-        let content = bytes.map_or(Content::Absent, Content::Inline);
-        let body = Body { content, ..Body::default() };
-        let len = body.recorded_len() + more;
-        Body { len, wire_len: len + u64::from(wire), framing, end, ..body }
-    })
-}
-
-fn version() -> impl Strategy<Value = Version> {
-    prop_oneof![Just(Version::Http10), Just(Version::Http11), Just(Version::Http2), Just(Version::Http3)]
-}
-
-fn request() -> impl Strategy<Value = Request> {
-    let target = prop_oneof![
-        bytes(),
-        Just(Bytes::from_static(b"/a?b=c&d=%20")),
-        Just(Bytes::from_static(b"http://x/")),
-        Just(Bytes::from_static(b"*"))
-    ];
-    let method = prop_oneof![Just(Bytes::from_static(b"GET")), vec(any::<u8>(), 1..5).prop_map(Bytes::from)];
-    let line = (method, target, version(), of(bytes()), of(bytes()), of(bytes()));
-    (line, headers(), of(bytes()), any::<u64>(), body(), of(headers())).prop_map(
-        |(
-            (method, target, version, scheme, authority, protocol),
-            headers,
-            raw_head,
-            head_len,
-            body,
-            trailers,
-        )| Request {
-            method,
-            target,
-            version,
-            headers,
-            raw_head,
-            head_len,
-            body,
-            trailers,
-            scheme,
-            authority,
-            protocol,
-        },
-    )
-}
-
-fn response() -> impl Strategy<Value = Response> {
-    (100u16..1000, bytes(), any::<bool>(), request()).prop_map(|(status, reason, by_proxy, other)| Response {
-        status,
-        reason,
-        by_proxy,
-        version: other.version,
-        headers: other.headers,
-        raw_head: other.raw_head,
-        head_len: other.head_len,
-        body: other.body,
-        trailers: other.trailers,
-    })
-}
-
-fn tls() -> impl Strategy<Value = TlsInfo> {
-    (vec(of(text()), 5), vec(bytes(), 0..3), vec(any::<u16>(), 0..3), any::<(bool, bool)>()).prop_map(
-        |(mut texts, list, cipher_offers, (resumed, verified))| TlsInfo {
-            sni: texts.pop().unwrap(),
-            version: texts.pop().unwrap(),
-            cipher: texts.pop().unwrap(),
-            group: texts.pop().unwrap(),
-            error: texts.pop().unwrap(),
-            alpn: list.first().cloned(),
-            alpn_offers: list.clone(),
-            chain: list,
-            cipher_offers,
-            resumed,
-            verified,
-            client_auth: ClientAuth::Withheld,
-        },
-    )
-}
-
-fn addr() -> impl Strategy<Value = Addr> {
-    (text(), any::<u16>(), any::<Option<u32>>(), any::<Option<u32>>())
-        .prop_map(|(host, port, flowinfo, scope)| Addr { host, port, flowinfo, scope })
-}
-
-fn conns() -> impl Strategy<Value = (ClientConn, Option<ServerConn>)> {
-    let us = any::<[Option<u64>; 4]>();
-    let facts = (
-        any::<(u64, u32, i64)>(),
-        of(addr()),
-        addr(),
-        text(),
-        of(tls()),
-        us,
-        of(text()),
-        of((bytes(), headers())),
-    );
-    (facts, any::<bool>()).prop_map(|((ids, peer, local, word, tls, us, error, connect), has_server)| {
-        let client = ClientConn {
-            id: ConnId(ids.0),
-            revision: ids.1,
-            started_unix_ns: ids.2,
-            peer: peer.clone(),
-            local: Some(local.clone()),
-            mode: word.clone(),
-            connect: connect.map(|(authority, headers)| ConnectHead { authority, headers }),
-            proxy_tls: tls.clone(),
-            tls: tls.clone(),
-            tls_start_us: us[0],
-            tls_end_us: us[1],
-            closed_us: us[2],
-            bytes_in: us[3].unwrap_or(0),
-            bytes_out: ids.0,
-            error: error.clone(),
-        };
-        let server = ServerConn {
-            id: ConnId(ids.0),
-            revision: ids.1,
-            started_unix_ns: ids.2,
-            address: local,
-            via: peer.clone().map(|address| Via { scheme: word, address }),
-            local: None,
-            peer,
-            dns_us: us[0],
-            connect_us: us[1].map(|us| us >> 8),
-            tls_us: us[2].map(|us| us >> 8),
-            closed_us: us[3],
-            tls,
-            error,
-        };
-        (client, has_server.then_some(server))
-    })
-}
-
-fn value() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::Bool),
-        any::<i128>().prop_map(|n| Value::Int(n.to_string())),
-        any::<f64>().prop_filter("NaN is not itself", |f| !f.is_nan()).prop_map(Value::Float),
-        bytes().prop_map(Value::Bytes),
-        text().prop_map(Value::Text),
-    ];
-    leaf.prop_recursive(3, 12, 3, |inner| {
-        prop_oneof![
-            vec(inner.clone(), 0..3).prop_map(Value::List),
-            vec((inner.clone(), inner), 0..3).prop_map(Value::Dict),
-        ]
-    })
-}
-
-fn imported() -> impl Strategy<Value = Imported> {
-    (text(), of(value()), of(value()), vec((text(), value()), 0..3)).prop_map(
-        |(id, metadata, unknown, exact)| Imported {
-            format: "mitmproxy 21".to_owned(),
-            id,
-            metadata,
-            unknown,
-            exact,
-            backup: None,
-        },
-    )
-}
-
-fn web_socket() -> impl Strategy<Value = (WebSocket, Vec<Message>)> {
-    let message = (any::<(bool, u32, u64, u32, bool)>(), 0usize..5, body());
-    let facts = (any::<Option<bool>>(), any::<Option<u16>>(), of(text()), 1u64..9);
-    (facts, vec(message, 0..4)).prop_map(|((closed_by_client, close_code, close_reason, count), messages)| {
-        let opcodes = [Opcode::Text, Opcode::Binary, Opcode::Close, Opcode::Ping, Opcode::Pong];
-        let messages = messages.into_iter().zip(1..).map(|((facts, opcode, body), seq)| Message {
-            seq,
-            from_client: facts.0,
-            opcode: opcodes[opcode],
-            at_us: u64::from(facts.1),
-            len: body.len,
-            wire_len: facts.2,
-            coding: MessageCoding::Deflate,
-            fragments: facts.3,
-            injected: facts.4,
-            end: body.end,
-            content: body.content,
-        });
-        let ws = WebSocket {
-            closed_by_client,
-            close_code,
-            close_reason,
-            messages_from_client: count,
-            ..WebSocket::default()
-        };
-        (ws, messages.collect())
-    })
-}
-
-fn sample() -> impl Strategy<Value = Sample> {
-    let kind = prop_oneof![
-        Just(Kind::Http),
-        Just(Kind::Http),
-        Just(Kind::Connect),
-        Just(Kind::Tunnel),
-        Just(Kind::Tls)
-    ];
-    let scheme = prop_oneof![Just(Scheme::Http), Just(Scheme::Https), Just(Scheme::Tcp)];
-    let host = prop_oneof![text(), Just("a.example".to_owned()), Just("::1".to_owned())];
-    let target = (scheme, host, any::<u16>()).prop_map(|(scheme, host, port)| Target { scheme, host, port });
-    let error = (text(), any::<u64>()).prop_map(|(message, at_us)| FlowError {
-        side: Side::Proxy,
-        stage: Stage::Tls,
-        message,
-        at_us,
-    });
-    let interim = (100u16..200, bytes(), headers(), any::<u64>())
-        .prop_map(|(status, reason, headers, at_us)| Interim { status, reason, headers, at_us });
-    let tunnel = (text(), body(), body()).prop_map(|(reason, from_client, from_server)| Tunnel {
-        reason,
-        from_client,
-        from_server,
-    });
-    // So that times of messages, which are absolute, stay what a clock can show.
-    let timing = (0i64..4_000_000_000_000_000_000, any::<[Option<u32>; 8]>());
-    let note = (of("[a-z]{1,3}"), of("[ -~é]{1,9}"), vec("[a-z]{1,3}", 0..3));
-    (
-        (kind, target, of(error), request(), vec(interim, 0..2), of(response())),
-        (of(tunnel), of(web_socket()), conns(), any::<bool>(), timing),
-        (any::<Option<u64>>(), any::<Option<u64>>(), of(imported()), note),
-    )
-        .prop_map(|(what, passed, (mid, replay_of, imported, note))| {
-            let (kind, target, error, request, interim, response) = what;
-            let (tunnel, ws, (client, server), server_reused, (started_unix_ns, us)) = passed;
-            let us = us.map(|us| us.map(u64::from));
-            let (websocket, messages) = ws.map_or((None, Vec::new()), |(ws, messages)| (Some(ws), messages));
-            let flow = Flow {
-                mid: mid.map(Mid),
-                kind,
-                state: State::Interrupted,
-                error,
-                target,
-                request: Some(request),
-                interim,
-                response,
-                tunnel,
-                websocket,
-                client: Arc::new(client),
-                server_reused: server_reused && server.is_some(),
-                server: server.map(Arc::new),
-                timing: Timing {
-                    started_unix_ns,
-                    request_head_us: us[0],
-                    request_end_us: us[1],
-                    connected_us: us[2],
-                    send_start_us: us[3],
-                    send_end_us: us[4],
-                    response_head_us: us[5],
-                    response_end_us: us[6],
-                    end_us: us[7],
-                },
-                replay_of: replay_of.map(Mid),
-                imported: imported.map(Box::new),
-            };
-            Sample { flow, note: Note { marker: note.0, comment: note.1, tags: note.2 }, messages }
-        })
-}
-
-/// A strategy's tree of such large values, unoptimised, needs more stack than a test thread has.
-fn run(cases: u32, test: impl Fn(&mut TestRunner) + Send + 'static) {
-    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let work = move || test(&mut TestRunner::new(config));
-    let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(work).unwrap();
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-#[test]
-fn all_of_a_flow_comes_back_but_what_it_was_edited_from() {
-    run(96, |runner| {
-        let there_and_back = |samples: Vec<Sample>| {
-            let out = archive(&samples);
-            prop_assert!(serde_json::from_slice::<Json>(&out).is_ok());
-            let back = read_all(&out);
-            prop_assert_eq!(back.len(), samples.len());
-            for (back, sample) in back.into_iter().zip(samples) {
-                let (decoded, messages) = back.map_err(|error| TestCaseError::fail(error.to_string()))?;
-                prop_assert_eq!(&decoded.flow, &sample.flow);
-                prop_assert_eq!(decoded.note, sample.note);
-                prop_assert_eq!(messages, sample.messages);
-            }
-            Ok(())
-        };
-        runner.run(&vec(sample(), 1..3), there_and_back).unwrap();
-    });
-}
-
-#[test]
-fn changed_bytes_never_panic_and_always_end() {
-    run(96, |runner| {
-        let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 1..6);
-        let mutate = |(samples, changes): (Vec<Sample>, Vec<(prop::sample::Index, u8)>)| {
-            let mut out = archive(&samples);
-            for (at, byte) in changes {
-                let at = at.index(out.len());
-                out[at] = byte;
-            }
-            // Each error is about another place.
-            prop_assert!(read_all(&out).len() <= samples.len() + 8);
-            Ok(())
-        };
-        runner.run(&(vec(sample(), 1..3), changes), mutate).unwrap();
-    });
-}
-
-#[test]
-fn any_text_never_panics() {
-    run(256, |runner| {
-        let pieces = prop_oneof![
-            Just("{"),
-            Just("}"),
-            Just("["),
-            Just("]"),
-            Just(","),
-            Just(":"),
-            Just("\"log\""),
-            Just("\"entries\""),
-            Just("\"request\""),
-            Just("\"url\""),
-            Just("\"http://a/\""),
-            Just("\"response\""),
-            Just("-1"),
-            Just("null"),
-            Just("\"content\""),
-            Just("\"text\""),
-            Just("\"_manent\""),
-            Just("\"bodies\""),
-            Just("\\u"),
-            Just("\"headers\""),
-            Just("\"_webSocketMessages\""),
-            Just("1e999"),
-            Just("\"startedDateTime\""),
-            Just(" "),
-        ];
-        let begins = prop_oneof![
-            Just(""),
-            Just("{\"log\":{\"entries\":["),
-            Just("{\"log\":{\"entries\":[{\"request\":{\"url\":\"http://a/\"},")
-        ];
-        runner
-            .run(&(begins, vec(pieces, 0..30)), |(begin, pieces)| {
-                let _ = read_all([begin, &pieces.concat()].concat().as_bytes()); // only that it does neither panic nor hang
-                Ok(())
-            })
-            .unwrap();
-    });
 }

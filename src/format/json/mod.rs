@@ -3,6 +3,7 @@
 //! For values that are known to be small there is serde_json.
 
 mod reader;
+mod walk;
 mod writer;
 
 #[cfg(test)]

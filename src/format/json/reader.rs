@@ -10,28 +10,28 @@ use std::io::{self, Read};
 /// Values are taken in their order. After an error other than [`JsonError::Io`], [`Reader::find_object`] goes on behind it.
 #[derive(Debug)]
 pub(crate) struct Reader<R> {
-    input: R,
-    buffer: Box<[u8]>,
+    pub(super) input: R,
+    pub(super) buffer: Box<[u8]>,
     /// `buffer[at..end]` is still to be read; at ≤ end ≤ its length.
-    at: usize,
-    end: usize,
+    pub(super) at: usize,
+    pub(super) end: usize,
     /// Where `buffer[0]` stands in the input.
-    origin: u64,
-    frames: Vec<Frame>,
+    pub(super) origin: u64,
+    pub(super) frames: Vec<Frame>,
     /// The name of a member that was read ahead.
-    pending: Option<String>,
-    is_of_lines: bool,
+    pub(super) pending: Option<String>,
+    pub(super) is_of_lines: bool,
 }
 
 /// What was open at a place in the text.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Mark(Vec<Frame>);
+pub(crate) struct Mark(pub(super) Vec<Frame>);
 
 /// An object or an array that was entered and not yet left.
 #[derive(Debug, Clone, Copy)]
-struct Frame {
-    is_object: bool,
-    is_first: bool,
+pub(super) struct Frame {
+    pub(super) is_object: bool,
+    pub(super) is_first: bool,
 }
 
 /// What a value is.
@@ -73,7 +73,7 @@ pub(crate) enum JsonError {
     Io(#[from] io::Error),
 }
 
-type Result<T> = std::result::Result<T, JsonError>;
+pub(super) type Result<T> = std::result::Result<T, JsonError>;
 
 impl<R: Read> Reader<R> {
     /// Begins at the first byte of `input`.
@@ -291,171 +291,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Reads any value and forgets it.
-    ///
-    /// # Errors
-    /// If it is not JSON, or nested too deep.
-    pub(crate) fn skip(&mut self) -> Result<()> {
-        self.walk(&mut |_| {})
-    }
-
-    /// Puts any value into `raw` as JSON text without white space, at most `max` bytes of it; whether that is all.
-    ///
-    /// # Errors
-    /// As [`Reader::skip`].
-    pub(crate) fn raw(&mut self, max: usize, raw: &mut Vec<u8>) -> Result<bool> {
-        raw.clear();
-        let mut is_whole = true;
-        self.walk(&mut |piece: &[u8]| {
-            is_whole &= raw.len() + piece.len() <= max;
-            if is_whole {
-                raw.extend_from_slice(piece);
-            }
-        })?;
-        Ok(is_whole)
-    }
-
-    /// What is open here, to come back to.
-    #[must_use]
-    pub(crate) fn mark(&self) -> Mark {
-        Mark(self.frames.clone())
-    }
-
-    /// Looks, from here on and whatever stands here, for the beginning of an object whose first member has one of these
-    /// names, and enters it as a value in what was open at `mark`. `false` if there is none up to the end.
-    ///
-    /// Quotes inside strings are escaped, so what is found is not inside one, unless the file was never JSON.
-    ///
-    /// # Errors
-    /// If the input cannot be read, or `mark` is as deep as can be.
-    pub(crate) fn find_object(&mut self, names: &[String], mark: &Mark) -> Result<bool> {
-        self.pending = None;
-        let mut found = String::new();
-        'search: loop {
-            let rest = &self.buffer[self.at..self.end];
-            let Some(len) = memchr::memchr(b'{', rest) else {
-                self.at = self.end;
-                if !self.refill()? {
-                    return Ok(false);
-                }
-                continue;
-            };
-            self.at += len + 1;
-            if self.skip_blanks()? != Some(b'"') {
-                continue;
-            }
-            self.at += 1;
-            found.clear();
-            loop {
-                match self.glance()? {
-                    Some(byte @ (b'_' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9')) if found.len() < 64 => {
-                        found.push(char::from(byte));
-                    }
-                    Some(b'"') => break,
-                    _ => continue 'search,
-                }
-                self.at += 1;
-            }
-            self.at += 1;
-            if names.contains(&found) && self.skip_blanks()? == Some(b':') {
-                self.at += 1;
-                break;
-            }
-        }
-        self.frames.clone_from(&mark.0);
-        self.push(true)?;
-        self.frames.iter_mut().for_each(|frame| frame.is_first = false);
-        self.pending = Some(found);
-        Ok(true)
-    }
-
-    /// One value and all inside it, in pieces of JSON text. A stack of our own: a file cannot exhaust the thread's.
-    fn walk(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let outer = self.frames.len();
-        let mut text = String::new();
-        loop {
-            match self.peek()? {
-                Kind::Null | Kind::Bool => take(match self.literal()? {
-                    None => b"null",
-                    Some(true) => b"true",
-                    Some(false) => b"false",
-                }),
-                Kind::Number => {
-                    self.number(&mut text)?;
-                    take(text.as_bytes());
-                }
-                Kind::String => self.walk_string(take)?,
-                Kind::Array => {
-                    self.enter_array()?;
-                    take(b"[");
-                }
-                Kind::Object => {
-                    self.enter_object()?;
-                    take(b"{");
-                }
-            }
-            // Up to where the next value begins.
-            loop {
-                if self.frames.len() == outer {
-                    return Ok(());
-                }
-                let Some(frame) = self.frames.last().copied() else { return Ok(()) };
-                let (close, end): (u8, &[u8]) = if frame.is_object { (b'}', b"}") } else { (b']', b"]") };
-                if !self.next_in_frame(close)? {
-                    take(end);
-                    continue;
-                }
-                if !frame.is_first {
-                    take(b",");
-                }
-                if frame.is_object {
-                    self.walk_string(take)?;
-                    self.expect(b':', "`:`")?;
-                    take(b":");
-                }
-                break;
-            }
-        }
-    }
-
     /// Where a string is not plain text any more.
-    fn mark_in(&self, text: &[u8]) -> Option<usize> {
+    pub(super) fn mark_in(&self, text: &[u8]) -> Option<usize> {
         match self.is_of_lines {
             true => memchr::memchr3(b'"', b'\\', b'\n', text),
             false => memchr::memchr2(b'"', b'\\', text),
-        }
-    }
-
-    /// A string as it stands, escapes left in it.
-    fn walk_string(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<()> {
-        self.expect(b'"', "a string")?;
-        take(b"\"");
-        loop {
-            if self.at == self.end && !self.refill()? {
-                return Err(self.ended());
-            }
-            let rest = &self.buffer[self.at..self.end];
-            match self.mark_in(rest) {
-                Some(len) if rest[len] == b'\n' => {
-                    self.at += len;
-                    return Err(self.wrong("the line ends in the middle of a string"));
-                }
-                None => {
-                    take(rest);
-                    self.at = self.end;
-                }
-                Some(len) if rest[len] == b'"' => {
-                    take(&rest[..=len]);
-                    self.at += len + 1;
-                    return Ok(());
-                }
-                Some(len) => {
-                    take(&rest[..=len]);
-                    self.at += len + 1;
-                    let escaped = self.byte()?;
-                    take(&[escaped]);
-                }
-            }
         }
     }
 
@@ -510,7 +350,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// Whether something follows in what was entered last; leaves it at its end.
-    fn next_in_frame(&mut self, close: u8) -> Result<bool> {
+    pub(super) fn next_in_frame(&mut self, close: u8) -> Result<bool> {
         let byte = self.significant()?;
         let Some(frame) = self.frames.last_mut() else { return Err(self.wrong("nothing is open here")) };
         let is_first = std::mem::replace(&mut frame.is_first, false);
@@ -525,7 +365,7 @@ impl<R: Read> Reader<R> {
         Ok(true)
     }
 
-    fn push(&mut self, is_object: bool) -> Result<()> {
+    pub(super) fn push(&mut self, is_object: bool) -> Result<()> {
         if self.frames.len() == MAX_DEPTH {
             return Err(self.wrong_before("this is nested too deep"));
         }
@@ -533,7 +373,7 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    fn expect(&mut self, byte: u8, what: &str) -> Result<()> {
+    pub(super) fn expect(&mut self, byte: u8, what: &str) -> Result<()> {
         let found = self.significant()?;
         if found != byte {
             return Err(self.unexpected(found, what));
@@ -548,7 +388,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The same; `None` at the end.
-    fn skip_blanks(&mut self) -> Result<Option<u8>> {
+    pub(super) fn skip_blanks(&mut self) -> Result<Option<u8>> {
         loop {
             while self.at < self.end {
                 let byte = self.buffer[self.at];
@@ -571,14 +411,14 @@ impl<R: Read> Reader<R> {
         Ok(self.skip_blanks()?.is_none())
     }
 
-    fn byte(&mut self) -> Result<u8> {
+    pub(super) fn byte(&mut self) -> Result<u8> {
         let byte = self.glance()?.ok_or_else(|| self.ended())?;
         self.at += 1;
         Ok(byte)
     }
 
     /// The next byte, which stays to be read; `None` at the end.
-    fn glance(&mut self) -> Result<Option<u8>> {
+    pub(super) fn glance(&mut self) -> Result<Option<u8>> {
         if self.at == self.end && !self.refill()? {
             return Ok(None);
         }
@@ -586,7 +426,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// Reads on behind what is there; `false` at the end. Only while less than all of the buffer is to be read.
-    fn refill(&mut self) -> io::Result<bool> {
+    pub(super) fn refill(&mut self) -> io::Result<bool> {
         self.origin += self.at as u64;
         self.buffer.copy_within(self.at..self.end, 0);
         self.end -= self.at;
@@ -611,7 +451,7 @@ impl<R: Read> Reader<R> {
         self.wrong(&format!("expected {wanted}, found `{}`", found.escape_ascii()))
     }
 
-    fn wrong(&self, what: &str) -> JsonError {
+    pub(super) fn wrong(&self, what: &str) -> JsonError {
         JsonError::Syntax { position: self.position(), what: what.to_owned() }
     }
 
@@ -620,7 +460,7 @@ impl<R: Read> Reader<R> {
         JsonError::Syntax { position: self.position().saturating_sub(1), what: what.to_owned() }
     }
 
-    fn ended(&self) -> JsonError {
+    pub(super) fn ended(&self) -> JsonError {
         JsonError::End { position: self.position() }
     }
 }

@@ -16,6 +16,7 @@ mod generator;
 #[expect(dead_code, reason = "the store's benchmark measures more")]
 mod measure;
 #[path = "../store/web.rs"]
+#[expect(dead_code, reason = "the same")]
 mod web;
 
 use std::fs::File;
@@ -26,7 +27,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use manent::flow::{Content, Message, Mid};
+use manent::flow::{Body, BodyEnd, Content, Framing, Message, Mid};
 use manent::format::transfer::{EncodeOptions, Format, Part, Sink};
 use manent::format::{self, FORMATS};
 use manent::record::{BodySide, Recorder, RecorderOptions};
@@ -46,6 +47,7 @@ cargo bench --bench formats [-- OPTIONS]
 
   --format NAME  repeatable (all that can be written)
   --flows N      how many flows (10000)
+  --large MIB    one flow more, with a body of so many MiB (0)
   --keep DIR     leave the written files there, for with_mitmproxy.py
   --folder DIR   where the stores lie, on a real disk (target/tmp)
 ";
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
 
 struct Plan {
     flows: u64,
+    large_mib: u64,
     formats: Vec<&'static Format>,
     keep: Option<PathBuf>,
     folder: PathBuf,
@@ -82,14 +85,15 @@ fn run() -> Result<()> {
     let dir = tempfile::tempdir_in(&plan.folder).context("making a folder for the stores")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let store = dir.path().join("flows.db");
-    runtime.block_on(fill(&store, plan.flows))?;
+    runtime.block_on(fill(&store, plan.flows, plan.large_mib))?;
+    let flows = plan.flows + u64::from(plan.large_mib > 0);
     println!("{:<12}{:>8}  {:>9}  {:>9}  {:>8}", "", "", "flows/s", "MB/s", "peak MiB");
     for format in &plan.formats {
         let file = plan.keep.as_deref().unwrap_or(dir.path()).join(format!("flows.{}", format.name));
-        measured("export", format, &store, &file, plan.flows)?;
+        measured("export", format, &store, &file, flows)?;
         if format.decoder.is_some() {
-            measured("read", format, &store, &file, plan.flows)?;
-            measured("import", format, &dir.path().join(format!("{}.db", format.name)), &file, plan.flows)?;
+            measured("read", format, &store, &file, flows)?;
+            measured("import", format, &dir.path().join(format!("{}.db", format.name)), &file, flows)?;
         }
         if plan.keep.is_none() {
             std::fs::remove_file(&file)?;
@@ -100,7 +104,13 @@ fn run() -> Result<()> {
 
 impl Plan {
     fn from_args(args: &[String]) -> Result<Option<Self>> {
-        let mut plan = Plan { flows: 10_000, formats: Vec::new(), keep: None, folder: "target/tmp".into() };
+        let mut plan = Plan {
+            flows: 10_000,
+            large_mib: 0,
+            formats: Vec::new(),
+            keep: None,
+            folder: "target/tmp".into(),
+        };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -110,6 +120,7 @@ impl Plan {
                     plan.formats.push(format::by_name(name).with_context(|| format!("no format `{name}`"))?);
                 }
                 "--flows" => plan.flows = value()?.parse()?,
+                "--large" => plan.large_mib = value()?.parse()?,
                 "--keep" => plan.keep = Some(value()?.into()),
                 "--folder" => plan.folder = value()?.into(),
                 // cargo bench says so.
@@ -133,7 +144,7 @@ impl Plan {
 }
 
 /// Makes the store.
-async fn fill(path: &Path, flows: u64) -> Result<()> {
+async fn fill(path: &Path, flows: u64, large_mib: u64) -> Result<()> {
     let web = Web::new();
     let recorder = Recorder::open(path, RecorderOptions::default()).await?;
     let mut generator = Generator::new(&web, Mix::Browser, || recorder.next_conn_id());
@@ -151,7 +162,27 @@ async fn fill(path: &Path, flows: u64) -> Result<()> {
         }
         ticket.finish(&flow);
     }
+    if large_mib > 0 {
+        let mut flow = generator.next().flow;
+        let ticket = recorder.admit().await;
+        let mut writer = ticket.body(BodySide::Response);
+        let mib = bytes::Bytes::from("a line of text, as \"JSON\" may have it\n".repeat(27_000));
+        for _ in 0..large_mib {
+            writer.write(mib.clone()).await;
+        }
+        let response = flow.response.get_or_insert_default();
+        response.headers = manent::flow::Headers::new();
+        response.body = Body {
+            len: large_mib * mib.len() as u64,
+            wire_len: large_mib * mib.len() as u64,
+            content: Content::Extents(writer.extents()),
+            framing: Framing::Chunked,
+            end: BodyEnd::Whole,
+        };
+        ticket.finish(&flow);
+    }
     let stats = recorder.close().await?;
+    let flows = flows + u64::from(large_mib > 0);
     ensure!((stats.stored, stats.lost) == (flows, 0), "not all is stored: {stats:?}");
     Ok(())
 }
