@@ -2,7 +2,7 @@
 //!
 //! What is masked, names kept and values replaced by `(redacted)`:
 //! - fields: `Authorization` and `Proxy-Authorization` (the scheme stays), the values of `Cookie` and `Set-Cookie`, and fields
-//!   with names like a secret's (see [`names`]), in requests, responses, 1xx, trailers, and the `CONNECT` before;
+//!   with names like a secret's (they stand in `names.rs`), in requests, responses, 1xx, trailers, and the `CONNECT` before;
 //! - URLs, in request targets, `Referer`, `Location` and `Content-Location`: user and password, and parameters of query and
 //!   fragment with such names;
 //! - bodies that are JSON or forms, and text messages of WebSockets that are JSON: members with such names. A body whose
