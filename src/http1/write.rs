@@ -80,7 +80,9 @@ pub fn write_request_head(out: &mut BytesMut, request: &Request, line: &RequestL
             put_field(out, name, left.to_string().as_bytes());
         } else if had_crumbs && is(b"cookie") {
             if std::mem::take(&mut crumbs) {
-                put_joined(out, name, request.headers.get_all("cookie"), b"; ");
+                // An empty one says nothing, and would leave a blank that is no part of the value (RFC 9110 §5.5).
+                let crumbs = request.headers.get_all("cookie").filter(|crumb| !crumb.is_empty());
+                put_joined(out, name, crumbs, b"; ");
             }
         } else if forwarded.keeps(name) {
             put_field(out, name, value);
