@@ -113,4 +113,5 @@ takes five printable characters in a row. Not covered, and so always read: flows
 4 MiB once decoded, those with more than 32768 different runs, and the newest flows for some seconds.
 
 Made while a capture runs, it is made by the capture, which is not held up by it. Without one, no capture can begin until it
-is made; it may be stopped and begun again at any time, and a capture goes on with it. Each store has its own; packed stores have none.";
+is made; it may be stopped and begun again at any time, and a capture goes on with it. Each store has its own; packed stores have none.
+With --store 'flows-%Y%m%d.db' a new one has an index if the one before has.";

@@ -246,7 +246,16 @@ impl Recorder {
     /// # Errors
     /// As [`Writer::open`].
     pub async fn open(path: &Path, options: RecorderOptions) -> Result<Self, StoreError> {
-        let writer = Self::open_writer(path, &options).await?;
+        Self::open_after(path, options, None).await
+    }
+
+    /// As [`Recorder::open`], of a store that follows the one at `before`: see [`Writer::take_over`].
+    pub(super) async fn open_after(
+        path: &Path,
+        options: RecorderOptions,
+        before: Option<&Path>,
+    ) -> Result<Self, StoreError> {
+        let writer = Self::open_writer(path, &options, before).await?;
         Ok(Self::start(writer, options))
     }
 
@@ -254,13 +263,17 @@ impl Recorder {
     /// connections.
     pub(super) async fn open_next(&self, path: &Path) -> Result<Self, StoreError> {
         let options = self.shared.options.clone();
-        let writer = Self::open_writer(path, &options).await?;
         let shared = &self.shared;
+        let writer = Self::open_writer(path, &options, Some(&shared.path)).await?;
         let lineage = (shared.committed.clone(), Arc::clone(&shared.followed), Arc::clone(&shared.next_conn));
         Ok(Self::start_in(writer, options, lineage))
     }
 
-    async fn open_writer(path: &Path, options: &RecorderOptions) -> Result<Writer, StoreError> {
+    async fn open_writer(
+        path: &Path,
+        options: &RecorderOptions,
+        before: Option<&Path>,
+    ) -> Result<Writer, StoreError> {
         let writer_options = WriterOptions {
             durability: options.durability,
             queue_bytes: options.queue_bytes / 2,
@@ -268,8 +281,17 @@ impl Recorder {
             listen: options.listen.clone(),
             limits: options.limits,
         };
-        let path = path.to_owned();
-        let opened = tokio::task::spawn_blocking(move || Writer::open(&path, &writer_options)).await;
+        let (path, before) = (path.to_owned(), before.map(Path::to_owned));
+        let open = move || {
+            let mut writer = Writer::open(&path, &writer_options)?;
+            if let Some(before) = before
+                && let Err(error) = writer.take_over(&before)
+            {
+                tracing::warn!(%error, before = %before.display(), "whether an index of bodies is wanted is not known");
+            }
+            Ok(writer)
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
         match opened {
             Ok(writer) => writer,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),

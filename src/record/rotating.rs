@@ -98,7 +98,10 @@ impl Rotating {
             None => path.to_owned(),
         };
         let (inline_limit, body_limit) = (options.inline_limit, options.body_limit);
-        let recorder = Recorder::open(&path, options).await?;
+        // After a pause over midnight.
+        let before =
+            rotation.as_ref().filter(|_| !path.exists()).and_then(|rotation| rotation.format.newest());
+        let recorder = Recorder::open_after(&path, options, before.as_deref()).await?;
         let rotates = rotation.is_some();
         let stop = CancellationToken::new();
         let inner = Arc::new(Inner {

@@ -4,6 +4,7 @@
 //! recording from going on at midnight.
 
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use jiff::Zoned;
@@ -73,7 +74,22 @@ impl NameFormat {
         let folder = self.folder.to_str().map(escape).unwrap_or_default();
         Path::new(&folder).join(OsStr::new(&pattern))
     }
+
+    /// Of the files that it makes, the one that was written last.
+    #[must_use]
+    pub fn newest(&self) -> Option<PathBuf> {
+        let found = glob::glob(self.pattern(glob::Pattern::escape).to_str()?).ok()?;
+        let written =
+            |path: &PathBuf| std::fs::metadata(path).ok().filter(Metadata::is_file)?.modified().ok();
+        // A `*` finds what SQLite keeps beside a database, too.
+        let is_beside =
+            |path: &PathBuf| BESIDE.iter().any(|end| path.as_os_str().as_encoded_bytes().ends_with(end));
+        let stores = found.flatten().filter(|path| !is_beside(path));
+        stores.filter_map(|path| Some((written(&path)?, path))).max().map(|(_, path)| path)
+    }
 }
+
+const BESIDE: [&[u8]; 4] = [b"-wal", b"-shm", b"-journal", b"-lock"];
 
 enum Part<'a> {
     Literal(&'a str),

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::StoreError;
 use super::checkpoint::{By, Checkpoints};
 use super::db_file::DbFile;
 use super::group::{Book, Group, Outcome};
-use super::index::Patience;
+use super::index::{self, Patience};
 use super::lock::Lock;
 use super::paths::{Paths, sync_folder};
 use super::recover::recover;
@@ -18,6 +17,7 @@ use super::schema;
 use super::segment::{DiskFiles, SegmentFiles, Segments};
 use super::session::{self, SessionCounts};
 use super::space::{Limits, Pins, Space, Step, Swept};
+use super::{Reader, StoreError};
 
 /// What a commit promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -130,6 +130,19 @@ impl Writer {
     #[must_use]
     pub fn next_ids(&self) -> (u64, u64) {
         (self.keeper.next_mid, self.keeper.next_conn)
+    }
+
+    /// For a store that follows another one by the clock, unless it has had flows: takes over from the one at `before` whether
+    /// an index of its bodies is wanted.
+    ///
+    /// # Errors
+    /// If one of them cannot be asked; this one is as it was then.
+    pub fn take_over(&mut self, before: &Path) -> Result<(), StoreError> {
+        if self.keeper.next_mid > 1 || !Reader::open(before)?.wants_index()? {
+            return Ok(());
+        }
+        let fail = |e| StoreError::sqlite(&self.keeper.paths.db, "saying that an index is wanted", e);
+        index::want(&self.conn, true).map_err(fail)
     }
 
     /// The append side of its segments.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use jiff::Zoned;
 use manent::flow::{ClientConn, Mid, State};
 use manent::record::{Recorder, RecorderOptions, Rotating};
-use manent::store::{ListQuery, Order, Reader};
+use manent::store::{BodyIndexer, ListQuery, Order, Reader};
 
 use crate::cli::{Home, flow, parse};
 use crate::harness::{GET, OK, Origin, PATIENCE, Setup, soon};
@@ -263,4 +263,30 @@ fn the_feed_of_a_capture_names_the_store_of_each_flow() {
     assert!(home.path(name).exists() && name.starts_with("flows-20"), "{line}");
     capture.signal(rustix::process::Signal::INT);
     assert_eq!(capture.end().0, Some(0));
+}
+
+/// Who wants an index of bodies does not ask for it again each day, nor after a night without a capture.
+#[tokio::test]
+async fn the_next_store_has_an_index_if_the_one_before_has() {
+    let days = Days::start().await;
+    let wanted = |number| Reader::open(&days.path(number)).unwrap().index_state().unwrap().is_on;
+    days.record("/a").await;
+    days.turn_to(23).await;
+    assert!(!wanted(23));
+    BodyIndexer::open(&days.path(23), true).unwrap().close().unwrap();
+    days.turn_to(24).await;
+    assert!(wanted(24) && !wanted(22));
+    // What people said of a store holds, whatever came before it.
+    BodyIndexer::open(&days.path(24), false).unwrap().close().unwrap();
+    days.record("/b").await;
+    days.turn_to(23).await;
+    days.turn_to(24).await;
+    assert!(!wanted(24));
+    BodyIndexer::open(&days.path(24), true).unwrap().close().unwrap();
+    days.recorder.close().await.unwrap();
+    let clock = Arc::new(|| day(26));
+    let format = days.dir.path().join("flows-%Y%m%d.db");
+    let later = Rotating::open_by(clock, &format, RecorderOptions::default()).await.unwrap();
+    assert!(wanted(26));
+    later.close().await.unwrap();
 }

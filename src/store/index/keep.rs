@@ -349,7 +349,7 @@ pub(super) fn is_on(conn: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Says so, or not.
-pub(in crate::store) fn set(conn: &Connection, wanted: bool) -> rusqlite::Result<()> {
+pub(in crate::store) fn want(conn: &Connection, wanted: bool) -> rusqlite::Result<()> {
     conn.execute(if wanted { WANT } else { DO_NOT_WANT }, [])?;
     Ok(())
 }

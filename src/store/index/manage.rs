@@ -102,7 +102,7 @@ impl BodyIndexer {
             Err(error) => return Err(error),
         };
         let conn = place.conn();
-        keep::set(conn, wanted).map_err(fail("saying that an index is wanted"))?;
+        keep::want(conn, wanted).map_err(fail("saying that an index is wanted"))?;
         let highest =
             conn.query_row(HIGHEST, [], |row| integer(row, 0)).map_err(fail("looking for flows"))?;
         let last = highest.map(|mid| mid.cast_unsigned() >> BLOCK_BITS);
@@ -203,10 +203,16 @@ impl Reader {
             ..IndexState::default()
         };
         if head::exists(&self.conn).map_err(fail)? {
-            state.is_on = keep::is_on(&self.conn).map_err(fail)?;
+            state.is_on = self.wants_index()?;
             (state.indexed_blocks, state.covered, state.bytes) = head::totals(&self.conn).map_err(fail)?;
         }
         Ok(state)
+    }
+
+    /// Whether people want an index of bodies.
+    pub(in crate::store) fn wants_index(&self) -> Result<bool, StoreError> {
+        let ask = || Ok(head::exists(&self.conn)? && keep::is_on(&self.conn)?);
+        ask().map_err(|e| StoreError::sqlite(&self.paths.db, "asking for the index of bodies", e))
     }
 
     /// How many flows the index of bodies covers; `None` if there is none. Quick, however many there are.

@@ -27,9 +27,9 @@ mod postings;
 
 pub(super) use ask::{Ask, Places};
 pub(super) use head::{delete, verify};
-pub(super) use keep::{Indexer, Patience};
 #[cfg(test)]
-pub(super) use keep::{Pace, set};
+pub(super) use keep::Pace;
+pub(super) use keep::{Indexer, Patience, want};
 pub use manage::{BodyIndexer, IndexProgress, IndexState, Indexing};
 
 use super::zone::BLOCK_BITS;

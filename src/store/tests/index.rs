@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::filter::Filter;
 use crate::flow::{Headers, Message, Opcode, WebSocket};
-use crate::store::index::{Pace, Patience, set};
+use crate::store::index::{Pace, Patience, want};
 use crate::store::space::delete as deleting;
 
 /// Makes the index of everything.
 pub(super) fn make(writer: &mut Writer) {
-    set(&writer.conn, true).unwrap();
+    want(&writer.conn, true).unwrap();
     writer.keeper.book.index.begin(Pace::AT_ONCE);
     while step(writer) != Step::Idle {}
 }
@@ -169,7 +169,7 @@ fn of_what_is_deleted_nothing_stays() {
     assert_eq!((state(&path).indexed_blocks, chunks(&writer)), (1, before / 2));
     make(&mut writer);
     assert_eq!((state(&path).covered, state(&path).indexed_blocks), (1998, 2));
-    set(&writer.conn, false).unwrap();
+    want(&writer.conn, false).unwrap();
     writer.keeper.book.index.begin(Pace::AT_ONCE);
     while step(&mut writer) != Step::Idle {}
     assert_eq!((chunks(&writer), state(&path).indexed_blocks, state(&path).is_on), (0, 0, false));
@@ -185,7 +185,7 @@ fn a_killed_writer_leaves_what_is_whole_and_the_next_goes_on() {
     let text = |n: u64| (0..60).map(|i| format!("{:x} ", (n * 7919 + i) * 2_654_435_761)).collect::<String>();
     let flows: Vec<_> = (1..=1500).map(|n| with_bodies(Mid(n), b"", text(n).as_bytes(), &[])).collect();
     store(&mut writer, &flows);
-    set(&writer.conn, true).unwrap();
+    want(&writer.conn, true).unwrap();
     writer.keeper.book.index.begin(Pace::AT_ONCE);
     while chunks(&writer) == 0 {
         step(&mut writer);
@@ -363,7 +363,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.db");
         let mut writer = open_quick(&path);
-        set(&writer.conn, true).unwrap();
+        want(&writer.conn, true).unwrap();
         writer.keeper.book.index.begin(Pace::AT_ONCE);
         let mut there = BTreeMap::new();
         for act in acts {
