@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | 0 | [`flow`] | plain data in the field's words |
 //! | 1 | [`codec`], [`http1`], [`http2`], [`websocket`], [`filter`], [`format`](mod@format), [`tls`] | flow and protobuf; HTTP/1 and HTTP/2 on the wire; WebSocket frames; the filter language; content codings and gRPC messages; CA and leaves |
-//! | 2 | [`store`], [`upstream`] | SQLite by mid and body segments; connections to origins |
+//! | 2 | [`rules`], [`store`], [`upstream`] | block, hold, change what passes; SQLite by mid and body segments; connections to origins |
 //! | 3 | [`record`] | admission, bounded queue, grouped commit, the feed of what was committed |
 //! | 4 | [`exchange`], [`transfer`] | a flow while it is alive, body taps; import and export |
 //! | 5 | [`proxy`] | serving clients |
@@ -44,6 +44,7 @@ pub mod http2;
 pub mod proxy;
 pub mod record;
 pub mod replay;
+pub mod rules;
 pub mod store;
 pub mod tls;
 pub mod transfer;

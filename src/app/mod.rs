@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Durability};
 use crate::http1::HeadLimits;
-use crate::proxy::{Answers, Limits, Outbound, Server, ServerError, ServerOptions};
+use crate::proxy::{Answers, Injector, Limits, Outbound, Server, ServerError, ServerOptions};
 use crate::record::{self, RecordError, RecorderOptions, Rotating, Stats};
 use crate::store::{Limits as StoreLimits, StoreError};
 use crate::tls::{
@@ -134,6 +134,12 @@ impl Proxy {
         self.recorder.as_ref()
     }
 
+    /// Sends messages on the WebSockets that pass.
+    #[must_use]
+    pub fn injector(&self) -> Injector {
+        self.server.injector()
+    }
+
     /// The authority that signs its leaves.
     #[must_use]
     pub fn ca(&self) -> &Ca {
@@ -199,6 +205,7 @@ fn parts(config: &Config) -> Result<(Arc<Ca>, ServerOptions), StartError> {
         dialer,
         passthrough: config.passthrough.clone(),
         answers: None,
+        rules: (!config.rules.is_empty()).then(|| Arc::new(config.rules.clone())),
         access: config.access.clone(),
     };
     Ok((ca, options))

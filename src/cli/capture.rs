@@ -200,5 +200,6 @@ Examples:
   manent -s 'flows-%Y%m%d.db'              a store a day; a flow ends where it began, each store has mids of its own
   manent --json | jq .url                  each flow as it ends
   manent --record 'host:api.test !~a'      only what matches; see `manent filter`
+  manent --block host:ads.test --delay '|~u /api/|2s'   rules: what is blocked, held and changed
   manent --upstream-ca company-root.pem    trust a company's own servers
   curl -x 127.0.0.1:8080 --cacert \"$(manent ca path)\" https://example.com/";

@@ -10,6 +10,7 @@ use clap::builder::FalseyValueParser;
 use super::access::AccessFlags;
 use super::args::Global;
 use super::errors::CliError;
+use super::rules::RuleFlags;
 use super::via::ViaFlags;
 use crate::config::units::{
     UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
@@ -29,6 +30,8 @@ pub(super) struct ProxyFlags {
     upstream: ViaFlags,
     #[command(flatten)]
     tls: TlsFlags,
+    #[command(flatten)]
+    rules: RuleFlags,
     #[command(flatten)]
     limits: LimitFlags,
 }
@@ -256,6 +259,7 @@ impl ProxyFlags {
                 allow: self.tls.allow_host.clone(),
                 automatic: !self.tls.no_auto_passthrough,
             },
+            rules: self.rules.rules()?,
             timeouts: self.limits.timeouts(),
             limits: self.limits.limits(),
             ..Config::new(global.store()?, global.ca_dir()?)
@@ -276,6 +280,7 @@ impl ServingFlags {
             upstream: self.upstream.clone(),
             record: RecordFlags::default(),
             tls: self.tls.clone(),
+            rules: RuleFlags::default(),
             limits: self.limits.clone(),
         };
         let mut config = flags.resolve(global, vec![(None, DEFAULT_LISTEN)])?;

@@ -144,6 +144,9 @@ fn notes(message: &Message) -> Vec<String> {
     if message.injected {
         notes.push("injected".to_owned());
     }
+    if message.dropped {
+        notes.push("dropped".to_owned());
+    }
     notes.extend(why_not_whole(message).map(str::to_owned));
     notes
 }
@@ -215,6 +218,7 @@ fn to_json(message: &Message, store: &Reader, max_len: u64) -> anyhow::Result<Va
         "coding": message.coding.as_str(),
         "fragments": message.fragments,
         "injected": message.injected,
+        "dropped": message.dropped,
         "end": body_end(message.end),
     });
     if message.content == Content::Absent {

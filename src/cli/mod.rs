@@ -37,6 +37,7 @@ mod progress;
 mod prune;
 mod replay;
 mod row;
+mod rules;
 mod run;
 mod search;
 mod serve;

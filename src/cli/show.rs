@@ -13,7 +13,7 @@ use super::output::{Data, Output, Paint};
 use super::store::{self, Flows};
 use super::{connection, grpc, json, messages, note, text};
 use crate::config::units::parse_size;
-use crate::flow::{Flow, Headers, Mid};
+use crate::flow::{Applied, Flow, Headers, Mid};
 use crate::format::coding::Caps;
 use crate::store::{Note, Reader};
 
@@ -115,6 +115,10 @@ impl Page<'_> {
             let what = format!("error: {side} {stage}: {}", error.message);
             writeln!(self.data, "  {}", self.paint.red(&escape::line(what)))?;
         }
+        for Applied { rule, times, .. } in &flow.rules {
+            let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
+            writeln!(self.data, "  rule    {}{times}", self.paint.yellow(&escape::line(rule)))?;
+        }
         Ok(())
     }
 
@@ -145,7 +149,10 @@ impl Page<'_> {
         if flow.tunnel.is_none() {
             self.body(flow, Part::Request)?;
         }
-        self.trailers(request.trailers.as_ref())
+        self.trailers(request.trailers.as_ref())?;
+        let Some(changed) = &request.changed else { return Ok(()) };
+        writeln!(self.data, "\n{}", self.paint.dim("(sent on with these fields, changed by rules)"))?;
+        Ok(self.fields(changed)?)
     }
 
     fn interim(&mut self, flow: &Flow) -> anyhow::Result<()> {

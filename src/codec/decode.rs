@@ -10,9 +10,9 @@ use prost::Message;
 
 use super::{CodecError, pb};
 use crate::flow::{
-    Addr, Body, BodyEnd, ClientAuth, ClientConn, ConnId, ConnectHead, Content, Extent, Flow, FlowError,
-    Framing, Headers, Imported, Interim, Kind, Mid, Request, Response, Scheme, ServerConn, Side, Stage,
-    State, Target, Timing, TlsInfo, Tunnel, Value, Version, Via, WebSocket,
+    Addr, Applied, Body, BodyEnd, ClientAuth, ClientConn, ConnId, ConnectHead, Content, Extent, Flow,
+    FlowError, Framing, Headers, Imported, Interim, Kind, Mid, Request, Response, Scheme, ServerConn, Side,
+    Stage, State, Target, Timing, TlsInfo, Tunnel, Value, Version, Via, WebSocket,
 };
 
 /// Reads the record of a flow. Bodies share the memory of `record`. Of its connections, only the ids are there.
@@ -70,8 +70,13 @@ fn flow(m: pb::Flow) -> Flow {
         server_reused: m.server_reused,
         timing: m.timing.map(timing).unwrap_or_default(),
         replay_of: m.replay_of.map(Mid),
+        rules: m.rules.into_iter().map(applied).collect(),
         imported: m.imported.map(|i| Box::new(imported(*i))),
     }
+}
+
+fn applied(m: pb::Applied) -> Applied {
+    Applied { rule: m.rule, at_us: m.at_us, times: m.times }
 }
 
 /// A number that our own writer never makes larger than `u16`.
@@ -100,6 +105,7 @@ fn request(m: pb::Request) -> Request {
         scheme: m.scheme,
         authority: m.authority,
         protocol: m.protocol,
+        changed: m.changed.map(|list| fields(list.fields)),
     }
 }
 

@@ -7,9 +7,9 @@
 use super::wire::Out;
 use super::{MAX_DEPTH, pb};
 use crate::flow::{
-    Addr, Body, BodyEnd, ClientAuth, ClientConn, ConnectHead, Content, Extent, Flow, FlowError, Framing,
-    Headers, Imported, Interim, Kind, Request, Response, Scheme, ServerConn, Side, Stage, State, Timing,
-    TlsInfo, Tunnel, Value, Version, Via, WebSocket,
+    Addr, Applied, Body, BodyEnd, ClientAuth, ClientConn, ConnectHead, Content, Extent, Flow, FlowError,
+    Framing, Headers, Imported, Interim, Kind, Request, Response, Scheme, ServerConn, Side, Stage, State,
+    Timing, TlsInfo, Tunnel, Value, Version, Via, WebSocket,
 };
 
 /// The record of a flow: all of it but its connections, which it names by their ids.
@@ -94,6 +94,15 @@ fn flow_at(out: &mut Out, flow: &Flow, depth: usize) {
             out.message(20, MEDIUM, |out| server_conn(out, server));
         }
     }
+    for a in &flow.rules {
+        out.message(21, SMALL, |out| applied(out, a));
+    }
+}
+
+fn applied(out: &mut Out, applied: &Applied) {
+    out.bytes(1, &applied.rule);
+    out.number(2, applied.at_us);
+    out.number(3, applied.times);
 }
 
 fn error(out: &mut Out, error: &FlowError) {
@@ -115,9 +124,10 @@ fn headers(out: &mut Out, field: u32, headers: &Headers) {
     }
 }
 
-fn trailers(out: &mut Out, field: u32, trailers: Option<&Headers>) {
-    if let Some(trailers) = trailers {
-        out.message(field, SMALL, |out| headers(out, 1, trailers));
+/// `optional Headers`.
+fn optional_headers(out: &mut Out, field: u32, list: Option<&Headers>) {
+    if let Some(list) = list {
+        out.message(field, SMALL, |out| headers(out, 1, list));
     }
 }
 
@@ -129,10 +139,11 @@ fn request(out: &mut Out, request: &Request) {
     out.optional_bytes(5, request.raw_head.as_ref());
     out.number(6, request.head_len);
     body(out, 7, &request.body);
-    trailers(out, 8, request.trailers.as_ref());
+    optional_headers(out, 8, request.trailers.as_ref());
     out.optional_bytes(9, request.scheme.as_ref());
     out.optional_bytes(10, request.authority.as_ref());
     out.optional_bytes(11, request.protocol.as_ref());
+    optional_headers(out, 12, request.changed.as_ref());
 }
 
 fn response(out: &mut Out, response: &Response) {
@@ -143,7 +154,7 @@ fn response(out: &mut Out, response: &Response) {
     out.optional_bytes(5, response.raw_head.as_ref());
     out.number(6, response.head_len);
     body(out, 7, &response.body);
-    trailers(out, 8, response.trailers.as_ref());
+    optional_headers(out, 8, response.trailers.as_ref());
     out.number(9, response.by_proxy);
 }
 

@@ -14,6 +14,7 @@ pub use paths::{default_ca_dir, default_store};
 
 use crate::filter::Filter;
 use crate::proxy::{AccessOptions, Listen, Mode, PassthroughOptions};
+use crate::rules::Rules;
 use crate::upstream::Via;
 
 /// All settings of a capturing proxy.
@@ -51,6 +52,8 @@ pub struct Config {
     pub via: Option<Via>,
     /// Which tunnels are left unread.
     pub passthrough: PassthroughOptions,
+    /// What is blocked, held and changed of what passes.
+    pub rules: Rules,
     /// Certificates that clients are shown in place of ones that we make.
     pub certs: Vec<HostCert>,
     /// Certificates of ours for origins that ask for one.
@@ -185,6 +188,7 @@ impl Config {
             insecure: false,
             via: None,
             passthrough: PassthroughOptions::default(),
+            rules: Rules::default(),
             certs: Vec::new(),
             client_certs: Vec::new(),
             timeouts: Timeouts::default(),

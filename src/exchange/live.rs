@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::flow::{
-    Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Kind, Mid, Request, ServerConn, Side, Stage, State,
-    Timing, WebSocket,
+    Applied, Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Kind, Mid, Request, ServerConn, Side,
+    Stage, State, Timing, WebSocket,
 };
 use crate::record::{BodySide, BodyWriter, Rotating, Ticket};
 
@@ -96,6 +96,15 @@ impl Live {
             if flow.state == State::Open {
                 flow.state = state;
             }
+        });
+    }
+
+    /// Notes that a rule acted.
+    pub fn applied(&self, rule: &str) {
+        let at_us = self.now_us();
+        self.with(|flow| match flow.rules.iter_mut().find(|applied| applied.rule == rule) {
+            Some(applied) => applied.times = applied.times.saturating_add(1),
+            None => flow.rules.push(Applied { rule: rule.to_owned(), at_us, times: 1 }),
         });
     }
 

@@ -128,6 +128,30 @@ pub struct MessageTee<'a> {
     kept: Vec<u8>,
     /// For large payloads, from the first one on.
     writer: Option<BodyWriter>,
+    /// What is said of what is written now.
+    mark: Mark,
+    /// A close frame came by.
+    closed: bool,
+}
+
+/// What is said of messages beside what their bytes tell.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Mark {
+    /// See [`Message::injected`].
+    pub injected: bool,
+    /// See [`Message::dropped`].
+    pub dropped: bool,
+    /// When its first frame came, if that was before it is written.
+    pub at_us: Option<u64>,
+}
+
+/// How much of what is given is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// All.
+    End,
+    /// What comes before the first place between two messages.
+    Between,
 }
 
 /// The message under way.
@@ -143,21 +167,51 @@ struct Open {
 
 impl<'a> MessageTee<'a> {
     fn new(messages: &'a Messages<'a>, side: Side, tap: Tap) -> Self {
-        Self { messages, side, tap, open: None, kept: Vec::new(), writer: None }
+        let mark = Mark::default();
+        Self { messages, side, tap, open: None, kept: Vec::new(), writer: None, mark, closed: false }
     }
 
     /// Records what the bytes say; waits while the recorder has more than it may hold. After a future that was dropped while
     /// it waited, the rest of what it was given is missing: only the end of the flow should do that.
     pub async fn write(&mut self, data: &Bytes) {
+        self.take(&mut data.clone(), Until::End).await;
+    }
+
+    /// The same for whole messages of which there is more to be said.
+    pub async fn write_marked(&mut self, data: &Bytes, mark: Mark) {
+        self.mark = mark;
+        self.take(&mut data.clone(), Until::End).await;
+        self.mark = Mark::default();
+    }
+
+    /// The same, but only as far as the end of the next message or of the data, and takes that off its front.
+    pub async fn write_some(&mut self, data: &mut Bytes) {
+        self.take(data, Until::Between).await;
+    }
+
+    /// Whether a message of ours could stand behind what was written. Never where nothing is recorded.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        !self.is_over() && !self.tap.is_inside()
+    }
+
+    /// Whether none ever will: nothing is recorded, the frames are not understood, or a close frame came by.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.messages.writer.is_none() || self.tap.is_silent() || self.closed
+    }
+
+    async fn take(&mut self, data: &mut Bytes, until: Until) {
         if self.messages.writer.is_none() {
+            data.clear();
             return;
         }
-        let mut data = data.clone();
         loop {
-            match self.tap.next(&mut data) {
+            match self.tap.next(data) {
                 Ok(None) => return,
                 Ok(Some(Event::Begun(opcode))) => {
-                    let (at_us, room) = (self.messages.live.now_us(), self.messages.body_limit);
+                    let at_us = self.mark.at_us.unwrap_or_else(|| self.messages.live.now_us());
+                    let room = self.messages.body_limit;
                     self.open = Some(Open { opcode, at_us, is_out: false, room });
                 }
                 Ok(Some(Event::Payload(piece))) => self.keep(piece).await,
@@ -177,6 +231,9 @@ impl<'a> MessageTee<'a> {
                     self.write_kept().await;
                     self.broken(violation);
                 }
+            }
+            if until == Until::Between && self.is_between() {
+                return;
             }
         }
     }
@@ -239,7 +296,8 @@ impl<'a> MessageTee<'a> {
             wire_len: facts.wire_len,
             coding: facts.coding,
             fragments: facts.fragments,
-            injected: false,
+            injected: self.mark.injected,
+            dropped: self.mark.dropped,
             end,
             content,
         };
@@ -248,6 +306,7 @@ impl<'a> MessageTee<'a> {
 
     fn control(&mut self, opcode: Opcode, mut payload: Bytes) {
         if opcode == Opcode::Close {
+            self.closed = true;
             self.messages.closing(self.side, &payload);
         }
         let len = payload.len() as u64;
@@ -263,6 +322,7 @@ impl<'a> MessageTee<'a> {
             coding: MessageCoding::Plain,
             fragments: 1,
             injected: false,
+            dropped: false,
             end,
             content: Content::Inline(payload),
         };

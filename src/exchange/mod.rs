@@ -9,6 +9,6 @@ mod tee;
 mod ticker;
 
 pub use live::Live;
-pub use messages::{MessageTee, Messages};
+pub use messages::{Mark, MessageTee, Messages};
 pub use tee::Tee;
 pub use ticker::{Elapsed, Ticker};

@@ -12,6 +12,7 @@ mod ast;
 mod atoms;
 mod error;
 mod eval;
+mod moment;
 mod parser;
 mod pattern;
 mod required;
@@ -28,7 +29,7 @@ pub(crate) use eval::is_asset;
 pub use eval::{FlowSubject, Needs, Notes, OpenSubject, Subject, url};
 pub use pattern::{How, Pattern};
 pub use required::{Required, fold};
-pub use units::Clock;
+pub use units::{Clock, duration};
 
 /// A filter, read and ready to be asked.
 #[derive(Debug, Clone)]

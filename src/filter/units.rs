@@ -2,6 +2,8 @@
 //!
 //! Whole numbers throughout: a bound must not be rounded.
 
+use std::time::Duration;
+
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
@@ -143,6 +145,14 @@ fn size(text: &str) -> Result<i64, String> {
         _ => return Err(wrong()),
     };
     scaled(digits, factor).ok_or_else(wrong)
+}
+
+/// Reads a duration as a filter does: `200ms`, `1.5s`, `2m`.
+///
+/// # Errors
+/// If the text is none, in words.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    duration_us(text).map(|us| Duration::from_micros(us.unsigned_abs()))
 }
 
 /// A duration in microseconds: a number and `us`, `ms`, `s`, `m`, `h` or `d`.

@@ -58,7 +58,7 @@ pub(crate) fn body() -> BoxedStrategy<Body> {
 }
 
 pub(crate) fn request() -> BoxedStrategy<Request> {
-    let line = (bytes(), bytes(), version(), of(bytes()), of(bytes()), of(bytes()));
+    let line = (bytes(), bytes(), version(), of(bytes()), of(bytes()), of(bytes()), of(headers()));
     (line, headers(), of(bytes()), any::<u64>(), body(), of(headers()))
         .prop_map(|(line, headers, raw_head, head_len, body, trailers)| Request {
             method: line.0,
@@ -67,6 +67,7 @@ pub(crate) fn request() -> BoxedStrategy<Request> {
             scheme: line.3,
             authority: line.4,
             protocol: line.5,
+            changed: line.6,
             headers,
             raw_head,
             head_len,
@@ -262,13 +263,15 @@ pub(crate) fn plain_flow() -> BoxedStrategy<Flow> {
             bad_text_from_server: counts[5],
         },
     );
+    let applied =
+        (text(), any::<(u64, u64)>()).prop_map(|(rule, (at_us, times))| Applied { rule, at_us, times });
     (
         (kind, state, of(error()), target),
         (of(request()), vec(interim, 0..3), of(response()), of(tunnel), of(websocket)),
         (client(), of(server())),
-        (any::<(Option<u64>, bool, Option<u64>)>(), timing()),
+        (any::<(Option<u64>, bool, Option<u64>)>(), timing(), vec(applied, 0..2)),
     )
-        .prop_map(|(what, messages, conns, (ids, timing))| Flow {
+        .prop_map(|(what, messages, conns, (ids, timing, rules))| Flow {
             mid: ids.0.map(Mid),
             kind: what.0,
             state: what.1,
@@ -284,6 +287,7 @@ pub(crate) fn plain_flow() -> BoxedStrategy<Flow> {
             server_reused: ids.1,
             timing,
             replay_of: ids.2.map(Mid),
+            rules,
             imported: None,
         })
         .boxed()

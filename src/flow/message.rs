@@ -59,6 +59,8 @@ pub struct Request {
     pub authority: Option<Bytes>,
     /// HTTP/2's `:protocol`, of an extended `CONNECT` (RFC 8441 §4).
     pub protocol: Option<Bytes>,
+    /// The fields as rules have made them, from which those that went on were made; `None`: no rule changed them.
+    pub changed: Option<Headers>,
 }
 
 impl Request {

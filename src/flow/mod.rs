@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O. Whatever is recorded, stored, shown, exported or replayed is one of these types.
 
+mod applied;
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod body;
@@ -16,6 +17,7 @@ mod timing;
 mod value;
 mod websocket;
 
+pub use applied::Applied;
 pub use body::{Body, BodyEnd, Content, Extent, Framing};
 pub use conn::{Addr, ClientAuth, ClientConn, ConnId, ConnectHead, ServerConn, TlsInfo, Via};
 pub use error::{FlowError, Side, Stage};
@@ -192,6 +194,8 @@ pub struct Flow {
     pub timing: Timing,
     /// The flow that this one is a replay of.
     pub replay_of: Option<Mid>,
+    /// What rules did to it, in the order in which they first did.
+    pub rules: Vec<Applied>,
     /// What other tools' files hold and we have no field for.
     pub imported: Option<Box<Imported>>,
 }

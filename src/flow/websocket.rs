@@ -12,7 +12,7 @@ pub struct WebSocket {
     pub close_code: Option<u16>,
     /// Reason in the first close frame, with bytes that are not UTF-8 replaced; `None` where there was no code.
     pub close_reason: Option<String>,
-    /// Messages and control frames from the client. One that was cut off counts too. Rows of messages may be fewer
+    /// Messages and control frames from the client, and what we made as if it were. One that was cut off counts too. Rows of messages may be fewer
     /// where the store failed.
     pub messages_from_client: u64,
     /// The same from the origin.
@@ -56,6 +56,8 @@ pub struct Message {
     pub fragments: u32,
     /// Whether we made it, and neither of the two ends did.
     pub injected: bool,
+    /// Whether it was kept from the other end: by a rule, which may have sent an injected one in its place.
+    pub dropped: bool,
     /// Whether it came to its end. [`BodyEnd::Capped`] where it inflated to more than is recorded.
     pub end: BodyEnd,
     /// Its payload, or where that is.

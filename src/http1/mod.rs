@@ -6,6 +6,7 @@
 //! one framing field, so that we and the next hop cannot disagree about where a message ends.
 
 mod body;
+mod field;
 mod framing;
 mod head;
 mod hop;
@@ -15,6 +16,7 @@ mod tests;
 mod write;
 
 pub use body::{BodyError, Decoded, Decoder};
+pub use field::{BadField, removable_field, remove_field, set_field, settable_field};
 pub use framing::{BodyLength, FramingError, request_length, response_length};
 pub use head::{HeadError, HeadLimits, Parsed, find_head_end, parse_request, parse_response, parse_trailers};
 pub use hop::{Forwarded, is_hop_by_hop, keeps_alive, upgrade_tokens};

@@ -19,14 +19,23 @@ pub(super) fn status(kind: Kind) -> Option<(u16, &'static str)> {
         Kind::BadGateway => (502, "Bad Gateway"),
         Kind::NotRecording => (503, "Service Unavailable"),
         Kind::GatewayTimeout => (504, "Gateway Timeout"),
+        Kind::Blocked(status) => (status, canonical_reason(status)),
         Kind::ClientGone | Kind::Ended | Kind::Cut => return None,
     })
 }
 
 /// The response for a failure, as it is sent and recorded. After it the connection is closed, but after
-/// [`Kind::Unauthorized`], so that the client can say on it who it is.
+/// [`Kind::Unauthorized`], so that the client can say on it who it is, and after [`Kind::Blocked`], which is no failure of its.
 pub(super) fn response(error: &Error) -> Option<Response> {
     let (status, reason) = status(error.kind)?;
+    if matches!(status, 204 | 205 | 304) {
+        // They have no body (RFC 9110 §15.3.5, §15.3.6, §15.4.5), and only 205 says so by a length.
+        let empty = local(status, reason, "text/plain; charset=utf-8", Bytes::new());
+        let tells =
+            |name: &[u8]| !name.starts_with(b"Content-") || status == 205 && name == b"Content-Length";
+        let headers = empty.headers.iter().filter(|(name, _)| tells(name)).collect();
+        return Some(Response { headers, ..empty });
+    }
     let text = format!("manent: {error}\n");
     let mut response = local(status, reason, "text/plain; charset=utf-8", Bytes::from(text));
     if error.kind == Kind::Unauthorized {
@@ -34,6 +43,11 @@ pub(super) fn response(error: &Error) -> Option<Response> {
         response.headers.push("Proxy-Authenticate", "Basic realm=\"manent\", charset=\"UTF-8\"");
     }
     Some(response)
+}
+
+fn canonical_reason(status: u16) -> &'static str {
+    let status = http::StatusCode::from_u16(status).ok();
+    status.and_then(|status| status.canonical_reason()).unwrap_or_default()
 }
 
 /// A response of our own.

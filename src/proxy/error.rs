@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Unauthorized,
     /// The client gets no answer on purpose: its connection is cut.
     Cut,
+    /// A rule of the user's wants it to get this status.
+    Blocked(u16),
 }
 
 /// A failure, with all that the client, the record and the log need to know of it.
@@ -102,7 +104,8 @@ impl Error {
             | Kind::Loop
             | Kind::NotRecording
             | Kind::Unauthorized
-            | Kind::Cut => State::Refused,
+            | Kind::Cut
+            | Kind::Blocked(_) => State::Refused,
             Kind::ClientGone => State::ClientAborted,
             Kind::BadGateway | Kind::GatewayTimeout if response_begun => State::ServerAborted,
             Kind::BadGateway | Kind::GatewayTimeout | Kind::Ended => State::Failed,

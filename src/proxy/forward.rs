@@ -23,6 +23,7 @@ use super::error::{Error, Retry};
 use super::intercept;
 use super::judge::Plan;
 use super::relay::{self, Ends, Message, Relayed, Switch};
+use super::ruled;
 use super::serve::Scope;
 use crate::exchange::Live;
 use crate::flow::{Request, Scheme, Stage, Version};
@@ -42,8 +43,24 @@ pub(super) enum Forwarded {
     SwitchedHere(Talk),
 }
 
-/// Sends a request and relays what comes back; where there is somebody to answer it, he is asked first.
+/// Does with a request what rules say, where there are any, and sends it and relays what comes back.
 pub(super) async fn forward<I: RequestIn, O: ResponseOut>(
+    cx: &mut Context<'_>,
+    scope: &Scope,
+    live: &Live,
+    message: &Message<'_>,
+    plan: &Plan,
+    from: &mut I,
+    to: &mut O,
+) -> Result<Forwarded, Error> {
+    match cx.shared.rules.clone() {
+        Some(rules) => ruled::ruled(cx, rules, scope, live, message, plan, from, to).await,
+        None => asked(cx, scope, live, message, plan, from, to).await,
+    }
+}
+
+/// Sends a request and relays what comes back; where there is somebody to answer it, he is asked first.
+pub(super) async fn asked<I: RequestIn, O: ResponseOut>(
     cx: &mut Context<'_>,
     scope: &Scope,
     live: &Live,

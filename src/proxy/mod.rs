@@ -7,6 +7,9 @@
 //! request on and relays its answer, on `ends` of either protocol. Each stage returns an `error::Error` that names side
 //! and stage; `answer` is the one table that makes of it a status for the client.
 //!
+//! Where the user has rules, `ruled` lets them look at each request first. A WebSocket is two `lane`s; `sockets` knows those
+//! that are open.
+//!
 //! Where requests are answered in the place of their origins, `answered` asks an [`Answers`] before `forward` looks for a
 //! connection.
 
@@ -24,6 +27,7 @@ mod error;
 mod forward;
 mod intercept;
 mod judge;
+mod lane;
 mod limits;
 mod mode;
 mod onward;
@@ -33,10 +37,12 @@ mod passthrough;
 mod proxy_tls;
 mod redact;
 mod relay;
+mod ruled;
 mod serve;
 mod serve_h2;
 mod server;
 mod shared;
+mod sockets;
 mod tunnel;
 
 pub use access::{AccessOptions, HtpasswdError, ProxyAuth, ProxyAuthError};
@@ -47,3 +53,4 @@ pub use onward::{Onward, Unsendable, onward};
 pub use outbound::{Errand, Outbound, Payload, Script, Sent};
 pub use passthrough::{HostPattern, HostPatternError, PassthroughOptions};
 pub use server::{Listening, Server, ServerError, ServerOptions};
+pub use sockets::{InjectError, Injector};

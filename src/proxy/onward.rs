@@ -2,7 +2,7 @@
 //! byte on HTTP/1 and field for field on HTTP/2, what it saw of the recorded one.
 //!
 //! The relay's own code makes it, so that what is sent again cannot drift from what was sent: what belonged to the client's
-//! hop is gone, `Host` and `Max-Forwards` are as they were written.
+//! hop is gone, `Host` and `Max-Forwards` are as they were written, fields are as rules had made them.
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -51,6 +51,12 @@ impl From<error::Error> for Unsendable {
 /// If it is malformed, has no form in that protocol, or was for a proxy itself (`Max-Forwards: 0`).
 pub fn onward(request: &Request, onward: &Onward<'_>) -> Result<Request, Unsendable> {
     let Onward { target, spoken, host, is_our_own, has_body } = *onward;
+    let changed = request.changed.as_ref().map(|headers| Request {
+        headers: headers.clone(),
+        changed: None,
+        ..request.clone()
+    });
+    let request = changed.as_ref().unwrap_or(request);
     let names_host = request.headers.get("host").is_some() || request.authority.is_some();
     let mut route = if !names_host && request.target.starts_with(b"/") {
         Route { target: target.clone(), origin_form: request.target.to_vec(), authority: None }

@@ -274,9 +274,8 @@ impl Outbound {
         let (near, client) = tokio::io::duplex(PIPE);
         let (read, write) = tokio::io::split(near);
         let near = End { reader: &mut Reader::new(read, BytesMut::new()), writer: &mut Writer::new(write) };
-        let limit = self.shared.limits.relay_timeout;
         let mut relayed =
-            pin!(tunnel::copy_both(ticker, limit, live, near, far, What::WebSocket(extensions)));
+            pin!(tunnel::copy_both(ticker, &self.shared, live, near, far, What::WebSocket(extensions)));
         tokio::select! {
             relayed = &mut relayed => return relayed,
             () = play(client, fields) => {}

@@ -232,11 +232,11 @@ async fn exchange(
             }
             Err(error) => error,
         },
-        Err(error) if error.kind == Kind::Unauthorized => {
-            return Box::pin(challenge(client, stream, live, &request, &error)).await;
-        }
         Err(error) => error,
     };
+    if matches!(error.kind, Kind::Unauthorized | Kind::Blocked(_)) {
+        return Box::pin(answer_and_go_on(client, stream, live, &request, &error)).await;
+    }
     tracing::debug!(peer = %client.peer, error = %error, "exchange failed");
     error.record(&live);
     if forward::answered(&live) || error.kind == Kind::Cut {
@@ -333,8 +333,8 @@ async fn answer_and_keep(
 }
 
 /// Asks a client who it is (RFC 9110 §15.5.8), and keeps its connection for the answer (pitfall 116): clients that try
-/// without credentials first would not come back on another.
-async fn challenge(
+/// without credentials first would not come back on another. One whose request was blocked goes on with others.
+async fn answer_and_go_on(
     client: &mut Client,
     stream: &mut Stream,
     live: Live,
@@ -379,7 +379,7 @@ async fn connect(
                 let recorded = recorded(&request, Some(BodyLength::None));
                 let opener = Opener { request: Some(recorded), started, target };
                 let live = intercept::begin(client, flow::Kind::Connect, opener).await;
-                return challenge(client, stream, live, &request, &error).await;
+                return answer_and_go_on(client, stream, live, &request, &error).await;
             }
         },
         (judged, _) => judged,

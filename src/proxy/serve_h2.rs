@@ -300,8 +300,7 @@ impl Session {
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let protocol = request.protocol.as_deref().unwrap_or_default();
-            let limit = self.shared.limits.relay_timeout;
-            let joined = tunnel::joined(&mut Ticker::new(), limit, live, near, far, protocol).await;
+            let joined = tunnel::joined(&mut Ticker::new(), &self.shared, live, near, far, protocol).await;
             if let Err(error) = joined {
                 tracing::debug!(peer = %self.peer, error = %error, "joined streams failed");
             }
@@ -318,9 +317,8 @@ impl Session {
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let protocol = request.protocol.as_deref().unwrap_or_default();
-            let limit = self.shared.limits.relay_timeout;
             let mut ticker = Ticker::new();
-            let work = |far| tunnel::joined(&mut ticker, limit, live, near, far, protocol);
+            let work = |far| tunnel::joined(&mut ticker, &self.shared, live, near, far, protocol);
             if let Err(error) = tunnel::beside(talk, work).await {
                 tracing::debug!(peer = %self.peer, error = %error, "a talk on a stream failed");
             }

@@ -21,7 +21,9 @@ use super::limits::Limits;
 use super::mode::{Listen, Mode, transparent};
 use super::passthrough::PassthroughOptions;
 use super::shared::Shared;
+use super::sockets::Injector;
 use crate::record::Rotating;
+use crate::rules::Rules;
 use crate::tls::Leaves;
 use crate::upstream::{Dialer, Pool};
 
@@ -50,6 +52,8 @@ pub struct ServerOptions {
     pub require_recording: bool,
     /// Who answers in the place of origins; `None` for a proxy that passes on.
     pub answers: Option<Arc<dyn Answers>>,
+    /// What is blocked, held and changed; `None` where nothing is.
+    pub rules: Option<Arc<Rules>>,
     /// Certificates for clients.
     pub leaves: Leaves,
     /// Connections to origins.
@@ -127,6 +131,12 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Sends messages on the WebSockets that pass.
+    #[must_use]
+    pub fn injector(&self) -> Injector {
+        Injector::new(Arc::clone(&self.shared.sockets))
     }
 
     /// Stops accepting, closes idle connections, waits up to `grace` for what is under way, then ends it: such flows are

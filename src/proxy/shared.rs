@@ -12,8 +12,10 @@ use super::answers::Answers;
 use super::limits::Limits;
 use super::passthrough::Passthrough;
 use super::server::{KEEP_ORIGINS, ServerOptions};
+use super::sockets::Sockets;
 use crate::flow::ConnId;
 use crate::record::Rotating;
+use crate::rules::Rules;
 use crate::tls::Leaves;
 use crate::upstream::{Dialer, Memo, Pool};
 
@@ -26,6 +28,10 @@ pub(super) struct Shared {
     pub(super) require_recording: bool,
     /// Who answers in the place of origins, if anybody does.
     pub(super) answers: Option<Arc<dyn Answers>>,
+    /// Rules of the user's, if there are any.
+    pub(super) rules: Option<Arc<Rules>>,
+    /// WebSockets that are open.
+    pub(super) sockets: Arc<Sockets>,
     pub(super) leaves: Leaves,
     pub(super) dialer: Dialer,
     pub(super) pool: Arc<Pool>,
@@ -53,6 +59,8 @@ impl Shared {
             recorder: options.recorder,
             require_recording: options.require_recording,
             answers: options.answers,
+            rules: options.rules,
+            sockets: Arc::default(),
             leaves: options.leaves,
             dialer: options.dialer,
             pool: Arc::new(Pool::new(KEEP_ORIGINS)),

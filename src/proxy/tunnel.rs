@@ -1,5 +1,5 @@
 //! Bytes relayed as they are, both ways: after a `CONNECT` that carries neither TLS nor HTTP, and after an upgrade. Those
-//! of a WebSocket are looked at on the way, for the record; what passes is the same.
+//! of a WebSocket are looked at on the way (see `lane`), for the record; what passes is the same, but where rules concern it.
 
 use std::future::poll_fn;
 use std::io;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::answers::Talk;
@@ -17,12 +18,17 @@ use super::client::{Client, Stream};
 use super::error::{Error, Kind};
 use super::forward::Wanted;
 use super::intercept::{self, Opened, Reached};
+use super::lane::{Judge, Lane};
+use super::ruled;
 use super::serve::After;
-use crate::exchange::{Live, MessageTee, Tee, Ticker};
+use super::shared::Shared;
+use super::sockets::{Errand, WAITING};
+use crate::exchange::{Live, Tee, Ticker};
 use crate::flow::{self, BodyEnd, Framing, Side, Stage, Tunnel};
 use crate::http1::{Reader, Writer};
 use crate::http2::Duplex;
 use crate::record::BodySide;
+use crate::rules::{self, MessageRules};
 use crate::upstream::{Connection, Io as _, Key, Origin, Passage};
 use crate::websocket::Extensions;
 
@@ -32,17 +38,20 @@ pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Open
     let target = opener.target.clone();
     let live = intercept::begin(client, flow::Kind::Tunnel, opener).await;
     live.with(|flow| flow.tunnel = Some(Tunnel { reason: reason.into(), ..Tunnel::default() }));
-    let reached = match origin {
-        Reached::Dialed(dialed, since) => Ok((*dialed, since)),
-        Reached::Pooled(origin) => {
+    let reached = match (ruled::blocks_tunnel(&client.shared, &live), origin) {
+        (Some(error), _) => Err(error),
+        (None, Reached::Dialed(dialed, since)) => Ok((*dialed, since)),
+        (None, Reached::Pooled(origin)) => {
             // It speaks TLS already: of no use here.
             client.shared.pool.give(origin);
             intercept::dial(&client.shared, client.local.ip(), &target, Passage::Tunnel).await
         }
-        Reached::NotYet if client.shared.answers.as_ref().is_some_and(|answers| answers.forwards()) => {
+        (None, Reached::NotYet)
+            if client.shared.answers.as_ref().is_some_and(|answers| answers.forwards()) =>
+        {
             intercept::dial(&client.shared, client.local.ip(), &target, Passage::Tunnel).await
         }
-        Reached::NotYet => {
+        (None, Reached::NotYet) => {
             let message = "only HTTP is answered here, and this tunnel carries something else";
             Err(Error::new(Kind::Cut, Side::Proxy, Stage::Tunnel, message))
         }
@@ -106,14 +115,13 @@ pub(super) async fn bridged(
     origin: Duplex,
     live: &Live,
 ) -> Result<After, Error> {
-    let limit = client.shared.limits.relay_timeout;
     let headers = live.with(|flow| flow.response.as_ref().map(|response| response.headers.clone()));
     let what = What::WebSocket(Extensions::of(&headers.unwrap_or_default()));
     let (origin_in, origin_out) = tokio::io::split(origin);
     let near = End { reader: &mut stream.reader, writer: &mut stream.writer };
     let far =
         End { reader: &mut Reader::new(origin_in, BytesMut::new()), writer: &mut Writer::new(origin_out) };
-    copy_both(&mut client.ticker, limit, live, near, far, what).await?;
+    copy_both(&mut client.ticker, &client.shared, live, near, far, what).await?;
     Ok(After::Close)
 }
 
@@ -124,7 +132,7 @@ pub(super) async fn bridged(
 /// As [`copy_both`]. Dropping the streams then resets them.
 pub(super) async fn joined(
     ticker: &mut Ticker,
-    limit: Duration,
+    shared: &Shared,
     live: &Live,
     client: Duplex,
     server: impl AsyncRead + AsyncWrite,
@@ -146,7 +154,7 @@ pub(super) async fn joined(
         End { reader: &mut Reader::new(client_in, BytesMut::new()), writer: &mut Writer::new(client_out) };
     let far =
         End { reader: &mut Reader::new(server_in, BytesMut::new()), writer: &mut Writer::new(server_out) };
-    copy_both(ticker, limit, live, near, far, what).await
+    copy_both(ticker, shared, live, near, far, what).await
 }
 
 /// Relays what a client of HTTP/1.1 and somebody who speaks for the origin say after an upgrade, as [`upgraded`].
@@ -169,14 +177,13 @@ pub(super) async fn talked(
             What::Unread
         }
     };
-    let limit = client.shared.limits.relay_timeout;
-    let ticker = &mut client.ticker;
+    let (shared, ticker) = (&client.shared, &mut client.ticker);
     let near = End { reader: &mut stream.reader, writer: &mut stream.writer };
     let work = |far| async move {
         let (far_in, far_out) = tokio::io::split(far);
         let far =
             End { reader: &mut Reader::new(far_in, BytesMut::new()), writer: &mut Writer::new(far_out) };
-        copy_both(ticker, limit, live, near, far, what).await
+        copy_both(ticker, shared, live, near, far, what).await
     };
     beside(talk, work).await?;
     Ok(After::Close)
@@ -213,11 +220,10 @@ async fn relay(
     live: &Live,
     what: What,
 ) -> Result<After, Error> {
-    let limit = client.shared.limits.relay_timeout;
     let mut origin = origin;
     let near = End { reader: &mut stream.reader, writer: &mut stream.writer };
     let far = End { reader: &mut origin.reader, writer: &mut origin.writer };
-    match copy_both(&mut client.ticker, limit, live, near, far, what).await {
+    match copy_both(&mut client.ticker, &client.shared, live, near, far, what).await {
         Ok(()) => Ok(After::Close),
         Err(error) => {
             // Neither end may take what it got for the whole.
@@ -244,14 +250,15 @@ pub(super) struct End<'a, R, W> {
     pub(super) writer: &'a mut Writer<W>,
 }
 
-/// Copies both ways until both have ended, one fails, or nothing passes for `limit`; not a byte is changed. Half-closes are
-/// passed on. The end of the flow is noted in `live`, also an error; breaking the two ends after one is for the caller.
+/// Copies both ways until both have ended, one fails, or nothing passes for the time that a relay may be idle; not a byte is
+/// changed but by rules. Half-closes are passed on. The end of the flow is noted in `live`, also an error; breaking the two
+/// ends after one is for the caller.
 ///
 /// # Errors
 /// If an end fails, or the time is over.
 pub(super) async fn copy_both<CR, CW, SR, SW>(
     ticker: &mut Ticker,
-    limit: Duration,
+    shared: &Shared,
     live: &Live,
     client: End<'_, CR, CW>,
     server: End<'_, SR, SW>,
@@ -263,26 +270,67 @@ where
     SR: AsyncRead + Unpin,
     SW: AsyncWrite + Unpin,
 {
-    let last_us = AtomicU64::new(live.now_us());
-    let messages = matches!(what, What::WebSocket(_)).then(|| live.messages());
-    let (up_tap, down_tap) = match (&messages, what) {
-        (Some(messages), What::WebSocket(extensions)) => (
-            Tap::Messages(Box::new(messages.of_client(extensions))),
-            Tap::Messages(Box::new(messages.of_server(extensions))),
-        ),
-        _ => (
-            Tap::Bytes(live.tee(BodySide::TunnelClient, Framing::Close)),
-            Tap::Bytes(live.tee(BodySide::TunnelServer, Framing::Close)),
-        ),
+    let last_us = &AtomicU64::new(live.now_us());
+    let limit = shared.limits.relay_timeout;
+    let result = match what {
+        What::Unread => {
+            let copy = |side| Copy { live, last_us, tee: live.tee(side, Framing::Close) };
+            let up = copy(BodySide::TunnelClient).run(client.reader, server.writer);
+            let down = copy(BodySide::TunnelServer).run(server.reader, client.writer);
+            both(ticker, limit, live, last_us, up, down).await
+        }
+        What::WebSocket(extensions) => {
+            let messages = live.messages();
+            let rules = message_rules(shared, live, extensions);
+            let (to_client, of_client) = mpsc::channel(WAITING);
+            let (to_server, of_server) = mpsc::channel(WAITING);
+            let judge = |from, other: &mpsc::Sender<Errand>| {
+                rules.as_ref().map(|rules| Judge::new(rules, from, other.clone()))
+            };
+            let up = Lane {
+                live,
+                last_us,
+                tee: messages.of_client(extensions),
+                from: rules::End::Client,
+                inbox: of_server,
+                judge: judge(rules::End::Client, &to_client),
+            };
+            let down = Lane {
+                live,
+                last_us,
+                tee: messages.of_server(extensions),
+                from: rules::End::Server,
+                inbox: of_client,
+                judge: judge(rules::End::Server, &to_server),
+            };
+            let _registered =
+                live.mid().map(|mid| shared.sockets.register(mid, to_client, to_server, !extensions.unknown));
+            // They are large, and many connections are not WebSockets.
+            let up = Box::pin(up.run(client.reader, server.writer));
+            let down = Box::pin(down.run(server.reader, client.writer));
+            both(ticker, limit, live, last_us, up, down).await
+        }
     };
-    let up = Copy { live, last_us: &last_us, tap: up_tap }.run(client.reader, server.writer);
-    let down = Copy { live, last_us: &last_us, tap: down_tap }.run(server.reader, client.writer);
-    let result = both(ticker, limit, live, &last_us, up, down).await;
     match &result {
         Ok(()) => live.complete(),
         Err(error) => error.record(live),
     }
     result
+}
+
+/// The rules on messages that a WebSocket concerns. An origin that uses an extension which it was not offered is left alone:
+/// what its messages say is not sure.
+fn message_rules(shared: &Shared, live: &Live, extensions: Extensions) -> Option<MessageRules> {
+    let rules = shared.rules.as_ref()?;
+    let rules = live.with(|flow| rules.messages(flow))?;
+    if extensions != Extensions::default() {
+        tracing::warn!(
+            mid = live.mid().map(|mid| mid.0),
+            "rules do not look at a WebSocket that uses extensions which were not offered"
+        );
+        return None;
+    }
+    Some(rules)
 }
 
 async fn both(
@@ -318,7 +366,7 @@ async fn both(
 }
 
 /// A direction that broke.
-enum Broken {
+pub(super) enum Broken {
     Read(io::Error),
     Write(io::Error),
 }
@@ -334,37 +382,11 @@ impl Broken {
     }
 }
 
-/// What looks on as one direction passes.
-enum Tap<'a> {
-    Bytes(Tee<'a>),
-    Messages(Box<MessageTee<'a>>),
-}
-
-impl Tap<'_> {
-    async fn write(&mut self, data: &Bytes) {
-        match self {
-            Tap::Bytes(tee) => tee.write(data).await,
-            Tap::Messages(tee) => tee.write(data).await,
-        }
-    }
-
-    /// The direction came to its end.
-    fn end(&mut self) {
-        match self {
-            Tap::Bytes(tee) => {
-                let wire_len = tee.len();
-                tee.end(BodyEnd::Whole, wire_len);
-            }
-            Tap::Messages(tee) => tee.end(),
-        }
-    }
-}
-
-/// One direction.
+/// One direction of bytes that nobody reads.
 struct Copy<'a> {
     live: &'a Live,
     last_us: &'a AtomicU64,
-    tap: Tap<'a>,
+    tee: Tee<'a>,
 }
 
 impl Copy<'_> {
@@ -386,7 +408,8 @@ impl Copy<'_> {
             let data = reader.take_buffer().freeze();
             self.pass(&data, writer).await.map_err(Broken::Write)?;
         }
-        self.tap.end();
+        let wire_len = self.tee.len();
+        self.tee.end(BodyEnd::Whole, wire_len);
         // The peer may have closed both directions already.
         let _ = writer.shutdown().await;
         Ok(())
@@ -396,7 +419,7 @@ impl Copy<'_> {
     where
         W: AsyncWrite + Unpin,
     {
-        self.tap.write(data).await;
+        self.tee.write(data).await;
         writer.queue_data(data, false);
         writer.flush().await?;
         self.last_us.store(self.live.now_us(), Ordering::Relaxed);

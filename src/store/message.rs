@@ -94,6 +94,7 @@ pub(super) fn insert(tx: &Transaction<'_>, messages: &[Queued], bytes: &[u8]) ->
             end_number(facts.end),
             inline,
             extents,
+            facts.dropped,
         ])?;
         written += inline.map_or(0, <[u8]>::len) as u64;
     }
@@ -121,6 +122,7 @@ pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Message, Option
         injected: number(8)? != 0,
         end: body_end(small(9)?),
         content: optional(10)?.map_or(Content::Absent, Content::Inline),
+        dropped: number(12)? != 0,
     };
     Ok((message, optional(11)?))
 }
@@ -191,8 +193,8 @@ fn body_end(number: u8) -> BodyEnd {
 }
 
 const INSERT: &str = "INSERT OR REPLACE INTO message (mid, seq, from_client, opcode, at_us, len, wire_len, coding, \
-     fragments, injected, body_end, payload, extents) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+     fragments, injected, body_end, payload, extents, dropped) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 const NEXT_OUTSIDE: &str = "SELECT mid, seq, from_client, extents FROM message \
      WHERE (mid, seq) > (?1, ?2) AND extents IS NOT NULL ORDER BY mid, seq LIMIT 1";
@@ -201,7 +203,11 @@ const MOVE: &str =
     "UPDATE message SET extents = ?3, body_end = coalesce(?4, body_end) WHERE mid = ?1 AND seq = ?2";
 
 pub(super) const SELECT: &str = "SELECT seq, from_client, opcode, at_us, len, wire_len, coding, fragments, injected, \
-     body_end, payload, extents FROM message WHERE mid = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+     body_end, payload, extents, dropped FROM message WHERE mid = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+
+/// The same before version 11.
+pub(super) const SELECT_10: &str = "SELECT seq, from_client, opcode, at_us, len, wire_len, coding, fragments, injected, \
+     body_end, payload, extents, 0 FROM message WHERE mid = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
 
 pub(super) const LAST: &str = "SELECT max(seq) FROM message WHERE mid = ?1";
 

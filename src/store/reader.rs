@@ -331,7 +331,8 @@ impl Reader {
             return Ok(Vec::new());
         }
         let fail = |e| StoreError::sqlite(&self.paths.db, "reading messages", e);
-        let mut statement = self.conn.prepare_cached(message::SELECT).map_err(fail)?;
+        let sql = if self.version()? < 11 { message::SELECT_10 } else { message::SELECT };
+        let mut statement = self.conn.prepare_cached(sql).map_err(fail)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut rows = statement.query(params![sqlite_int(mid.0), sqlite_int(after), limit]).map_err(fail)?;
         let mut messages = Vec::new();

@@ -14,7 +14,7 @@ use super::source::packed;
 use super::{Durability, StoreError};
 
 /// The version of the tables that this program writes.
-pub(super) const VERSION: u32 = 10;
+pub(super) const VERSION: u32 = 11;
 
 /// `application_id` in the database's header: "mnnt".
 const APPLICATION_ID: u32 = 0x6d6e_6e74;
@@ -160,11 +160,14 @@ CREATE TABLE index_chunk (     -- block << 24 | its first trigram
 ) STRICT;
 ";
 
+/// What version 11 added: messages of WebSockets that a rule kept from the other end.
+const DROPPED: &str = "ALTER TABLE message ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;";
+
 /// What makes version 2 of version 1, and so on. A new store takes the same steps.
 ///
 /// A reader finds a store whose writer has not been here since: it must do without what a step adds.
 const STEPS: [&str; (VERSION - 1) as usize] =
-    [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, NOTES, COUNTERS, DEAD_BYTES, CHUNKS, INDEX];
+    [MESSAGES, TRUNCATED, RECORD_EXTENTS, ZONES, NOTES, COUNTERS, DEAD_BYTES, CHUNKS, INDEX, DROPPED];
 
 /// Bytes of a database's header (sqlite.org/fileformat2.html §1.3).
 pub(super) const HEAD: usize = 100;

@@ -84,6 +84,11 @@ impl HeadBuffer {
         self.len == 0
     }
 
+    /// What came of it.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
     /// The frame that a whole head begins.
     pub(super) fn into_frame(self) -> Result<Frame, Violation> {
         let number = self.bytes[0] & 0x0f;

@@ -8,6 +8,7 @@
 //! Payload is given out in pieces as it comes and never put together here: memory does not depend on the length of a
 //! message, nor on what it inflates to.
 
+mod assemble;
 mod deflate;
 mod extensions;
 mod frame;
@@ -20,10 +21,11 @@ mod write;
 
 use base64::Engine as _;
 
+pub use assemble::{Assembler, Piece};
 pub use deflate::Deflater;
 pub use extensions::{Deflate, Extensions};
 pub use tap::{Ended, Event, Tap, Violation};
-pub use write::{FrameWriter, unmasked_head};
+pub use write::{FrameWriter, put_message, unmasked_head};
 
 /// Code and reason of a close frame's payload (RFC 6455 §5.5.1): 1005 and nothing if it has none.
 #[must_use]

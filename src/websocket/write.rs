@@ -1,4 +1,5 @@
-//! Writing frames (RFC 6455 §5.2): those of a client, heads and masked payload as it comes, and heads of an origin's.
+//! Writing frames (RFC 6455 §5.2): those of a client, heads and masked payload as it comes, heads of an origin's, and
+//! messages that are at hand.
 
 use bytes::{BufMut, BytesMut};
 
@@ -26,18 +27,8 @@ impl FrameWriter {
         key: [u8; 4],
     ) {
         let bit = |set, bit| if set { bit } else { 0 };
-        out.put_u8(bit(is_last, 0x80) | bit(is_deflated, 0x40) | opcode.map_or(0, Opcode::number));
-        match (u8::try_from(len), u16::try_from(len)) {
-            (Ok(len @ 0..=125), _) => out.put_u8(0x80 | len),
-            (_, Ok(len)) => {
-                out.put_u8(0x80 | 126);
-                out.put_u16(len);
-            }
-            _ => {
-                out.put_u8(0x80 | 127);
-                out.put_u64(len);
-            }
-        }
+        let first = bit(is_last, 0x80) | bit(is_deflated, 0x40) | opcode.map_or(0, Opcode::number);
+        put_head(out, first, 0x80, len);
         out.put_slice(&key);
         self.mask = key;
         self.at = 0;
@@ -57,19 +48,58 @@ impl FrameWriter {
 /// The head of an unmasked frame, as an origin sends it, that is a whole message with so much payload (RFC 6455 §5.2).
 #[must_use]
 pub fn unmasked_head(opcode: Opcode, len: u64) -> Vec<u8> {
-    let mut head = vec![0x80 | opcode.number()];
-    match (u8::try_from(len), u16::try_from(len)) {
-        (Ok(short @ 0..=125), _) => head.push(short),
-        (_, Ok(medium)) => {
-            head.push(126);
-            head.extend_from_slice(&medium.to_be_bytes());
+    let mut head = BytesMut::with_capacity(10);
+    put_head(&mut head, 0x80 | opcode.number(), 0, len);
+    head.to_vec()
+}
+
+/// Writes a whole message in frames of at most `fragment_len` bytes of payload, one if it is empty. `key` gives a fresh
+/// masking key for each, or `None` for a message of an origin's, which is not masked (RFC 6455 §5.1).
+pub fn put_message(
+    out: &mut BytesMut,
+    opcode: Opcode,
+    payload: &[u8],
+    fragment_len: usize,
+    mut key: impl FnMut() -> Option<[u8; 4]>,
+) {
+    let mut opcode = Some(opcode);
+    let mut rest = payload;
+    loop {
+        let (piece, after) = rest.split_at(fragment_len.max(1).min(rest.len()));
+        rest = after;
+        let len = piece.len() as u64;
+        match key() {
+            Some(key) => {
+                let mut writer = FrameWriter::default();
+                writer.begin(out, opcode.take(), rest.is_empty(), false, len, key);
+                writer.payload(out, piece);
+            }
+            None => {
+                let last = if rest.is_empty() { 0x80 } else { 0 };
+                put_head(out, last | opcode.take().map_or(0, Opcode::number), 0, len);
+                out.put_slice(piece);
+            }
         }
-        _ => {
-            head.push(127);
-            head.extend_from_slice(&len.to_be_bytes());
+        if rest.is_empty() {
+            return;
         }
     }
-    head
+}
+
+/// The first two bytes of a frame's head, with the `mask` bit, and its length in the shortest form (RFC 6455 §5.2).
+fn put_head(out: &mut BytesMut, first: u8, mask: u8, len: u64) {
+    out.put_u8(first);
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(short @ 0..=125), _) => out.put_u8(mask | short),
+        (_, Ok(medium)) => {
+            out.put_u8(mask | 126);
+            out.put_u16(medium);
+        }
+        _ => {
+            out.put_u8(mask | 127);
+            out.put_u64(len);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod notes;
 mod pack;
 mod replay;
 mod rotation;
+mod rules;
 mod serve;
 mod shutdown;
 mod space;

@@ -152,7 +152,7 @@ async fn memory_does_not_grow_with_the_length_of_a_message() {
 async fn a_killed_proxy_leaves_the_messages_that_were_stored() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("flows.db");
-    let (mut proxy, addr) = start_binary(dir.path()).await;
+    let (mut proxy, addr) = start_binary(dir.path(), &[]).await;
     let origin = Origin::listen().await;
     let mut client = Peer::connect(addr.parse().unwrap()).await;
     client.send(origin.fill(opening("http://{addr}/chat"))).await;
@@ -183,12 +183,13 @@ async fn a_killed_proxy_leaves_the_messages_that_were_stored() {
 }
 
 /// `manent capture` with its store in `dir`, and where it listens.
-async fn start_binary(dir: &Path) -> (Child, String) {
+pub(crate) async fn start_binary(dir: &Path, flags: &[&str]) -> (Child, String) {
     let mut proxy = Command::new(env!("CARGO_BIN_EXE_manent"))
         .args(["capture", "-q", "-l", "127.0.0.1:0", "-s"])
         .arg(dir.join("flows.db"))
         .arg("--ca-dir")
         .arg(dir.join("ca"))
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

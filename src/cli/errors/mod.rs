@@ -22,6 +22,7 @@ use crate::format::FORMATS;
 use crate::format::coding::{CapReached, CodingError};
 use crate::format::transfer::Format;
 use crate::record::RecordError;
+use crate::rules::{Problem, RuleError};
 use crate::store::BadNote;
 use crate::transfer::{ExportError, ImportError};
 
@@ -141,6 +142,9 @@ pub(super) enum CliError {
     /// A filter could not be read.
     #[error("{0}")]
     Filter(#[source] FilterError),
+    /// A rule could not be read.
+    #[error("{0}")]
+    Rule(#[source] RuleError),
     /// Flows would be deleted, and nobody could be asked.
     #[error("nothing was deleted")]
     NotConfirmed,
@@ -301,20 +305,40 @@ fn of_cli(error: &CliError) -> Report {
             .fact("They were passed on all the same. The log says why.")
             .hint("manent --require-recording   refuses what it cannot record"),
         CliError::StoreGone => gone(error.to_string()),
-        CliError::Filter(error) => {
-            let report = Report::new("E003", USAGE, format!("in the filter, {error}"));
-            let report =
-                error.caret().into_iter().fold(report, |report, line| report.fact(format!("  {line}")));
-            match &error.hint {
-                Some(hint) => report.hint(hint.clone()),
-                None => report.hint("manent filter   tells the language"),
-            }
-        }
+        CliError::Filter(error) => of_filter(format!("in the filter, {error}"), error),
+        CliError::Rule(error) => of_rule(error),
         CliError::NotConfirmed => Report::new("E210", NO, error.to_string())
             .hint("--yes   deletes without asking; --dry-run   says what would be deleted"),
         CliError::Environment { .. } | CliError::Flag { .. } | CliError::NoExplicitListener => {
             Report::new("E002", USAGE, error.to_string())
         }
+    }
+}
+
+fn of_filter(message: String, error: &FilterError) -> Report {
+    let report = Report::new("E003", USAGE, message);
+    let report = error.caret().into_iter().fold(report, |report, line| report.fact(format!("  {line}")));
+    match &error.hint {
+        Some(hint) => report.hint(hint.clone()),
+        None => report.hint("manent filter   tells the language"),
+    }
+}
+
+fn of_rule(error: &RuleError) -> Report {
+    let flag = error.flag;
+    if let Problem::Filter(filter) = &error.problem {
+        let report = of_filter(format!("in the filter of {flag}, {filter}"), filter);
+        return match filter.text == error.text {
+            true => report,
+            false => report.hint(format!("a filter with a / in it takes another sign: {flag} '|~u /api/|…'")),
+        };
+    }
+    let report = Report::new("E005", USAGE, format!("{flag}: {}", error.problem)).fact(error.text.clone());
+    match &error.problem {
+        Problem::Form { .. } | Problem::Answer(_) if error.text.starts_with('/') => {
+            report.hint(format!("a filter that begins with a / goes in quotes: {flag} '\"/ads/\"'"))
+        }
+        _ => report.hint("manent capture --help   tells the form"),
     }
 }
 

@@ -88,6 +88,7 @@ fn message(
         message.coding = ours.coding;
         message.fragments = ours.fragments;
         message.injected = ours.injected;
+        message.dropped = ours.dropped;
         message.end = ours.end;
         if !ours.recorded {
             message.content = crate::flow::Content::Absent;

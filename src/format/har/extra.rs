@@ -85,6 +85,10 @@ pub(super) fn write(
         json.name("server_reused").bool(flow.server_reused);
     }
     int(json, "replay_of", flow.replay_of.map(|mid| mid.0));
+    list(json, "rules", &flow.rules, |json, applied| {
+        json.open().name("rule").text(&applied.rule).name("at_us").int(applied.at_us);
+        json.name("times").int(applied.times).close();
+    });
     note(json, item.note());
     if let Some(of_file) = &flow.imported {
         imported(json, of_file);
@@ -135,14 +139,15 @@ pub(super) fn message(json: &mut Writer<'_>, message: &Message, len: u64) {
         end: BodyEnd::Whole,
         ..message.clone()
     };
-    let plain = Message { coding: MessageCoding::Plain, injected: false, ..plain };
+    let plain = Message { coding: MessageCoding::Plain, injected: false, dropped: false, ..plain };
     if plain == *message && encode::is_recorded(message) {
         return;
     }
     json.name("_manent").open();
     json.name("len").int(message.len).name("wire_len").int(message.wire_len);
     json.name("coding").text(message.coding.as_str()).name("fragments").int(message.fragments);
-    json.name("injected").bool(message.injected).name("end").text(end(message.end));
+    json.name("injected").bool(message.injected).name("dropped").bool(message.dropped);
+    json.name("end").text(end(message.end));
     json.name("recorded").bool(encode::is_recorded(message)).close();
 }
 
@@ -156,6 +161,10 @@ fn request(json: &mut Writer<'_>, request: &Request, target: Option<&[u8]>) {
     opt_bytes(json, "authority", request.authority.as_deref());
     opt_bytes(json, "protocol", request.protocol.as_deref());
     head(json, request.raw_head.as_deref(), request.head_len, request.trailers.as_ref());
+    if let Some(changed) = &request.changed {
+        json.name("changed");
+        fields::write(json, changed);
+    }
     json.name("body");
     body(json, &request.body);
     json.close();

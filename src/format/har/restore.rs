@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 
 use crate::flow::{
-    Addr, Body, BodyEnd, ClientAuth, ClientConn, ConnId, ConnectHead, Content, Flow, FlowError, Framing,
-    Headers, Imported, Interim, Kind, Mid, Note, Request, Response, Scheme, ServerConn, Side, Stage, State,
-    Target, Timing, TlsInfo, Tunnel, Value, Via, WebSocket,
+    Addr, Applied, Body, BodyEnd, ClientAuth, ClientConn, ConnId, ConnectHead, Content, Flow, FlowError,
+    Framing, Headers, Imported, Interim, Kind, Mid, Note, Request, Response, Scheme, ServerConn, Side, Stage,
+    State, Target, Timing, TlsInfo, Tunnel, Value, Via, WebSocket,
 };
 
 use super::fields::{NAME_BYTES, VALUE_BYTES};
@@ -65,9 +65,18 @@ pub(super) fn flow(flow: &mut Flow, note: &mut Note, json: &Json, conns: &mut Co
     flow.server = json.get("server").map(|json| server(json, conns));
     flow.server_reused = flag(json, "server_reused");
     flow.replay_of = int(json, "replay_of").map(Mid);
+    flow.rules = items(json, "rules").map(applied).collect();
     note.marker = text(json, "marker").filter(|marker| !marker.is_empty());
     note.tags = items(json, "tags").filter_map(|tag| tag.as_str().map(str::to_owned)).collect();
     flow.imported = json.get("imported").map(|json| Box::new(imported(json)));
+}
+
+fn applied(json: &Json) -> Applied {
+    Applied {
+        rule: text(json, "rule").unwrap_or_default(),
+        at_us: int(json, "at_us").unwrap_or(0),
+        times: int(json, "times").unwrap_or(1),
+    }
 }
 
 fn request(request: &mut Request, json: &Json) {
@@ -83,6 +92,7 @@ fn request(request: &mut Request, json: &Json) {
     request.raw_head = bytes(json, "raw_head");
     request.head_len = int(json, "head_len").unwrap_or(0);
     request.trailers = json.get("trailers").map(headers);
+    request.changed = json.get("changed").map(headers);
     request.body = body_facts(json.get("body"));
 }
 

@@ -41,6 +41,7 @@ pub(super) struct Ours {
     pub(super) coding: MessageCoding,
     pub(super) end: BodyEnd,
     pub(super) injected: bool,
+    pub(super) dropped: bool,
     pub(super) recorded: bool,
 }
 
@@ -95,6 +96,7 @@ impl Record {
             coding,
             end: restore::body_end(value.get("end")),
             injected: flag("injected").unwrap_or(false),
+            dropped: flag("dropped").unwrap_or(false),
             recorded: flag("recorded").unwrap_or(true),
         });
     }
@@ -130,8 +132,10 @@ impl Record {
             MessageCoding::Unknown => 2,
         };
         let end = ENDS.iter().position(|end| *end == ours.end).and_then(|at| u8::try_from(at).ok());
-        let flags =
-            u8::from(ours.injected) | u8::from(ours.recorded) << 1 | u8::from(self.ours.is_some()) << 2;
+        let flags = u8::from(ours.injected)
+            | u8::from(ours.recorded) << 1
+            | u8::from(self.ours.is_some()) << 2
+            | u8::from(ours.dropped) << 3;
         bytes[66..69].copy_from_slice(&[coding, end.unwrap_or(0), flags]);
         bytes
     }
@@ -161,6 +165,7 @@ impl Record {
             coding,
             end: ENDS.get(usize::from(bytes[67])).copied().unwrap_or_default(),
             injected: bytes[68] & 1 != 0,
+            dropped: bytes[68] & 8 != 0,
             recorded: bytes[68] & 2 != 0,
         };
         Self {
@@ -196,7 +201,7 @@ mod tests {
             unix_ns: -5,
             data: Run { at: 1 << 40, len: 7 },
             exact: Some(Run { at: 3, len: 0 }),
-            ours: Some(Ours { injected: true, recorded: true, ..ours }),
+            ours: Some(Ours { injected: true, dropped: true, recorded: true, ..ours }),
         };
         assert_eq!(Record::from_bytes(&record.to_bytes()), record);
         assert_eq!(Record::from_bytes(&Record::default().to_bytes()), Record::default());

@@ -101,6 +101,7 @@ fn put_message(json: &mut Writer<'_>, message: &Message, item: &dyn Item) -> io:
         "coding": message.coding.as_str(),
         "fragments": message.fragments,
         "injected": message.injected,
+        "dropped": message.dropped,
         "end": shape::body_end(message.end),
     });
     json.open();

@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 
 use super::shape::{body_end, framing, parse_addr};
 use crate::flow::{
-    Addr, Body, BodyEnd, ClientAuth, ClientConn, ConnId, ConnectHead, Content, Flow, FlowError, Framing,
-    Headers, Imported, Interim, Kind, Message, MessageCoding, Mid, Note, Opcode, Request, Response, Scheme,
-    ServerConn, Side, Stage, State, Target, Timing, TlsInfo, Tunnel, Value as Foreign, Version, Via,
+    Addr, Applied, Body, BodyEnd, ClientAuth, ClientConn, ConnId, ConnectHead, Content, Flow, FlowError,
+    Framing, Headers, Imported, Interim, Kind, Message, MessageCoding, Mid, Note, Opcode, Request, Response,
+    Scheme, ServerConn, Side, Stage, State, Target, Timing, TlsInfo, Tunnel, Value as Foreign, Version, Via,
     WebSocket,
 };
 
@@ -63,6 +63,7 @@ pub(super) fn flow(object: &Object, contents: Contents) -> Result<Flow> {
         server_reused: flag(object, "server_reused")?,
         timing: timing(object)?,
         replay_of: number(object, "replay_of")?.map(Mid),
+        rules: list(object, "rules", applied)?,
         imported: child(object, "imported")?
             .map(imported)
             .transpose()
@@ -93,8 +94,18 @@ pub(super) fn message(object: &Object, content: Option<Content>) -> Result<Messa
         coding: word(object, "coding", &CODINGS, MessageCoding::as_str)?,
         fragments: number(object, "fragments")?.unwrap_or(1),
         injected: flag(object, "injected")?,
+        dropped: flag(object, "dropped")?,
         end: end(object, content.is_some())?,
         content: content.unwrap_or_default(),
+    })
+}
+
+fn applied(value: &Value) -> Result<Applied> {
+    let object = value.as_object().ok_or("not an object")?;
+    Ok(Applied {
+        rule: text(object, "rule")?.unwrap_or_default(),
+        at_us: number(object, "at_us")?.unwrap_or_default(),
+        times: number(object, "times")?.unwrap_or(1),
     })
 }
 
@@ -111,6 +122,7 @@ fn request(object: &Object, content: Option<Content>) -> Result<Request> {
         scheme: bytes(object, "scheme")?,
         authority: bytes(object, "authority")?,
         protocol: bytes(object, "protocol")?,
+        changed: headers(object, "changed")?,
     })
 }
 

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::flow::{
-    Addr, Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Headers, Imported, Interim, Mid, Note,
-    Request, Response, ServerConn, Timing, TlsInfo, Value as Foreign, WebSocket,
+    Addr, Applied, Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Headers, Imported, Interim, Mid,
+    Note, Request, Response, ServerConn, Timing, TlsInfo, Value as Foreign, WebSocket,
 };
 
 /// The flow. Its bodies are objects that tell how long they are and how they ended, for the caller to put the bytes into:
@@ -35,7 +35,7 @@ fn put_flow(object: &mut Map<String, Value>, flow: &Flow, body: &dyn Fn(&Body) -
             "from_server": body(&tunnel.from_server),
         })
     });
-    let members: [(&str, Value); 20] = [
+    let members: [(&str, Value); 21] = [
         ("kind", flow.kind.as_str().into()),
         ("state", flow.state.as_str().into()),
         ("url", flow.url().into()),
@@ -56,10 +56,15 @@ fn put_flow(object: &mut Map<String, Value>, flow: &Flow, body: &dyn Fn(&Body) -
         ("server", flow.server.as_deref().map_or(Value::Null, server)),
         ("server_reused", flow.server_reused.into()),
         ("replay_of", json!(flow.replay_of.map(|mid| mid.0))),
+        ("rules", flow.rules.iter().map(applied).collect()),
     ];
     object.extend(members.into_iter().map(|(name, value)| (name.to_owned(), value)));
     let imported = flow.imported.as_deref().map_or(Value::Null, |it| imported(it, backups));
     object.insert("imported".to_owned(), imported);
+}
+
+fn applied(applied: &Applied) -> Value {
+    json!({"rule": applied.rule, "at_us": applied.at_us, "times": applied.times})
 }
 
 fn error(error: &FlowError) -> Value {
@@ -81,6 +86,7 @@ fn request(request: &Request, body: &dyn Fn(&Body) -> Value) -> Value {
         "head_len": request.head_len,
         "body": body(&request.body),
         "trailers": request.trailers.as_ref().map(headers),
+        "changed": request.changed.as_ref().map(headers),
     })
 }
 

@@ -47,8 +47,8 @@ fn message() -> impl Strategy<Value = Message> {
     ];
     let coding =
         prop_oneof![Just(MessageCoding::Plain), Just(MessageCoding::Deflate), Just(MessageCoding::Unknown)];
-    (any::<(u64, bool, u64, u64, u64, u32, bool)>(), opcode, coding, arbitrary::body()).prop_map(
-        |((seq, from_client, at_us, len, wire_len, fragments, injected), opcode, coding, body)| {
+    (any::<(u64, bool, u64, u64, u64, u32, bool, bool)>(), opcode, coding, arbitrary::body()).prop_map(
+        |((seq, from_client, at_us, len, wire_len, fragments, injected, dropped), opcode, coding, body)| {
             let content = match body.content {
                 Content::Extents(_) => Content::Absent,
                 content => content,
@@ -64,6 +64,7 @@ fn message() -> impl Strategy<Value = Message> {
                 coding,
                 fragments,
                 injected,
+                dropped,
                 end,
                 content,
             }

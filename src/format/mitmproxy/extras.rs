@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::schema;
 use super::state::is_ours_to_give_back;
 use crate::flow::{
-    Body, BodyEnd, ConnectHead, Flow, FlowError, Headers, Interim, Kind, Mid, Note, Side, Stage, State,
-    Timing, Value,
+    Applied, Body, BodyEnd, ConnectHead, Flow, FlowError, Headers, Interim, Kind, Mid, Note, Side, Stage,
+    State, Timing, Value,
 };
 
 /// The metadata that is written: what was imported, or what is ours; tags in both. `cut` messages of the flow's WebSocket
@@ -62,6 +62,9 @@ pub(super) fn restore(flow: &mut Flow, metadata: &Value) {
     let Some(ours) = get(metadata, OURS) else { return };
     flow.mid = get(metadata, MID).and_then(number).filter(|mid| *mid > 0).map(Mid);
     flow.replay_of = get(ours, "replay_of").and_then(number).map(Mid);
+    if let Some(Value::List(rules)) = get(ours, "rules") {
+        flow.rules = rules.iter().filter_map(applied_of).collect();
+    }
     if let Some(kind) = named(ours, "kind", &KINDS, Kind::as_str) {
         // One that the flow's own fields could be.
         let fits = match kind {
@@ -101,6 +104,7 @@ pub(super) fn restore(flow: &mut Flow, metadata: &Value) {
     if let Some(request) = &mut flow.request {
         request.raw_head = get(ours, "request_head").and_then(bytes);
         request.protocol = get(ours, "protocol").and_then(bytes);
+        request.changed = get(ours, "changed").map(headers_of);
         restore_body(&mut request.body, get(ours, "request_body"));
     }
     if let Some(response) = &mut flow.response {
@@ -126,6 +130,9 @@ fn ours(flow: &Flow, cut: u64) -> Vec<(Value, Value)> {
         pairs.push(pair("kind", text(flow.kind.as_str())));
     }
     pairs.extend(flow.replay_of.map(|mid| pair("replay_of", int(mid.0))));
+    if !flow.rules.is_empty() {
+        pairs.push(pair("rules", Value::List(flow.rules.iter().map(applied).collect())));
+    }
     if let Some(error) = &flow.error {
         pairs.push(pair("error_side", text(error.side.as_str())));
         pairs.push(pair("error_stage", text(error.stage.as_str())));
@@ -155,6 +162,7 @@ fn ours(flow: &Flow, cut: u64) -> Vec<(Value, Value)> {
     if let Some(request) = &flow.request {
         pairs.extend(request.raw_head.clone().map(|head| pair("request_head", Value::Bytes(head))));
         pairs.extend(request.protocol.clone().map(|protocol| pair("protocol", Value::Bytes(protocol))));
+        pairs.extend(request.changed.as_ref().map(|changed| pair("changed", headers(changed))));
     }
     if let Some(response) = &flow.response {
         pairs.extend(response.raw_head.clone().map(|head| pair("response_head", Value::Bytes(head))));
@@ -194,6 +202,16 @@ fn restore_body(body: &mut Body, told: Option<&Value>) {
         body.len = number(len).unwrap_or(0).max(body.recorded_len());
         body.wire_len = body.wire_len.max(body.len);
     }
+}
+
+fn applied(applied: &Applied) -> Value {
+    Value::List(vec![text(&applied.rule), int(applied.at_us), int(applied.times)])
+}
+
+fn applied_of(value: &Value) -> Option<Applied> {
+    let Value::List(parts) = value else { return None };
+    let [Value::Text(rule), at_us, times] = &parts[..] else { return None };
+    Some(Applied { rule: rule.clone(), at_us: number(at_us)?, times: number(times)? })
 }
 
 fn interim(interim: &Interim) -> Value {

@@ -261,7 +261,7 @@ fn plain_entry(item: &dyn Item, message: &Message) -> Entry {
     let at = number::seconds(item.flow().timing.started_unix_ns.saturating_add(after));
     Entry {
         from_client: message.from_client,
-        dropped: false,
+        dropped: message.dropped,
         stamp: Stamp::Float(at),
         len: content_len(&message.content),
     }

@@ -239,6 +239,7 @@ impl<'a> FlowReader<'a> {
                     wire_len: body.len,
                     fragments: 1,
                     injected,
+                    dropped,
                     end: crate::flow::BodyEnd::Whole,
                     content: body.content,
                     ..Message::default()

@@ -75,6 +75,10 @@ impl Talk<'_> {
             }
             if flow.websocket.is_some() && !is_http2 {
                 self.item.messages(&mut |message| {
+                    // What a rule kept from the other end is on no connection between the two.
+                    if message.dropped {
+                        return Ok(());
+                    }
                     self.connection.at(moment(flow, Some(message.at_us)));
                     frame(&mut self.connection, self.item, message, self.out)
                 })?;

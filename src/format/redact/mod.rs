@@ -119,6 +119,9 @@ impl<'a> Redacted<'a> {
             request.target = fields::url(&request.target, masked);
             request.headers = fields::headers(&request.headers, masked);
             request.trailers = request.trailers.as_ref().map(|trailers| fields::headers(trailers, masked));
+            // Names that occur in both are counted once.
+            request.changed =
+                request.changed.as_ref().map(|changed| fields::headers(changed, &mut Masked::default()));
             request.raw_head = None;
         }
         if let Some(response) = &mut flow.response {

@@ -63,6 +63,10 @@ impl RequestIn for RequestBody<'_> {
         gone(self.reader, self.eof_is_gone).await
     }
 
+    async fn gone_early(&mut self) -> Error {
+        gone(self.reader, self.eof_is_gone).await
+    }
+
     fn has_begun(&self) -> bool {
         // An empty body can be sent any number of times.
         self.begun && self.length != BodyLength::Length(0)

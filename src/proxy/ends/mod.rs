@@ -65,6 +65,11 @@ pub(super) trait RequestIn: Incoming {
     /// After the body: waits until the client is gone; for ever, where [`Outgoing::poll_refused`] of the answer tells.
     fn gone(&mut self) -> impl Future<Output = Error> + Send;
 
+    /// The same before the body, of which nothing is taken.
+    fn gone_early(&mut self) -> impl Future<Output = Error> + Send {
+        std::future::pending()
+    }
+
     /// Whether something of the body was taken, so that the request cannot be sent again.
     fn has_begun(&self) -> bool;
 

@@ -56,6 +56,7 @@ pub(super) fn check(reader: &Reader, mid: Mid) -> Result<Option<Refusal>, StoreE
         after = last.seq;
         let whole = |m: &&Message| {
             !m.from_client
+                || m.dropped
                 || m.end == BodyEnd::Whole && kept(m) == m.len && m.coding != MessageCoding::Unknown
         };
         if let Some(message) = page.iter().find(|message| !whole(message)) {
@@ -86,7 +87,9 @@ pub(super) fn read(
         let page = reader.messages(mid, after, PAGE)?;
         let Some(last) = page.last() else { break };
         after = last.seq;
-        for message in &page {
+        // As the origin saw it: of its own messages those that it sent, of the client's those that reached it.
+        let seen = |m: &&Message| if m.from_client { !m.dropped } else { !m.injected };
+        for message in page.iter().filter(seen) {
             if !message.from_client {
                 heard += u64::from(message.opcode.is_data());
                 if message.opcode == Opcode::Ping {

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::edit::{Edits, NewBody};
 use crate::flow::{BodyEnd, Content, Flow, Headers, Kind, Request, Scheme, State, Target, Version};
-use crate::http1::{BodyLength, request_length};
+use crate::http1::{BodyLength, remove_field, request_length, set_field};
 use crate::proxy::{Onward, Outbound, Unsendable, onward};
 
 /// A request that is ready to go, but for the bytes of its body.
@@ -224,30 +224,15 @@ fn dialled(flow: &Flow) -> Target {
 fn change(request: &mut Request, edits: &Edits) {
     let headers = &mut request.headers;
     for name in &edits.removed {
-        *headers = headers.iter().filter(|(n, _)| !n.eq_ignore_ascii_case(name)).collect();
+        remove_field(headers, name);
     }
     for (name, value) in &edits.set {
         match request.version {
             // RFC 9113 §8.2.1.
-            Version::Http2 => replace(headers, &name.to_ascii_lowercase(), value),
-            _ => replace(headers, name, value),
+            Version::Http2 => set_field(headers, &name.to_ascii_lowercase(), value),
+            _ => set_field(headers, name, value),
         }
     }
-}
-
-/// Puts a field in the place of those of its name, or at the end.
-fn replace(headers: &mut Headers, name: &[u8], value: &[u8]) {
-    let mut new = Some((name, value));
-    let mut fields: Vec<(&[u8], &[u8])> = Vec::with_capacity(headers.len() + 1);
-    for field in headers.iter() {
-        if field.0.eq_ignore_ascii_case(name) {
-            fields.extend(new.take());
-        } else {
-            fields.push(field);
-        }
-    }
-    fields.extend(new);
-    *headers = fields.into_iter().collect();
 }
 
 /// Makes the head fit a body of this length: nothing changes where it does.
@@ -270,7 +255,7 @@ fn fit_length(request: &mut Request, len: u64, trailers: bool) {
             (false, Version::Http2) => b"content-length",
             (false, _) => b"Content-Length",
         };
-        replace(&mut request.headers, name, text.as_bytes());
+        set_field(&mut request.headers, name, text.as_bytes());
     }
 }
 

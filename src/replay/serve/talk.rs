@@ -142,7 +142,9 @@ impl Speaker {
             let page = page.map_err(io::Error::other)?;
             let Some(last) = page.last() else { return Ok(Ok(())) };
             after = last.seq;
-            for message in page {
+            // As the client saw it: what it said, and what reached it.
+            let seen = |m: &Message| if m.from_client { !m.injected } else { !m.dropped };
+            for message in page.into_iter().filter(seen) {
                 if message.from_client {
                     said += u64::from(message.opcode.is_data());
                     let wait_for = if message.opcode == Opcode::Close { u64::MAX } else { said };

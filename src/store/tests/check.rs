@@ -89,7 +89,7 @@ fn messages_are_looked_at_each() {
     let more = told(
         "UPDATE message SET extents = NULL, payload = NULL, len = 0 WHERE seq = 2;
          INSERT INTO message SELECT mid, seq + 10, from_client, opcode, at_us, len, wire_len, coding, fragments, injected,
-           body_end, payload, extents FROM message",
+           body_end, payload, extents, dropped FROM message",
     );
     assert_eq!(more, ["messages 4 are there, and 3 passed"]);
 }

@@ -17,6 +17,7 @@ fn message(number: u32, content: Content) -> Message {
         coding: [MessageCoding::Plain, MessageCoding::Deflate, MessageCoding::Unknown][at % 3],
         fragments: u32::MAX,
         injected: seq.is_multiple_of(7),
+        dropped: seq.is_multiple_of(5),
         end: [BodyEnd::Whole, BodyEnd::CutOff, BodyEnd::Capped, BodyEnd::Open, BodyEnd::Lost][at % 5],
         content,
     }

@@ -22,3 +22,4 @@ mod upgrade;
 mod websocket_close;
 mod websocket_compression;
 mod websocket_framing;
+mod websocket_rules;

@@ -49,6 +49,22 @@ fn head(first: u8, mask: u8, len: usize) -> Vec<u8> {
     }
 }
 
+impl Peer {
+    /// Reads a frame, whatever its masking key: its first byte, whether it was masked, and its payload.
+    pub(crate) async fn frame(&mut self) -> (u8, bool, Vec<u8>) {
+        let head = self.read(2).await;
+        let len = match head[1] & 0x7f {
+            126 => usize::from(u16::from_be_bytes(self.read(2).await.try_into().unwrap())),
+            127 => usize::try_from(u64::from_be_bytes(self.read(8).await.try_into().unwrap())).unwrap(),
+            len => usize::from(len),
+        };
+        let is_masked = head[1] & 0x80 != 0;
+        let key = if is_masked { self.read(4).await } else { vec![0; 4] };
+        let payload = self.read(len).await;
+        (head[0], is_masked, payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect())
+    }
+}
+
 /// What most tests ask of a message: who sent it, what it is, its payload.
 pub(crate) type Brief = (&'static str, Opcode, Vec<u8>);
 
@@ -67,6 +83,16 @@ impl Setup {
         server.expect(origin.fill(opening("/chat"))).await;
         server.send(accepting(extension)).await;
         client.expect(accepting(extension)).await;
+        (client, server)
+    }
+
+    /// The same where rules concern it, so that no extension is offered.
+    pub(crate) async fn ruled_websocket(&self, origin: &Origin) -> (Peer, Peer) {
+        let (mut client, mut server) = self.begin(origin, opening("http://{addr}/chat")).await;
+        let head = server.head().await;
+        assert!(head.contains("\r\nSec-WebSocket-Protocol: ") && !head.contains("Extensions"), "{head}");
+        server.send(accepting("")).await;
+        client.expect(accepting("")).await;
         (client, server)
     }
 

@@ -75,6 +75,7 @@ fn request() -> impl Strategy<Value = Request> {
             raw_head,
             head_len,
             body,
+            changed: trailers.clone(),
             trailers,
             scheme,
             authority,
@@ -201,7 +202,7 @@ fn imported() -> impl Strategy<Value = Imported> {
 }
 
 fn web_socket() -> impl Strategy<Value = (WebSocket, Vec<Message>)> {
-    let message = (any::<(bool, u32, u64, u32, bool)>(), 0usize..5, body());
+    let message = (any::<(bool, u32, u64, u32, bool, bool)>(), 0usize..5, body());
     let facts = (any::<Option<bool>>(), any::<Option<u16>>(), of(text()), 1u64..9);
     (facts, vec(message, 0..4)).prop_map(|((closed_by_client, close_code, close_reason, count), messages)| {
         let opcodes = [Opcode::Text, Opcode::Binary, Opcode::Close, Opcode::Ping, Opcode::Pong];
@@ -215,6 +216,7 @@ fn web_socket() -> impl Strategy<Value = (WebSocket, Vec<Message>)> {
             coding: MessageCoding::Deflate,
             fragments: facts.3,
             injected: facts.4,
+            dropped: facts.5,
             end: body.end,
             content: body.content,
         });
@@ -292,6 +294,7 @@ fn sample() -> impl Strategy<Value = Sample> {
                     end_us: us[7],
                 },
                 replay_of: replay_of.map(Mid),
+                rules: vec![Applied { rule: "block ~d \"é\"".to_owned(), at_us: u64::MAX, times: 1 }],
                 imported: imported.map(Box::new),
             };
             Sample { flow, note: Note { marker: note.0, comment: note.1, tags: note.2 }, messages }

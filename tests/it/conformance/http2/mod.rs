@@ -1,6 +1,7 @@
 //! HTTP/2 (RFC 9113), frame by frame on both sides of the proxy: what each peer sees on the wire, and the flow that is kept.
 
 mod bridge;
+mod capitals;
 mod concurrency;
 mod connect;
 mod connection;
@@ -16,6 +17,7 @@ mod patience;
 mod ping;
 mod proxying;
 mod random_frames;
+mod rules;
 mod streams;
 
 use crate::harness::{GET, OK, Origin, Setup};
