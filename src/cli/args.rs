@@ -9,8 +9,8 @@ use super::errors::CliError;
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
 use super::{
-    ca, capture, cat, check, diff, export, import, index, ls, note, pack, prune, replay, run, search, serve,
-    show, stats, tail, vacuum,
+    ca, capture, cat, check, diff, doctor, export, import, index, ls, note, pack, prune, replay, run, search,
+    serve, show, stats, tail, vacuum,
 };
 use crate::config::{self, ConfigError};
 
@@ -52,6 +52,7 @@ pub(super) enum Command {
     Replay(replay::ReplayArgs),
     Diff(diff::DiffArgs),
     Ca(ca::CaArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Flags that stand before or after the command.

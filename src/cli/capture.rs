@@ -187,6 +187,10 @@ fn say_ready(proxy: &Proxy, config: &Config, output: &Output) {
     if let Some(path) = proxy.ca().cert_path() {
         output.talk(&format!("  trust   {}", text::path(path)));
     }
+    if proxy.ca().is_constrained() {
+        let only = proxy.ca().constraints_text();
+        output.talk(&format!("  only    {only}   (tunnels to other hosts pass through unread)"));
+    }
     output.talk("  try     manent run -- curl https://example.com/   (nothing to install)");
 }
 

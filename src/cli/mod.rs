@@ -15,6 +15,7 @@ mod compared;
 mod connection;
 mod content;
 mod diff;
+mod doctor;
 mod errors;
 mod escape;
 mod export;
@@ -48,6 +49,7 @@ mod store;
 mod stores;
 mod tail;
 mod text;
+mod trust;
 mod vacuum;
 mod via;
 mod which;
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args, &cli.global, output),
         Command::Diff(args) => diff::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
+        Command::Doctor(args) => doctor::run(&args, &cli.global, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))
 }

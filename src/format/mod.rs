@@ -18,7 +18,7 @@ mod raw;
 pub mod redact;
 #[cfg(test)]
 mod sample;
-mod shell;
+pub(crate) mod shell;
 mod snippet;
 pub mod transfer;
 pub mod visible;

@@ -22,7 +22,10 @@ pub(super) async fn reason(
     first: &First,
 ) -> Option<&'static str> {
     let shared = Arc::clone(&client.shared);
-    if !shared.passthrough.is_active() || matches!(first, First::Nothing) {
+    // Where nobody is asked in the place of an origin, there is nothing to pass on to: the handshake fails, and tells why.
+    let forwards = || shared.answers.as_ref().is_none_or(|answers| answers.forwards());
+    let is_constrained = shared.leaves.ca().is_constrained() && forwards();
+    if !(shared.passthrough.is_active() || is_constrained) || matches!(first, First::Nothing) {
         return None;
     }
     let hello = match first {
@@ -53,7 +56,13 @@ pub(super) async fn reason(
             && shared.passthrough.by_rejection(client.peer.ip(), &host, Instant::now());
         rejected.then_some("the client rejected our certificate")
     };
-    let reason = by_rule.or_else(by_rejection)?;
+    // Every client would refuse what we could show it, and sees the origin's own certificate instead.
+    let outside = || {
+        let host = sni.unwrap_or(&opened.opener.target.host);
+        let refused = matches!(first, First::Tls) && is_constrained && !shared.leaves.can_be_accepted(host);
+        refused.then_some(OUTSIDE)
+    };
+    let reason = by_rule.or_else(by_rejection).or_else(outside)?;
     if let Some(hello) = hello {
         client.learn(|facts| facts.tls = Some(hello));
     }
@@ -198,6 +207,8 @@ fn place(target: &Target, sni: Option<&str>) -> String {
     let host = sni.unwrap_or(&target.host).to_owned();
     Target { host, ..target.clone() }.host_port()
 }
+
+const OUTSIDE: &str = "the CA may not sign for this host (name constraints)";
 
 const LEFT: &str = "client closed the connection right after the handshake, without a request; perhaps it does not trust our CA";
 

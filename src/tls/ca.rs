@@ -14,7 +14,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::crypto::{self, DAY};
-use super::{leaf, pem};
+use super::{Constraints, leaf, pem};
 
 /// A certificate authority that can sign: made at the first start ([`Ca::load_or_create`]), or given.
 ///
@@ -32,6 +32,8 @@ pub struct Ca {
     pub(super) signs_crls: bool,
     pub(super) not_before: i64,
     pub(super) not_after: i64,
+    /// Of itself, and of what leads on from it to a root. A leaf has to fit all of them.
+    constraints: Vec<Constraints>,
     spki_sha256: [u8; 32],
     subject: String,
     path: Option<PathBuf>,
@@ -110,7 +112,13 @@ impl Ca {
                 .is_ok_and(|(_, cert)| cert.subject().as_raw() != cert.issuer().as_raw())
         };
         let others = others.into_iter().filter(|other| !self_issued && not_root(other));
-        let presented = std::iter::once(der.clone()).chain(others).collect();
+        let presented: Vec<_> = std::iter::once(der.clone()).chain(others).collect();
+        let mut constraints = Vec::new();
+        for der in &presented {
+            let (_, cert) = X509Certificate::from_der(der).map_err(|_| not_ca("it cannot be read"))?;
+            constraints.push(Constraints::of(&cert).map_err(|reason| not_ca(&reason))?);
+        }
+        constraints.retain(|constraints| !constraints.is_empty());
         let ca = Self {
             issuer,
             cert: der,
@@ -119,6 +127,7 @@ impl Ca {
             signs_crls,
             not_before,
             not_after,
+            constraints,
             spki_sha256,
             subject,
             path: None,
@@ -160,6 +169,31 @@ impl Ca {
     pub(super) fn at(mut self, path: PathBuf) -> Self {
         self.path = Some(path);
         self
+    }
+
+    /// Whether there are names for which no client would accept a leaf of it.
+    #[must_use]
+    pub fn is_constrained(&self) -> bool {
+        !self.constraints.is_empty()
+    }
+
+    /// Whether a leaf for `host`, a host name or IP literal, is within its name constraints (RFC 5280 §4.2.1.10).
+    #[must_use]
+    pub fn permits(&self, host: &str) -> bool {
+        self.constraints.iter().all(|constraints| constraints.permit(host))
+    }
+
+    pub(super) fn permits_name(&self, name: &rustls::pki_types::ServerName<'_>) -> bool {
+        self.constraints.iter().all(|constraints| constraints.permit_name(name))
+    }
+
+    /// Its name constraints in words: `example.com, 10.0.0.0/8`; `any host` without.
+    #[must_use]
+    pub fn constraints_text(&self) -> String {
+        match &self.constraints[..] {
+            [] => Constraints::default().to_string(),
+            several => several.iter().map(Constraints::to_string).collect::<Vec<_>>().join(" and of these "),
+        }
     }
 
     /// Its certificate as PEM: one block, no key.
@@ -246,6 +280,18 @@ pub enum CaError {
         /// The key that should be there.
         key: PathBuf,
     },
+    /// There is one in the directory, and it was not to be replaced.
+    #[error("there is a CA in {dir} already")]
+    Exists {
+        /// The CA directory.
+        dir: PathBuf,
+    },
+    /// A file that is handed round, with a key in it.
+    #[error("{path} holds a private key, and is to be handed round: a certificate alone is expected there")]
+    KeyBeside {
+        /// The file of the certificate.
+        path: PathBuf,
+    },
     /// Others on this machine can read the key.
     #[error("{path} can be read by others (mode {mode:04o}); if nobody did, run: chmod 600 '{path}'")]
     KeyExposed {
@@ -311,8 +357,7 @@ pub enum CaError {
     },
     /// Its time is over.
     #[error(
-        "the CA in {path} expired on {date}, and clients would refuse everything; \
-         remove its certificate and key so that a new one is made, and trust that one"
+        "the CA in {path} expired on {date}, and clients would refuse everything; make a new one, and trust that"
     )]
     Expired {
         /// The file.
@@ -344,8 +389,8 @@ pub enum CaError {
     },
 }
 
-/// The certificate of a new authority for `key`, DER: valid for two years from two days ago, for leaves only.
-pub(super) fn self_signed(key: &KeyPair, now: i64) -> Result<Vec<u8>, CaError> {
+/// The certificate of a new authority for `key`, DER: valid for two years from two days ago, for leaves of these names only.
+pub(super) fn self_signed(key: &KeyPair, only: &Constraints, now: i64) -> Result<Vec<u8>, CaError> {
     let make = |reason: String| CaError::Make { reason };
     let mut params = CertificateParams::default();
     let key_id = params.key_identifier(key);
@@ -356,6 +401,7 @@ pub(super) fn self_signed(key: &KeyPair, now: i64) -> Result<Vec<u8>, CaError> {
     params.distinguished_name.push(DnType::CommonName, format!("manent CA {short}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.name_constraints = only.to_extension();
     params.serial_number =
         Some(crypto::random_serial().map_err(|_| make("the system has no random numbers".into()))?);
     crypto::set_validity(&mut params, now - 2 * DAY, now + 728 * DAY);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rcgen::KeyPair;
 
 use super::ca::{Ca, CaError, read_pem, self_signed};
-use super::{crypto, pem};
+use super::{Constraints, crypto, pem};
 
 impl Ca {
     /// Loads the CA of `dir`, making the directory (mode 0700), key (0600) and certificate where they are not there.
@@ -23,20 +23,10 @@ impl Ca {
     /// # Errors
     /// When a file cannot be made, or what is there is refused; see [`CaError`].
     pub fn load_or_create(dir: &Path) -> Result<Self, CaError> {
-        let (cert, key) = paths(dir);
         // The order matters: where there is a certificate, its key was there before it.
-        if exists(&cert)? {
-            return Self::load(dir);
+        if !exists(&paths(dir).0)? {
+            make(dir, &Constraints::default())?;
         }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("create", dir))?;
-        if !exists(&key)? {
-            let fresh = KeyPair::generate().map_err(|error| CaError::Make { reason: error.to_string() })?;
-            create(&key, fresh.serialize_pem().as_bytes(), 0o600)?;
-        }
-        let blocks = read_pem(&read_secret(&key)?, &key)?;
-        let usable = blocks.keys.iter().flatten().find_map(|form| KeyPair::try_from(form).ok());
-        let Some(pair) = usable else { return Err(CaError::KeyUnusable { path: key }) };
-        create(&cert, pem::certificate(&self_signed(&pair, crypto::now_unix())?).as_bytes(), 0o644)?;
         Self::load(dir)
     }
 
@@ -75,37 +65,78 @@ impl Ca {
     }
 }
 
+/// Makes a CA in `dir`, or the certificate alone where there is a key that has none. `false`: another start was quicker.
+pub(super) fn make(dir: &Path, only: &Constraints) -> Result<bool, CaError> {
+    let (cert, key) = paths(dir);
+    make_dir(dir)?;
+    if !exists(&key)? {
+        let fresh = KeyPair::generate().map_err(|error| CaError::Make { reason: error.to_string() })?;
+        place(&key, fresh.serialize_pem().as_bytes(), 0o600)?;
+    }
+    let blocks = read_pem(&read_secret(&key)?, &key)?;
+    let usable = blocks.keys.iter().flatten().find_map(|form| KeyPair::try_from(form).ok());
+    let Some(pair) = usable else { return Err(CaError::KeyUnusable { path: key }) };
+    let text = pem::certificate(&self_signed(&pair, only, crypto::now_unix())?);
+    place(&cert, text.as_bytes(), 0o644)
+}
+
+/// Makes the directory, for its owner only.
+pub(super) fn make_dir(dir: &Path) -> Result<(), CaError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("create", dir))
+}
+
 /// Certificate and key of the CA of `dir`.
-fn paths(dir: &Path) -> (PathBuf, PathBuf) {
+pub(super) fn paths(dir: &Path) -> (PathBuf, PathBuf) {
     (dir.join("manent-ca.pem"), dir.join("manent-ca.key"))
 }
 
-/// Gives `path` its content if it has none, whole or not at all.
-fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), CaError> {
-    let mut random = [0; 8];
-    crypto::fill_random(&mut random)
-        .map_err(|_| CaError::Make { reason: "the system has no random numbers".into() })?;
-    let temporary = path.with_extension(format!("{:016x}.tmp", u64::from_be_bytes(random)));
-    let written = (|| {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        match fs::hard_link(&temporary, path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        }
-    })();
-    // It may not be there at all; if it stays, it is a file of ours with the same mode and no use to anyone.
-    let _ = fs::remove_file(&temporary);
-    written.map_err(io("create", path))
+/// Gives `path` its content if it has none, whole or not at all. `false`: it has some.
+pub(super) fn place(path: &Path, content: &[u8], mode: u32) -> Result<bool, CaError> {
+    let temporary = Temporary::write(path, content, mode)?;
+    match fs::hard_link(&temporary.0, path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(io("create", path)(error)),
+    }
 }
 
-fn exists(path: &Path) -> Result<bool, CaError> {
+/// A file beside the one that it is to become, synced. It goes with the value, unless it has become that.
+pub(super) struct Temporary(PathBuf);
+
+impl Temporary {
+    /// One to become `path`.
+    pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> Result<Self, CaError> {
+        let mut random = [0; 8];
+        crypto::fill_random(&mut random)
+            .map_err(|_| CaError::Make { reason: "the system has no random numbers".into() })?;
+        let temporary = Self(path.with_extension(format!("{:016x}.tmp", u64::from_be_bytes(random))));
+        let mut options = fs::OpenOptions::new();
+        let opened = options.write(true).create_new(true).mode(mode).open(&temporary.0);
+        opened
+            .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+            .map_err(io("create", path))?;
+        Ok(temporary)
+    }
+
+    /// Puts it in the place of `path`, whatever is there.
+    pub(super) fn replace(self, path: &Path) -> Result<(), CaError> {
+        fs::rename(&self.0, path).map_err(io("write", path))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It may not be there at all; if it stays, it is a file of ours with the same mode and no use to anyone.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+pub(super) fn exists(path: &Path) -> Result<bool, CaError> {
     path.try_exists().map_err(io("look for", path))
 }
 
 /// Permission bits and content. Asked of the open file, so that both are of the same one.
-fn read(path: &Path) -> Result<(u32, Vec<u8>), CaError> {
+pub(super) fn read(path: &Path) -> Result<(u32, Vec<u8>), CaError> {
     let mut content = Vec::new();
     let of_open = fs::File::open(path).and_then(|file| {
         let mode = file.metadata()?.permissions().mode() & 0o7777;
@@ -125,7 +156,7 @@ fn refuse_exposed(path: &Path, mode: u32) -> Result<(), CaError> {
     if mode & 0o077 == 0 { Ok(()) } else { Err(CaError::KeyExposed { path: path.into(), mode }) }
 }
 
-fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> CaError {
+pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> CaError {
     move |source| CaError::Io { operation, path: path.into(), source }
 }
 

@@ -18,6 +18,14 @@ pub enum LeafError {
     /// The CA's time ended while we ran, or the clock was set.
     #[error("the CA is not valid now (until {0}); restart with a new one")]
     CaOutOfTime(String),
+    /// Clients would refuse it.
+    #[error("the CA may not sign for {host}, but for {permitted} (its name constraints)")]
+    Outside {
+        /// The name.
+        host: String,
+        /// What the CA may sign for, in words.
+        permitted: String,
+    },
     /// Signing failed.
     #[error("cannot sign a certificate: {0}")]
     Sign(String),
@@ -40,11 +48,12 @@ pub(super) fn sign(ca: &Ca, key: &KeyPair, name: &ServerName<'_>, now: i64) -> R
     }
     let mut params = CertificateParams::default();
     let common_name = name.to_str().into_owned();
-    params.subject_alt_names = alternative_names(name)?;
+    params.subject_alt_names = alternative_names(ca, name)?;
     params.distinguished_name = DistinguishedName::new();
     // ub-common-name of RFC 5280 is 64, and OpenSSL holds peers to it. Without one the subject is empty, and rcgen
-    // marks the alternative name critical, as §4.1.2.6 asks.
-    if common_name.len() <= 64 {
+    // marks the alternative name critical, as §4.1.2.6 asks. OpenSSL takes the common name of a certificate for an address
+    // for a host name, and holds it to the constraints for those; an authority that has any signs without one.
+    if common_name.len() <= 64 && !ca.is_constrained() {
         params.distinguished_name.push(DnType::CommonName, common_name);
     }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -63,8 +72,8 @@ pub(super) fn sign(ca: &Ca, key: &KeyPair, name: &ServerName<'_>, now: i64) -> R
 /// An underscore is not of the grammar of host names (RFC 5280 §4.2.1.6 by way of RFC 1034), and some clients will not
 /// match it, so a wildcard of the parent stands beside it. Not in its place: OpenSSL's own matching, and so Python's,
 /// lets a wildcard stand for letters, digits and hyphens only. And not right below a top-level domain, where no client
-/// accepts one.
-fn alternative_names(name: &ServerName<'_>) -> Result<Vec<SanType>, LeafError> {
+/// accepts one. And not outside of the authority's constraints, by which all of a certificate's names are judged.
+fn alternative_names(ca: &Ca, name: &ServerName<'_>) -> Result<Vec<SanType>, LeafError> {
     let dns = |text: &str| -> Result<SanType, LeafError> {
         let text = text.try_into().map_err(|error: rcgen::Error| LeafError::Sign(error.to_string()))?;
         Ok(SanType::DnsName(text))
@@ -77,6 +86,7 @@ fn alternative_names(name: &ServerName<'_>) -> Result<Vec<SanType>, LeafError> {
     if let Some((label, parent)) = text.split_once('.')
         && label.contains('_')
         && parent.contains('.')
+        && ca.permits(parent)
     {
         names.push(dns(&format!("*.{parent}"))?);
     }

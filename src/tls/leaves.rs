@@ -74,7 +74,7 @@ impl Leaves {
     /// resumed across its configurations, never across names.
     ///
     /// # Errors
-    /// When no certificate can carry the name, or the CA's time is over.
+    /// When no certificate can carry the name, the CA may not sign for it, or its time is over.
     pub fn server_config(&self, name: &str, alpn: Alpn) -> Result<Arc<ServerConfig>, LeafError> {
         let leaf = self.leaf(name, crypto::now_unix())?;
         if let Some(config) = leaf.configs[alpn as usize].get() {
@@ -91,6 +91,13 @@ impl Leaves {
     pub fn chain(&self, name: &str) -> Result<Vec<Bytes>, LeafError> {
         let leaf = self.leaf(name, crypto::now_unix())?;
         Ok(leaf.certified.cert.iter().map(|cert| Bytes::copy_from_slice(cert)).collect())
+    }
+
+    /// Whether clients that trust the CA could accept what they would be shown for `host`: its name constraints permit it,
+    /// or a certificate was given for it. Why a text that is no name has none is told where one is asked for.
+    #[must_use]
+    pub fn can_be_accepted(&self, host: &str) -> bool {
+        !self.ca.is_constrained() || self.ca.permits(host) || HostCert::choose(&self.given, host).is_some()
     }
 
     /// The CA that signs them.
@@ -125,6 +132,12 @@ impl Leaves {
         if let Some(place) = HostCert::choose(&self.given, &name.to_str()) {
             let certified = Arc::clone(&self.given[place].certified);
             return Ok(self.leaf_of(certified, number, i64::MIN, i64::MAX));
+        }
+        if !self.ca.permits_name(name) {
+            return Err(LeafError::Outside {
+                host: name.to_str().into_owned(),
+                permitted: self.ca.constraints_text(),
+            });
         }
         let signed = leaf::sign(&self.ca, &self.key, name, now)?;
         let chain = std::iter::once(signed.der).chain(self.ca.presented.iter().cloned()).collect();

@@ -1,6 +1,6 @@
 //! TLS on both legs: our CA and the leaves it signs, the check of origins, and handshakes in words.
 //!
-//! Two halves. Towards clients: [`Ca`] (made at the first start, or given), [`Leaves`] (one certificate a name), and
+//! Two halves. Towards clients: [`Ca`] (made at the first start, or given; [`CaCert`] is what others get of it), [`Leaves`] (one certificate a name), and
 //! [`hello`] (is a whole ClientHello there yet). Towards origins: [`Roots`] (whom we trust) and [`ClientTls`] (the
 //! handshake). [`describe`](describe_client_side) and [`explain`] turn what happened into records and words.
 //!
@@ -8,9 +8,12 @@
 //! way to a handshake with an origin whose certificate was not checked, but for [`Verification::Off`].
 
 mod ca;
+mod ca_cert;
 mod ca_files;
+mod ca_rotate;
 mod client;
 mod client_cert;
+mod constraints;
 mod crl;
 mod crypto;
 mod describe;
@@ -19,7 +22,9 @@ pub mod hello;
 mod host_cert;
 mod leaf;
 mod leaves;
+mod mobileconfig;
 mod name;
+mod p12;
 mod pem;
 mod roots;
 mod sessions;
@@ -27,12 +32,15 @@ mod sessions;
 mod tests;
 
 pub use ca::{Ca, CaError};
+pub use ca_cert::CaCert;
+pub use ca_rotate::Kept;
 pub use client::{ClientTls, HandshakeError, Verification};
+pub use constraints::{Constraints, Subtree, SubtreeError};
 pub use describe::{describe_client_side, describe_hello, describe_server_side, read_hello};
 pub use explain::{explain, explain_client, explain_upstream, is_rejection};
 pub use host_cert::{HostCert, HostCertError};
 pub use leaf::LeafError;
 pub use leaves::{Alpn, Leaves};
 pub use name::{NameError, server_name};
-pub use pem::PemFileError;
+pub use pem::{PemFileError, certificates, certificates_in};
 pub use roots::{Roots, RootsError};

@@ -61,6 +61,20 @@ pub(super) fn read_file(path: &Path) -> Result<Blocks, PemFileError> {
     blocks(&text, path)
 }
 
+/// The certificates of a PEM file, DER, in their order: such as a bundle of roots.
+///
+/// # Errors
+/// When it cannot be read, is not PEM, or holds none.
+pub fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, PemFileError> {
+    Ok(read_file(path)?.certs)
+}
+
+/// The certificates that stand in a text as PEM, DER; none, where it is not well-formed.
+#[must_use]
+pub fn certificates_in(text: &[u8]) -> Vec<Vec<u8>> {
+    read(text).map(|blocks| blocks.certs).unwrap_or_default()
+}
+
 /// The blocks of `text`, which came from `path`.
 pub(super) fn blocks(text: &[u8], path: &Path) -> Result<Blocks, PemFileError> {
     let blocks = read(text).map_err(|reason| PemFileError::Pem { path: path.into(), reason })?;
@@ -132,7 +146,7 @@ fn wrap(algorithm: &[u8], key: &[u8]) -> PrivatePkcs8KeyDer<'static> {
 }
 
 /// Tag, length (X.690 §8.1.3), value.
-fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
+pub(super) fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     let length = value.len().to_be_bytes();
     let significant = &length[length.iter().position(|&byte| byte != 0).unwrap_or(length.len() - 1)..];

@@ -27,4 +27,5 @@ mod python;
 mod run;
 mod serve;
 mod transparent;
+mod trust;
 mod websocket;

@@ -30,7 +30,7 @@ fn help_and_version_go_to_standard_output() {
     }
     for command in [
         "capture", "run", "ls", "tail", "show", "cat", "filter", "mark", "comment", "tag", "stats", "check",
-        "prune", "vacuum", "export", "import", "index", "store", "ca", "serve", "replay", "diff",
+        "prune", "vacuum", "export", "import", "index", "store", "ca", "serve", "replay", "diff", "doctor",
     ] {
         let help = home.run(&[command, "--help"]);
         assert!(text(&help.stdout).contains("Examples:"), "{command}");

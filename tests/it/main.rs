@@ -4,10 +4,12 @@
 
 mod access;
 mod body_limit;
+mod ca;
 mod check;
 mod cli;
 mod cli_messages;
 mod conformance;
+mod doctor;
 mod examples;
 mod failures;
 mod faults;

@@ -6,14 +6,17 @@ mod report;
 mod serve;
 mod start;
 mod store;
+mod trust;
 
 use std::io;
 use std::process::ExitCode;
 
-use self::report::{Report, causes, plain_io, sentence};
+pub(super) use self::report::causes;
+use self::report::{Report, plain_io, sentence};
 pub(super) use self::serve::ServeError;
 use self::start::{of_ca, of_start};
 use self::store::{gone, of_store};
+pub(super) use self::trust::TrustError;
 use super::output::{Output, StdoutFailed};
 use crate::config::ConfigError;
 use crate::filter::FilterError;
@@ -194,6 +197,7 @@ fn diagnose(error: &anyhow::Error) -> Report {
         None.or_else(|| cause.downcast_ref().map(of_cli))
             .or_else(|| cause.downcast_ref().map(of_config))
             .or_else(|| cause.downcast_ref().map(serve::told))
+            .or_else(|| cause.downcast_ref().map(trust::told))
             .or_else(|| cause.downcast_ref().map(of_start))
             .or_else(|| cause.downcast_ref().map(of_store))
             .or_else(|| cause.downcast_ref().map(of_ca))

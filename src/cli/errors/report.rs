@@ -60,7 +60,7 @@ impl Report {
 }
 
 /// An error with its causes: `cannot read ca.pem: permission denied`.
-pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in crate::cli) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut message = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::report::{Report, causes, plain_io};
 use super::store::of_store;
-use super::{NETWORK, TLS};
+use super::{NETWORK, NOT_FOUND, TLS, USAGE};
 use crate::app::StartError;
 use crate::cli::busy;
 use crate::tls::{CaError, RootsError};
@@ -51,6 +51,17 @@ fn of_roots(error: &RootsError) -> Report {
 }
 
 pub(super) fn of_ca(error: &CaError) -> Report {
-    Report::new("E601", TLS, causes(error))
-        .hint("manent --ca-dir DIR   uses or makes another one; --ca-cert FILE   a given one")
+    let message = causes(error);
+    match error {
+        CaError::Missing { .. } => Report::new("E606", NOT_FOUND, message).hint("manent ca create"),
+        CaError::Exists { .. } => Report::new("E607", USAGE, message)
+            .fact("Nothing was changed.")
+            .hint("manent ca rotate   makes a new one, and keeps this one; of `ca import`, too: --rotate"),
+        CaError::Expired { .. } => {
+            Report::new("E601", TLS, message).hint("manent ca rotate && manent ca install")
+        }
+        CaError::KeyBeside { .. } => Report::new("E601", TLS, message).fact("Nothing was changed."),
+        _ => Report::new("E601", TLS, message)
+            .hint("manent --ca-dir DIR   uses or makes another one; --ca-cert FILE   a given one"),
+    }
 }

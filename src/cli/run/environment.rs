@@ -137,7 +137,7 @@ const NO_PROXY: &[&str] = &[
 ];
 
 /// Programs that trust only what the file holds: OpenSSL and what is built on it, curl, Python, git, npm, cargo, ….
-const REPLACES_ROOTS: &[&str] = &[
+pub(in crate::cli) const REPLACES_ROOTS: &[&str] = &[
     "SSL_CERT_FILE",
     "NIX_SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
@@ -157,7 +157,7 @@ const REPLACES_ROOTS: &[&str] = &[
 ];
 
 /// Programs that trust what the file holds besides their own roots.
-const ADDS_ROOTS: &[&str] = &["NODE_EXTRA_CA_CERTS", "DENO_CERT"];
+pub(in crate::cli) const ADDS_ROOTS: &[&str] = &["NODE_EXTRA_CA_CERTS", "DENO_CERT"];
 
 #[cfg(test)]
 mod tests {

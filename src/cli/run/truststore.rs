@@ -7,7 +7,7 @@
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 
 /// The file's bytes. Each certificate is DER.
-pub(super) fn jks<'a>(certificates: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
+pub(in crate::cli) fn jks<'a>(certificates: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut out = Vec::new();
     put_u32(&mut out, MAGIC);
     put_u32(&mut out, VERSION);
@@ -53,7 +53,7 @@ fn len_u32(len: usize) -> u32 {
 }
 
 /// What Java's own trust store has, and what programs try that are not told.
-pub(super) const PASSWORD: &str = "changeit";
+pub(in crate::cli) const PASSWORD: &str = "changeit";
 
 const MAGIC: u32 = 0xfeed_feed;
 const VERSION: u32 = 2;

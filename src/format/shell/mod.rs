@@ -6,5 +6,6 @@ mod quote;
 mod words;
 
 pub(super) use cmd::Cmd;
-pub(super) use quote::{HEREDOC, heredoc, piped, single_quoted, word};
+pub(crate) use quote::word;
+pub(super) use quote::{HEREDOC, heredoc, piped, single_quoted};
 pub(super) use words::{Command, Input, Posix, ShellError, Word};

@@ -25,7 +25,7 @@ pub(in crate::format) fn single_quoted(bytes: &[u8]) -> Option<String> {
 
 /// `bytes` as one word. `None` where no shell can pass them on: with a NUL, or with a line feed at the end of other bytes
 /// that cannot be seen, which a command substitution takes off.
-pub(in crate::format) fn word(bytes: &[u8]) -> Option<String> {
+pub(crate) fn word(bytes: &[u8]) -> Option<String> {
     if let Some(quoted) = single_quoted(bytes) {
         return Some(quoted);
     }

@@ -16,6 +16,10 @@ impl Program {
     pub(crate) const CURL: Program = Program { names: &["curl"], package: "curl" };
     pub(crate) const SH: Program = Program { names: &["sh"], package: "dash" };
     pub(crate) const BASH: Program = Program { names: &["bash"], package: "bash" };
+    pub(crate) const OPENSSL: Program = Program { names: &["openssl"], package: "openssl" };
+    pub(crate) const CERTUTIL: Program = Program { names: &["certutil"], package: "libnss3-tools" };
+    pub(crate) const KEYTOOL: Program = Program { names: &["keytool"], package: "default-jdk-headless" };
+    pub(crate) const JAVA: Program = Program { names: &["java"], package: "default-jdk-headless" };
     pub(crate) const TSHARK: Program = Program { names: &["tshark"], package: "tshark" };
     pub(crate) const NODE: Program = Program { names: &["node"], package: "nodejs" };
     pub(crate) const CHROMIUM: Program =

@@ -32,7 +32,14 @@ impl Stage {
 
     /// The same with more arguments for the proxy, which may depend on the origins: that over TLS, that in clear.
     pub(crate) async fn with(more: impl FnOnce(&Origin, &Origin) -> Vec<String>) -> Stage {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self::with_home(tempfile::tempdir().expect("a temporary directory"), more).await
+    }
+
+    /// The same in a home directory that a test has furnished: with a CA, in `ca`.
+    pub(crate) async fn with_home(
+        dir: tempfile::TempDir,
+        more: impl FnOnce(&Origin, &Origin) -> Vec<String>,
+    ) -> Stage {
         let trust = Trust::new(dir.path());
         let https = Origin::https(&trust).await;
         let http = Origin::http().await;

@@ -2,6 +2,7 @@
 
 mod client;
 mod client_cert;
+mod constraints;
 mod given;
 mod hello;
 mod identity;
