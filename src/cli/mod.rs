@@ -15,6 +15,7 @@ mod compared;
 mod connection;
 mod content;
 mod diff;
+mod env;
 mod errors;
 mod escape;
 mod export;
@@ -71,6 +72,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Capture(args) => capture::run(&args, &cli.global, output),
         Command::Run(args) => run::run(&args, &cli.global, output),
+        Command::Env(args) => env::run(&args, &cli.global, &output),
         Command::Serve(args) => serve::run(&args, &cli.global, output),
         Command::Ls(args) => ls::run(&args, &cli.global, &output),
         Command::Show(args) => show::run(&args, &cli.global, &output),

@@ -6,6 +6,7 @@ mod access;
 mod body_limit;
 mod check;
 mod cli;
+mod cli_env;
 mod cli_messages;
 mod conformance;
 mod examples;
