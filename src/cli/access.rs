@@ -48,13 +48,21 @@ impl AccessFlags {
     /// # Errors
     /// If they are in a file, which has their hashes alone.
     pub(super) fn credentials(&self) -> Result<Option<&str>, CliError> {
-        match self.proxy_auth.as_deref().filter(|given| !given.is_empty()) {
-            Some(file) if file.starts_with('@') => {
-                let why = "`run` has to know the password itself: USER:PASS".to_owned();
-                Err(CliError::Flag { flag: "--proxy-auth", why })
-            }
-            given => Ok(given),
+        credentials(self.proxy_auth.as_deref())
+    }
+}
+
+/// What `--proxy-auth` says, if it is a user and a password: see [`AccessFlags::credentials`].
+///
+/// # Errors
+/// See there.
+pub(super) fn credentials(proxy_auth: Option<&str>) -> Result<Option<&str>, CliError> {
+    match proxy_auth.filter(|given| !given.is_empty()) {
+        Some(file) if file.starts_with('@') => {
+            let why = "programs have to be told the password itself: USER:PASS".to_owned();
+            Err(CliError::Flag { flag: "--proxy-auth", why })
         }
+        given => Ok(given),
     }
 }
 

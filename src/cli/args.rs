@@ -9,8 +9,8 @@ use super::errors::CliError;
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
 use super::{
-    ca, capture, cat, check, diff, doctor, export, import, index, ls, note, pack, prune, replay, run, search,
-    serve, show, stats, tail, vacuum,
+    ca, capture, cat, check, diff, doctor, env, export, import, index, ls, note, pack, prune, replay, run,
+    search, serve, show, stats, tail, vacuum,
 };
 use crate::config::{self, ConfigError};
 
@@ -32,6 +32,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Capture(capture::CaptureArgs),
     Run(run::RunArgs),
+    Env(env::EnvArgs),
     Serve(serve::ServeArgs),
     Ls(ls::LsArgs),
     Show(show::ShowArgs),

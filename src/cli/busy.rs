@@ -27,6 +27,14 @@ pub(super) fn listener(addr: SocketAddr) -> Option<Process> {
     Some(Process { pid, name: name_of(pid)? })
 }
 
+/// Whether anybody listens where `addr` would; `None` where it cannot be told.
+pub(super) fn is_listening(addr: SocketAddr) -> Option<bool> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let tables: Vec<String> = tables.iter().filter_map(|table| std::fs::read_to_string(table).ok()).collect();
+    let found = || tables.iter().flat_map(|table| table.lines()).any(|line| socket(line, addr).is_some());
+    (!tables.is_empty()).then(found)
+}
+
 /// Where the process that writes to the store at `path` listens: by the lock that it holds on the store's lock file
 /// (proc_locks(5)), and its sockets. Nothing, where it cannot be told.
 pub(super) fn writers_listeners(path: &Path) -> Vec<SocketAddr> {
@@ -117,6 +125,10 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
         let found = listener(socket.local_addr().expect("bound")).expect("this process");
         assert_eq!(found.pid, std::process::id());
+        let addr = socket.local_addr().expect("bound");
+        assert_eq!(is_listening(addr), Some(true));
+        drop(socket);
+        assert_eq!(is_listening(addr), Some(false));
     }
 
     #[cfg(target_os = "linux")]

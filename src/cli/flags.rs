@@ -202,11 +202,7 @@ impl ProxyFlags {
     /// # Errors
     /// If a setting cannot be used, or there is no home directory and a path is needed.
     pub(super) fn for_capture(&self, global: &Global) -> anyhow::Result<Config> {
-        let listen = match std::env::var("MANENT_LISTEN") {
-            Ok(value) if !value.trim().is_empty() => listen_from_env(&value)?,
-            _ => vec![(None, DEFAULT_LISTEN)],
-        };
-        self.resolve(global, listen)
+        self.resolve(global, default_listeners()?)
     }
 
     /// The settings for `run`: at a free port if no flag says otherwise.
@@ -330,6 +326,17 @@ impl LimitFlags {
             max_head_bytes: max_head.unwrap_or(default.max_head_bytes),
             max_fields: self.max_fields.unwrap_or(default.max_fields),
         }
+    }
+}
+
+/// Where a proxy listens if no flag says so: as MANENT_LISTEN says, else at 127.0.0.1:8080.
+///
+/// # Errors
+/// If the variable names no listeners.
+pub(super) fn default_listeners() -> Result<Vec<(Option<Mode>, SocketAddr)>, CliError> {
+    match std::env::var("MANENT_LISTEN") {
+        Ok(value) if !value.trim().is_empty() => listen_from_env(&value),
+        _ => Ok(vec![(None, DEFAULT_LISTEN)]),
     }
 }
 

@@ -16,6 +16,7 @@ mod connection;
 mod content;
 mod diff;
 mod doctor;
+mod env;
 mod errors;
 mod escape;
 mod export;
@@ -74,6 +75,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Capture(args) => capture::run(&args, &cli.global, output),
         Command::Run(args) => run::run(&args, &cli.global, output),
+        Command::Env(args) => env::run(&args, &cli.global, &output),
         Command::Serve(args) => serve::run(&args, &cli.global, output),
         Command::Ls(args) => ls::run(&args, &cli.global, &output),
         Command::Show(args) => show::run(&args, &cli.global, &output),

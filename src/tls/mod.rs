@@ -4,6 +4,8 @@
 //! [`hello`] (is a whole ClientHello there yet). Towards origins: [`Roots`] (whom we trust) and [`ClientTls`] (the
 //! handshake). [`describe`](describe_client_side) and [`explain`] turn what happened into records and words.
 //!
+//! [`jks`] and [`write_cert_db`] put a certificate where Java and Firefox look.
+//!
 //! It opens no sockets and decides no policy. What it keeps: no key material in `Debug`, messages or records, and no
 //! way to a handshake with an origin whose certificate was not checked, but for [`Verification::Off`].
 
@@ -24,12 +26,14 @@ mod leaf;
 mod leaves;
 mod mobileconfig;
 mod name;
+mod nss;
 mod p12;
 mod pem;
 mod roots;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod truststore;
 
 pub use ca::{Ca, CaError};
 pub use ca_cert::CaCert;
@@ -42,5 +46,7 @@ pub use host_cert::{HostCert, HostCertError};
 pub use leaf::LeafError;
 pub use leaves::{Alpn, Leaves};
 pub use name::{NameError, server_name};
+pub use nss::{NssError, write_cert_db};
 pub use pem::{PemFileError, certificates, certificates_in};
 pub use roots::{Roots, RootsError};
+pub use truststore::{JKS_PASSWORD, jks};

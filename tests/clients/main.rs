@@ -1,5 +1,6 @@
-//! Real clients through the real binary, and what the store holds afterwards: curl, Python (urllib, requests, httpx, gRPC,
-//! websockets, mitmproxy), Node.js and Chromium, with servers that are none of ours where HTTP/2 is spoken.
+//! Real clients through the real binary, and what the store holds afterwards: curl, wget, git, Python (urllib, requests,
+//! httpx, aiohttp, pip, gRPC, websockets, mitmproxy), Node.js and npm, Java, Go, Ruby, PHP, cargo, Chromium and Firefox, with
+//! servers that are none of ours where HTTP/2 is spoken.
 //!
 //! Not part of plain `cargo test`, which needs nothing but cargo: `tests/run` installs the clients and then runs
 //! `cargo test --features clients --test clients`. Where a client is missing its tests fail and say what to install; they
@@ -7,10 +8,12 @@
 
 mod harness;
 
+mod browsers;
 mod chromium;
 mod chromium_http2;
 mod curl;
 mod curl_http2;
+mod env;
 mod exported;
 mod exported_files;
 mod full_disk;
@@ -24,7 +27,9 @@ mod modes;
 mod node;
 mod node_http2;
 mod python;
+mod quick_start;
 mod run;
+mod runtimes;
 mod serve;
 mod transparent;
 mod trust;

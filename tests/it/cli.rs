@@ -29,8 +29,9 @@ fn help_and_version_go_to_standard_output() {
         assert!(output.stderr.is_empty());
     }
     for command in [
-        "capture", "run", "ls", "tail", "show", "cat", "filter", "mark", "comment", "tag", "stats", "check",
-        "prune", "vacuum", "export", "import", "index", "store", "ca", "serve", "replay", "diff", "doctor",
+        "capture", "run", "env", "ls", "tail", "show", "cat", "filter", "mark", "comment", "tag", "stats",
+        "check", "prune", "vacuum", "export", "import", "index", "store", "ca", "serve", "replay", "diff",
+        "doctor",
     ] {
         let help = home.run(&[command, "--help"]);
         assert!(text(&help.stdout).contains("Examples:"), "{command}");

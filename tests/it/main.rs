@@ -7,6 +7,7 @@ mod body_limit;
 mod ca;
 mod check;
 mod cli;
+mod cli_env;
 mod cli_messages;
 mod conformance;
 mod doctor;

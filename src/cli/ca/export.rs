@@ -10,9 +10,8 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::errors::CliError;
 use crate::cli::output::Output;
-use crate::cli::run::truststore;
 use crate::cli::text;
-use crate::tls::CaCert;
+use crate::tls::{CaCert, JKS_PASSWORD, jks};
 
 /// Write the certificate, never the key
 #[derive(Debug, Args)]
@@ -28,7 +27,7 @@ pub(super) struct ExportArgs {
     #[arg(long)]
     force: bool,
     /// What a p12 file is opened with; it keeps no secret
-    #[arg(long, value_name = "TEXT", default_value = truststore::PASSWORD)]
+    #[arg(long, value_name = "TEXT", default_value = JKS_PASSWORD)]
     password: String,
 }
 
@@ -85,7 +84,7 @@ fn java(cert: &CaCert) -> Vec<u8> {
     let others = system.certs.iter().map(AsRef::as_ref).filter(|der| *der != cert.der());
     let mut roots: Vec<&[u8]> = others.collect();
     roots.push(cert.der());
-    truststore::jks(roots.iter().copied())
+    jks(roots.iter().copied())
 }
 
 /// The file appears when it is whole, readable as the umask says. What is no plain file is written to as it is.

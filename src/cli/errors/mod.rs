@@ -154,9 +154,9 @@ pub(super) enum CliError {
     /// An environment variable has a value that cannot be used.
     #[error("{name} is {value:?}: {why}")]
     Environment { name: &'static str, value: String, why: String },
-    /// No listener takes what the variables of `run` lead there.
-    #[error("`run` needs an explicit listener for its command: -l explicit@0")]
-    NoExplicitListener,
+    /// No listener takes what variables lead there.
+    #[error("`{command}` needs a listener for programs that know a proxy: -l explicit@{example}")]
+    NoExplicitListener { command: &'static str, example: u16 },
     /// A flag that may hold a secret has a value that cannot be used.
     #[error("{flag}: {why}")]
     Flag { flag: &'static str, why: String },
@@ -313,7 +313,7 @@ fn of_cli(error: &CliError) -> Report {
         CliError::Rule(error) => of_rule(error),
         CliError::NotConfirmed => Report::new("E210", NO, error.to_string())
             .hint("--yes   deletes without asking; --dry-run   says what would be deleted"),
-        CliError::Environment { .. } | CliError::Flag { .. } | CliError::NoExplicitListener => {
+        CliError::Environment { .. } | CliError::Flag { .. } | CliError::NoExplicitListener { .. } => {
             Report::new("E002", USAGE, error.to_string())
         }
     }

@@ -1,17 +1,17 @@
 //! Starts proxy and command, passes signals on, and ends with the command's exit code.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 
+use anyhow::Context as _;
 use clap::Args;
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
-use super::environment::{self, Preload};
-use super::files::Files;
+use super::browser::Browser;
+use super::environment::{self, Destination};
+use super::files::{Authority, Directory, Files, Preload, Size};
 use crate::app::Proxy;
 use crate::cli::args::Global;
 use crate::cli::capture::{Feed, lost, stop, warn};
@@ -33,7 +33,8 @@ use crate::proxy::Mode;
 pub(in crate::cli) struct RunArgs {
     #[command(flatten)]
     proxy: ProxyFlags,
-    /// Do not load anything into Node.js: before 22.21 and 24.5 its https and fetch then go past the proxy
+    /// Load nothing into Node.js, Python and PHP: then Node.js before 22.21 and 24.5, aiohttp, and file_get_contents() of
+    /// PHP go past the proxy
     #[arg(long)]
     no_preload: bool,
     /// The command and its arguments
@@ -51,13 +52,16 @@ pub(in crate::cli) fn run(args: &RunArgs, global: &Global, output: Output) -> an
 async fn record(args: &RunArgs, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let (period, records) = (config.timeouts.grace, config.record);
-    let credentials = args.proxy.credentials()?.map(userinfo).unwrap_or_default();
+    let credentials = args.proxy.credentials()?;
     let explicit = config.listen.iter().position(|listen| listen.mode == Mode::Explicit);
-    let Some(explicit) = explicit else { return Err(CliError::NoExplicitListener.into()) };
+    let Some(explicit) = explicit else {
+        return Err(CliError::NoExplicitListener { command: "run", example: 0 }.into());
+    };
     warn(&config, &output);
     let proxy = Proxy::start(config).await?;
     let feed = Feed::start(&proxy, Show::Nothing, output);
-    let ended = execute(args, &proxy, (proxy.addrs()[explicit], &credentials), &mut signals).await;
+    let to = Destination { addr: proxy.addrs()[explicit], credentials };
+    let ended = execute(args, (&proxy, to), &output, &mut signals).await;
     let summary = stop(proxy, period, &mut signals).await;
     let tally = feed.finish().await;
     if records && ended.is_ok() {
@@ -73,34 +77,49 @@ async fn record(args: &RunArgs, config: Config, output: Output) -> anyhow::Resul
 /// Runs the command to its end. The files that its environment points to go when it has ended.
 async fn execute(
     args: &RunArgs,
-    proxy: &Proxy,
-    (addr, credentials): (SocketAddr, &str),
+    (proxy, to): (&Proxy, Destination<'_>),
+    output: &Output,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitStatus> {
-    let (pem, der) = (proxy.ca().cert_pem(), proxy.ca().cert_der().to_vec());
-    let files =
-        tokio::task::spawn_blocking(move || Files::make(&pem, &der, user_wgetrc().as_deref())).await??;
-    let preload = if args.no_preload { Preload::Nothing } else { Preload::Node };
-    let variables = environment::variables(addr, credentials, &files, preload, |name| std::env::var_os(name));
-    let mut command = Command::new(&args.command[0]);
-    command.args(&args.command[1..]);
-    for (name, value) in variables {
+    let preload = if args.no_preload { Preload::Nothing } else { Preload::Runtimes };
+    let ca = Authority::from(proxy.ca());
+    let (program, rest) = args.command.split_first().context("clap asks for a command")?;
+    let (given, at) = (rest.to_vec(), to.reachable());
+    let browser = Browser::of(program);
+    let made = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let size = if browser.is_some() { Size::Large } else { Size::Small };
+        let cannot = "cannot write the files that the command's environment points to";
+        let dir = Directory::make(size).context(cannot)?;
+        let files = Files::write(dir.path(), &ca, preload).context(cannot)?;
+        let profile = browser.map(|browser| browser.profile(&given, &dir.path().join("profile"), at, &ca));
+        Ok((dir, files, profile.transpose()?))
+    });
+    let (dir, files, profile) = made.await??;
+    let mut command = Command::new(program);
+    if let Some((args, note)) = profile {
+        output.talk(&format!("manent: {note}"));
+        command.args(args);
+    }
+    command.args(rest);
+    for (name, value) in environment::variables(to, &files, preload, environment::present_before) {
         match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
+            Some(value) => command.env(&*name, value),
+            None => command.env_remove(&*name),
         };
     }
-    let mut child = command.spawn().map_err(|source| CliError::Spawn {
-        command: escape::line(args.command[0].as_encoded_bytes()),
-        source,
-    })?;
+    let mut child = command
+        .spawn()
+        .map_err(|source| CliError::Spawn { command: escape::line(program.as_encoded_bytes()), source })?;
     process::raise_file_limit();
-    loop {
+    let status = loop {
         tokio::select! {
-            status = child.wait() => return Ok(status?),
+            status = child.wait() => break status?,
             signal = signals.next() => pass_on(signal, &child),
         }
-    }
+    };
+    // It may take a moment where helpers of a browser are still writing.
+    tokio::task::spawn_blocking(move || drop(dir)).await?;
+    Ok(status)
 }
 
 /// Gives a signal to the command, unless it came from the terminal: then the command has got it as well as we.
@@ -125,35 +144,19 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
 }
 
-/// `user:pass@` as it stands in a URL.
-fn userinfo(pair: &str) -> String {
-    let escaped = |text: &str| -> String {
-        text.bytes()
-            .map(|byte| match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    char::from(byte).to_string()
-                }
-                other => format!("%{other:02X}"),
-            })
-            .collect()
-    };
-    let (user, password) = pair.split_once(':').unwrap_or((pair, ""));
-    format!("{}:{}@", escaped(user), escaped(password))
-}
-
-/// The settings that wget would have read.
-fn user_wgetrc() -> Option<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".wgetrc"));
-    std::env::var_os("WGETRC").map(PathBuf::from).or_else(home)
-}
-
 const EXAMPLES: &str = "\
 Examples:
   manent run -- curl https://example.com/
   manent run -s ci.db -- npm test
+  manent run -- firefox https://example.com/   or chromium: in a profile of its own, deleted at the end
   manent run -- sh                     a shell; everything started from it is recorded
 
-Java says \"Picked up JAVA_TOOL_OPTIONS\" at each start. Python's aiohttp looks at these variables only with
-trust_env=True. Go never sends requests for localhost through a proxy.
+Set for the command, over what is there: where the proxy is, for what reads HTTPS_PROXY or has a variable of its own; that
+its certificate is trusted, for curl, wget, git, Python (requests, httpx, aiohttp, pip), Node.js and npm, Java, Go, Ruby,
+Perl, PHP, cargo, what is built on OpenSSL, and the CLIs of AWS and Google Cloud. NO_PROXY is taken away. `manent env`
+prints the same for a shell.
+
+Java says \"Picked up JAVA_TOOL_OPTIONS\" at each start. Go and Ruby never send requests for this machine itself through a
+proxy. A container started by the command does not inherit its environment.
 
 Exit code: the command's own; 126 or 127 if it could not be started; 128 and the signal that ended it.";

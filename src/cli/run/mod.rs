@@ -1,8 +1,10 @@
 //! `manent run`: a private proxy on a free port, and a command whose environment leads through it.
 
+mod browser;
 mod command;
 pub(super) mod environment;
 mod files;
-pub(super) mod truststore;
 
 pub(super) use command::{RunArgs, run};
+pub(super) use environment::{Destination, SAVED, SET, Variable, present_before, variables};
+pub(super) use files::{Authority, Files, Preload};

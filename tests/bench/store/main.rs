@@ -16,6 +16,7 @@ mod origin_experiment;
 mod plan;
 mod queries;
 mod recorder;
+mod start;
 mod web;
 
 use std::path::Path;
@@ -75,5 +76,6 @@ async fn one(case: Case, plan: &Plan, dir: &Path) -> Result<()> {
         Case::Limits => latency::within_limits(plan, dir).await,
         Case::Queries => queries::run(plan, dir).await,
         Case::Bodies => bodies::run(plan, dir).await,
+        Case::Start => start::run(plan, dir).await,
     }
 }

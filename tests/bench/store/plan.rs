@@ -17,8 +17,9 @@ cargo bench --bench store [-- OPTIONS]
                     limits     latency while the oldest flows are deleted
                     queries    pages and filters in a store of a million flows; what zones cost
                     bodies     the index of bodies: what it costs, and searches with it and without
-  --flows N       flows of queries (1000000) and of bodies (100000)
-  --store FILE    the store of queries, made there if it is not there, and kept
+                    start      the binary, from its start until it listens, with the store of queries; its size
+  --flows N       flows of queries and start (1000000) and of bodies (100000)
+  --store FILE    the store of queries and start, made there if it is not there, and kept
   --folder DIR    where all other stores lie, on a real disk (target/tmp)
   --rounds N      how often browser and small are repeated; medians are printed (3)
   --quick         small numbers: shows that it works, measures nothing
@@ -45,6 +46,7 @@ pub(crate) enum Case {
     Limits,
     Queries,
     Bodies,
+    Start,
 }
 
 impl Case {
@@ -58,6 +60,7 @@ impl Case {
         Case::Limits,
         Case::Queries,
         Case::Bodies,
+        Case::Start,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -71,6 +74,7 @@ impl Case {
             Case::Limits => "limits",
             Case::Queries => "queries",
             Case::Bodies => "bodies",
+            Case::Start => "start",
         }
     }
 

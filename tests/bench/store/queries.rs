@@ -84,7 +84,7 @@ pub(crate) async fn run(plan: &Plan, dir: &Path) -> Result<()> {
 }
 
 /// The store that is read, made unless it is there.
-async fn store(plan: &Plan, dir: &Path) -> Result<PathBuf> {
+pub(crate) async fn store(plan: &Plan, dir: &Path) -> Result<PathBuf> {
     let path = plan.store.clone().unwrap_or_else(|| dir.join("queries.db"));
     let there = if path.exists() { Reader::open(&path)?.bounds()?.map_or(0, |(.., count)| count) } else { 0 };
     if there > 0 {

@@ -22,6 +22,18 @@ impl Program {
     pub(crate) const JAVA: Program = Program { names: &["java"], package: "default-jdk-headless" };
     pub(crate) const TSHARK: Program = Program { names: &["tshark"], package: "tshark" };
     pub(crate) const NODE: Program = Program { names: &["node"], package: "nodejs" };
+    pub(crate) const WGET: Program = Program { names: &["wget"], package: "wget" };
+    pub(crate) const GIT: Program = Program { names: &["git"], package: "git" };
+    pub(crate) const NPM: Program = Program { names: &["npm"], package: "npm" };
+    pub(crate) const JAVA: Program = Program { names: &["java"], package: "default-jdk-headless" };
+    /// Written in Go, and a twentieth of Go's own packages.
+    pub(crate) const GOBUSTER: Program = Program { names: &["gobuster"], package: "gobuster" };
+    pub(crate) const RUBY: Program = Program { names: &["ruby"], package: "ruby" };
+    pub(crate) const PHP: Program = Program { names: &["php"], package: "php-cli php-curl" };
+    pub(crate) const CARGO: Program = Program { names: &["cargo"], package: "cargo" };
+    pub(crate) const FISH: Program = Program { names: &["fish"], package: "fish" };
+    pub(crate) const FIREFOX: Program =
+        Program { names: &["firefox-esr", "firefox"], package: "firefox-esr" };
     pub(crate) const CHROMIUM: Program =
         Program { names: &["chromium", "chromium-browser", "google-chrome"], package: "chromium" };
 

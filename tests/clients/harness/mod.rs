@@ -2,6 +2,7 @@
 
 mod command;
 mod http2;
+mod onward;
 mod origin;
 mod proxy;
 mod record;
@@ -10,6 +11,7 @@ mod trust;
 
 pub(crate) use command::{Program, clean, finish, mitmproxy, python, succeed, text};
 pub(crate) use http2::{Pair, pairs};
+pub(crate) use onward::Onward;
 pub(crate) use origin::{GZIP_TEXT, Origin, Seen, binary, numbered};
 pub(crate) use proxy::{Proxy, Store, manent};
 pub(crate) use record::{Message, Record, assert_body, assert_exact, decoded};

@@ -1,6 +1,7 @@
 //! An origin whose answers are fixed to the byte, and which keeps what it saw to the byte.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -66,14 +67,19 @@ impl std::fmt::Debug for Seen {
 
 impl Origin {
     pub(crate) async fn https(trust: &Trust) -> Origin {
-        Origin::start("https", Some(TlsAcceptor::from(Arc::clone(&trust.server)))).await
+        Origin::start("https", Some(TlsAcceptor::from(Arc::clone(&trust.server))), None).await
+    }
+
+    /// One that gives away the files below `dir`, `index` for a directory.
+    pub(crate) async fn of_files(trust: &Trust, dir: &Path) -> Origin {
+        Origin::start("https", Some(TlsAcceptor::from(Arc::clone(&trust.server))), Some(dir.to_owned())).await
     }
 
     pub(crate) async fn http() -> Origin {
-        Origin::start("http", None).await
+        Origin::start("http", None, None).await
     }
 
-    async fn start(scheme: &'static str, tls: Option<TlsAcceptor>) -> Origin {
+    async fn start(scheme: &'static str, tls: Option<TlsAcceptor>, files: Option<PathBuf>) -> Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -81,9 +87,9 @@ impl Origin {
         let accepting = tokio::spawn(async move {
             let connections = TaskTracker::new();
             while let Ok((tcp, _)) = listener.accept().await {
-                let (tls, log) = (tls.clone(), Arc::clone(&shared));
+                let (tls, log, files) = (tls.clone(), Arc::clone(&shared), files.clone());
                 // A connection that breaks shows at the client, or as what the log lacks.
-                connections.spawn(async move { connection(tcp, tls, &log).await.is_ok() });
+                connections.spawn(async move { connection(tcp, tls, files.as_deref(), &log).await.is_ok() });
             }
         });
         Origin { port, scheme, log, accepting }
@@ -106,15 +112,24 @@ impl Drop for Origin {
     }
 }
 
-async fn connection(tcp: TcpStream, tls: Option<TlsAcceptor>, log: &Mutex<Vec<Seen>>) -> std::io::Result<()> {
+async fn connection(
+    tcp: TcpStream,
+    tls: Option<TlsAcceptor>,
+    files: Option<&Path>,
+    log: &Mutex<Vec<Seen>>,
+) -> std::io::Result<()> {
     tcp.set_nodelay(true)?;
     match tls {
-        Some(tls) => serve(tls.accept(tcp).await?, log).await,
-        None => serve(tcp, log).await,
+        Some(tls) => serve(tls.accept(tcp).await?, files, log).await,
+        None => serve(tcp, files, log).await,
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, log: &Mutex<Vec<Seen>>) -> std::io::Result<()> {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    files: Option<&Path>,
+    log: &Mutex<Vec<Seen>>,
+) -> std::io::Result<()> {
     let mut peer = Peer { stream, unread: Vec::new() };
     while let Some(mut seen) = peer.head().await? {
         if seen.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
@@ -122,7 +137,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, log: &Mutex<Vec<See
             seen.interim.push(100);
         }
         seen.body = peer.body(&seen).await?;
-        let reply = Reply::to(&seen);
+        let reply = files.map_or_else(|| Reply::to(&seen), |dir| Reply::file(dir, &seen.target));
         let mut wire = format!("HTTP/1.1 {} Fine By Me\r\n", reply.status).into_bytes();
         for (name, value) in &reply.headers {
             wire.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -254,6 +269,23 @@ impl Reply {
             (_, "/pixel.png") => sized("image/png", PIXEL),
             (_, path) if path.starts_with("/numbered/") => sized("application/octet-stream", &numbered(path)),
             _ => Reply { status: 404, ..sized("text/plain", b"no such thing\n") },
+        }
+    }
+
+    /// A file below `dir`.
+    fn file(dir: &Path, target: &str) -> Reply {
+        let path = target.split('?').next().unwrap_or_default().trim_matches('/');
+        let place = dir.join(path);
+        let place = if place.is_dir() { place.join("index") } else { place };
+        let body = std::fs::read(&place).ok().filter(|_| !path.contains(".."));
+        let kind = match path.rsplit('.').next() {
+            Some("whl" | "tgz" | "crate") => "application/octet-stream",
+            _ if body.as_ref().is_some_and(|body| body.starts_with(b"<")) => "text/html",
+            _ => "application/json",
+        };
+        match body {
+            Some(body) => Reply::new(kind, body),
+            None => Reply { status: 404, ..Reply::new("text/plain", b"no such file\n".to_vec()) },
         }
     }
 

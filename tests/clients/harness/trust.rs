@@ -15,7 +15,7 @@ pub(crate) struct Trust {
     /// The leaf's certificate and its key, for servers in other processes.
     pub(crate) cert_path: PathBuf,
     pub(crate) key_path: PathBuf,
-    /// A server with a leaf for `localhost` and 127.0.0.1.
+    /// A server with a leaf for `localhost`, 127.0.0.1 and what [`super::Onward`] leads on.
     pub(crate) server: Arc<ServerConfig>,
 }
 
@@ -30,8 +30,8 @@ impl Trust {
         std::fs::write(&ca_path, ca.pem()).expect("writable");
 
         let leaf_key = KeyPair::generate().expect("a key");
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let leaf = CertificateParams::new(names)
+        let names = ["localhost", "127.0.0.1"].into_iter().chain(super::onward::NAMES);
+        let leaf = CertificateParams::new(names.map(str::to_owned).collect::<Vec<_>>())
             .and_then(|params| params.signed_by(&leaf_key, &Issuer::from_params(&ca_params, &ca_key)))
             .expect("a leaf");
         let (cert_path, key_path) = (dir.join("origin.pem"), dir.join("origin.key"));

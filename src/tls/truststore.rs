@@ -6,8 +6,9 @@
 
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 
-/// The file's bytes. Each certificate is DER.
-pub(in crate::cli) fn jks<'a>(certificates: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
+/// A trust store with these certificates, each of them DER: the file's bytes. Its password is [`JKS_PASSWORD`].
+#[must_use]
+pub fn jks<'a>(certificates: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut out = Vec::new();
     put_u32(&mut out, MAGIC);
     put_u32(&mut out, VERSION);
@@ -28,7 +29,7 @@ pub(in crate::cli) fn jks<'a>(certificates: impl ExactSizeIterator<Item = &'a [u
 /// Not for secrecy: the password is known to all, and stands in for "this file is whole".
 fn checksum(content: &[u8]) -> Vec<u8> {
     let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    for unit in PASSWORD.encode_utf16() {
+    for unit in JKS_PASSWORD.encode_utf16() {
         context.update(&unit.to_be_bytes());
     }
     context.update(b"Mighty Aphrodite");
@@ -53,7 +54,7 @@ fn len_u32(len: usize) -> u32 {
 }
 
 /// What Java's own trust store has, and what programs try that are not told.
-pub(in crate::cli) const PASSWORD: &str = "changeit";
+pub const JKS_PASSWORD: &str = "changeit";
 
 const MAGIC: u32 = 0xfeed_feed;
 const VERSION: u32 = 2;
