@@ -1,5 +1,6 @@
 //! Real clients through the real binary, and what the store holds afterwards: curl, Python (urllib, requests, httpx, gRPC,
-//! websockets, mitmproxy), Node.js and Chromium, with servers that are none of ours where HTTP/2 is spoken.
+//! websockets, mitmproxy), Node.js and Chromium, with servers that are none of ours where HTTP/2 is spoken. Also what is made for
+//! shells, for readers of the manual and for systemd, as they read it.
 //!
 //! Not part of plain `cargo test`, which needs nothing but cargo: `tests/run` installs the clients and then runs
 //! `cargo test --features clients --test clients`. Where a client is missing its tests fail and say what to install; they
@@ -26,5 +27,6 @@ mod node_http2;
 mod python;
 mod run;
 mod serve;
+mod shell;
 mod transparent;
 mod websocket;

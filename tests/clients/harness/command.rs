@@ -16,6 +16,10 @@ impl Program {
     pub(crate) const CURL: Program = Program { names: &["curl"], package: "curl" };
     pub(crate) const SH: Program = Program { names: &["sh"], package: "dash" };
     pub(crate) const BASH: Program = Program { names: &["bash"], package: "bash" };
+    pub(crate) const ZSH: Program = Program { names: &["zsh"], package: "zsh" };
+    pub(crate) const FISH: Program = Program { names: &["fish"], package: "fish" };
+    pub(crate) const MANDOC: Program = Program { names: &["mandoc"], package: "mandoc" };
+    pub(crate) const SYSTEMD_ANALYZE: Program = Program { names: &["systemd-analyze"], package: "systemd" };
     pub(crate) const TSHARK: Program = Program { names: &["tshark"], package: "tshark" };
     pub(crate) const NODE: Program = Program { names: &["node"], package: "nodejs" };
     pub(crate) const CHROMIUM: Program =
