@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config, Durability};
 use crate::http1::HeadLimits;
 use crate::proxy::{Answers, Injector, Limits, Outbound, Server, ServerError, ServerOptions};
-use crate::record::{self, RecordError, RecorderOptions, Rotating, Stats};
+use crate::record::{self, Choice, RecordError, RecorderOptions, Rotating, Stats};
 use crate::store::{Limits as StoreLimits, StoreError};
 use crate::tls::{
     Ca, CaError, ClientTls, HostCert, HostCertError, LeafError, Leaves, Roots, RootsError, Verification,
@@ -144,6 +144,17 @@ impl Proxy {
     #[must_use]
     pub fn ca(&self) -> &Ca {
         &self.ca
+    }
+
+    /// Goes by `config` from now on, as far as [`Config::changed`] has it. What is under way goes on as it began; the store
+    /// is brought within new limits when it is tidied next, within a second or so.
+    pub fn change(&self, config: &Config) {
+        self.server.change(config.access.clone(), config.passthrough.clone());
+        if let Some(recorder) = &self.recorder {
+            let options = recorder_options(config);
+            let (filter, body_limit, limits) = (options.filter, options.body_limit, options.limits);
+            recorder.change(Choice { filter, body_limit, limits });
+        }
     }
 
     /// Stops accepting, lets what is under way end within the grace, records the rest as ended by us, and stores

@@ -1,7 +1,6 @@
 //! `--proxy-auth`, `--allow` and `--open`: who may use a proxy.
 
 use clap::Args;
-use clap::builder::FalseyValueParser;
 
 use super::errors::CliError;
 use crate::flow::Network;
@@ -19,7 +18,7 @@ pub(super) struct AccessFlags {
     #[arg(long, value_name = "CIDR", env = "MANENT_ALLOW", value_delimiter = ',')]
     allow: Vec<Network>,
     /// Let everybody in who reaches an address of --listen, on a trusted network
-    #[arg(long, alias = "allow-remote", env = "MANENT_OPEN", value_parser = FalseyValueParser::new())]
+    #[arg(long, alias = "allow-remote", env = "MANENT_OPEN")]
     open: bool,
 }
 

@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use super::errors::CliError;
+use super::log::{self, LogFormat};
 use super::output::{ColorChoice, Output};
 use super::stores::Stores;
 use super::{
-    ca, capture, cat, check, diff, doctor, env, export, import, index, ls, note, pack, prune, replay, run,
-    search, serve, show, stats, tail, vacuum,
+    ca, capture, cat, check, completions, diff, doctor, env, export, import, index, ls, note, pack, prune,
+    replay, run, search, serve, settings, show, stats, tail, vacuum,
 };
 use crate::config::{self, ConfigError};
 
@@ -54,6 +55,9 @@ pub(super) enum Command {
     Diff(diff::DiffArgs),
     Ca(ca::CaArgs),
     Doctor(doctor::DoctorArgs),
+    Config(settings::ConfigArgs),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
 }
 
 /// Flags that stand before or after the command.
@@ -68,18 +72,41 @@ pub(super) struct Global {
     /// Where the certificate authority lives [default: $XDG_DATA_HOME/manent/ca]
     #[arg(long, value_name = "DIR", env = "MANENT_CA_DIR", global = true, hide_env_values = true)]
     ca_dir: Option<PathBuf>,
+    /// Read the settings from this file, which must be there [default: $XDG_CONFIG_HOME/manent/config.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "MANENT_CONFIG", global = true)]
+    pub(super) config: Option<PathBuf>,
+    /// Read no file of settings
+    #[arg(long, global = true, conflicts_with = "config")]
+    pub(super) no_config: bool,
     /// Print JSON, one object a line; errors too
-    #[arg(long, global = true)]
+    #[arg(long, global = true, env = "MANENT_JSON")]
     pub(super) json: bool,
     /// Say nothing but warnings and errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, env = "MANENT_QUIET")]
     pub(super) quiet: bool,
     /// Log more: -v info, -vv debug, -vvv trace
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, env = "MANENT_VERBOSE")]
     pub(super) verbose: u8,
+    /// Log this much: off, error, warn, info, debug, trace. Or by part, as manent::proxy=debug,warn [default: warn]
+    #[arg(long, value_name = "LEVEL", global = true, env = "MANENT_LOG", conflicts_with = "verbose")]
+    #[arg(value_parser = log::parse_level)]
+    pub(super) log: Option<String>,
+    /// How to log and talk on standard error: as text, or as JSON, one object a line
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        global = true,
+        env = "MANENT_LOG_FORMAT"
+    )]
+    pub(super) log_format: LogFormat,
     /// When to use colour
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true)]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true, env = "MANENT_COLOR")]
     pub(super) color: ColorChoice,
+    /// Do not show long output through a pager (MANENT_PAGER, PAGER, less)
+    #[arg(long, global = true, env = "MANENT_NO_PAGER")]
+    pub(super) no_pager: bool,
 }
 
 impl Global {
@@ -93,6 +120,13 @@ impl Global {
             [store] => Ok(store.clone()),
             several => Err(CliError::OneStore { count: several.len() }.into()),
         }
+    }
+
+    /// How to talk.
+    pub(super) fn output(&self) -> Output {
+        let mut output = Output::new(self.color, self.quiet, self.json).logging(self.log_format);
+        output.pager = !self.no_pager;
+        output
     }
 
     /// The stores, for a command that reads several.
@@ -115,47 +149,13 @@ impl Global {
     }
 }
 
-/// Puts `capture` where the command would stand, if there is none: `manent -p 0` is `manent capture -p 0`.
-///
-/// A word that is no command stays, so that clap can tell what was meant.
-pub(super) fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
-    let root = Cli::command();
-    let mut at = 1;
-    while let Some(width) = args.get(at).and_then(|arg| arg.to_str()).and_then(|arg| global_width(&root, arg))
-    {
-        at += width;
-    }
-    let first = args.get(at).map(|arg| arg.to_string_lossy());
-    let named = first
-        .is_some_and(|arg| !arg.starts_with('-') || ["-h", "--help", "-V", "--version"].contains(&&*arg));
-    if !named {
-        args.insert(at.min(args.len()), "capture".into());
-    }
-    args
-}
-
 /// How to talk before the command line is understood.
 pub(super) fn output_before_parsing(args: &[OsString]) -> Output {
-    let ours = || args.iter().take_while(|arg| *arg != "--");
-    Output::new(ColorChoice::Auto, false, ours().any(|arg| arg == "--json"))
-}
-
-/// How many arguments a global flag takes up, itself among them; `None` if `arg` is not one.
-fn global_width(root: &clap::Command, arg: &str) -> Option<usize> {
-    let takes_value = |known: &clap::Arg| known.get_action().takes_values();
-    if let Some(long) = arg.strip_prefix("--") {
-        let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
-        let known = root.get_arguments().find(|known| known.get_long() == Some(name))?;
-        return Some(if takes_value(known) && value.is_none() { 2 } else { 1 });
-    }
-    let shorts = arg.strip_prefix('-').filter(|shorts| !shorts.is_empty())?;
-    for (i, short) in shorts.char_indices() {
-        let known = root.get_arguments().find(|known| known.get_short() == Some(short))?;
-        if takes_value(known) {
-            return Some(if i + short.len_utf8() == shorts.len() { 2 } else { 1 });
-        }
-    }
-    Some(1)
+    let named = |flag: &str| args.iter().take_while(|arg| *arg != "--").any(|arg| arg == flag);
+    let mut output = Output::new(ColorChoice::Auto, false, named("--json"));
+    output.pager = !named("--no-pager");
+    let format = std::env::var("MANENT_LOG_FORMAT").is_ok_and(|format| format == "json");
+    output.logging(if format || named("--log-format=json") { LogFormat::Json } else { LogFormat::Text })
 }
 
 const EXAMPLES: &str = "\
@@ -167,38 +167,3 @@ Examples:
   manent tail -f                            watch what another manent records
   manent show last                          look at the newest flow
   manent cat 12 > body.json                 the body of response 12";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tree_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn no_command_means_capture() {
-        let filled = |line: &str| {
-            let args = line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
-            let args = with_default_command(args).into_iter().map(|arg| arg.to_string_lossy().into_owned());
-            args.collect::<Vec<_>>().join(" ")
-        };
-        for (given, expected) in [
-            ("manent", "manent capture"),
-            ("manent -p 0", "manent capture -p 0"),
-            ("manent -s ls -q", "manent -s ls -q capture"),
-            ("manent -s x ls", "manent -s x ls"),
-            ("manent -qsx --json ls", "manent -qsx --json ls"),
-            ("manent --store=x -k", "manent --store=x capture -k"),
-            ("manent --color never -vv", "manent --color never -vv capture"),
-            ("manent --help", "manent --help"),
-            ("manent -V", "manent -V"),
-            ("manent exprot", "manent exprot"),
-            ("manent --nosuch", "manent capture --nosuch"),
-            ("manent -s", "manent -s capture"),
-        ] {
-            assert_eq!(filled(given), expected);
-        }
-    }
-}

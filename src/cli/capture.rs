@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::Signal;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +12,9 @@ use super::args::Global;
 use super::errors::{self, CliError};
 use super::feed::{self, Show, Stores, Tally};
 use super::flags::ProxyFlags;
+use super::notify::Notify;
 use super::output::Output;
+use super::reload::Reload;
 use super::signals::Signals;
 use super::{process, text};
 use crate::app::{Grace, Proxy, Summary};
@@ -27,18 +30,34 @@ pub(super) struct CaptureArgs {
     proxy: ProxyFlags,
 }
 
-pub(super) fn run(args: &CaptureArgs, global: &Global, output: Output) -> anyhow::Result<ExitCode> {
-    let config = args.proxy.for_capture(global)?;
+impl CaptureArgs {
+    /// The settings.
+    ///
+    /// # Errors
+    /// As [`ProxyFlags::config`].
+    pub(super) fn config(&self, global: &Global) -> anyhow::Result<Config> {
+        self.proxy.config(global)
+    }
+}
+
+pub(super) fn run(
+    args: &CaptureArgs,
+    global: &Global,
+    output: Output,
+    reload: Reload,
+) -> anyhow::Result<ExitCode> {
+    let config = args.config(global)?;
     process::forbid_core_dumps();
     process::raise_file_limit();
     let runtime = tokio::runtime::Runtime::new()?;
-    let result = runtime.block_on(capture(config, output));
+    let result = runtime.block_on(capture(config, output, reload));
     // All of ours has ended; a print that a stopped terminal holds up is not waited for.
     runtime.shutdown_background();
     result
 }
 
-async fn capture(config: Config, output: Output) -> anyhow::Result<ExitCode> {
+async fn capture(mut config: Config, output: Output, mut reload: Reload) -> anyhow::Result<ExitCode> {
+    let notify = Notify::from_environment();
     let mut signals = Signals::listen()?;
     let period = config.timeouts.grace;
     warn(&config, &output);
@@ -50,10 +69,26 @@ async fn capture(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     };
     let followed = feed.task.is_some();
     say_ready(&proxy, &config, &output);
-    tokio::select! {
-        _ = signals.next() => output.talk("stopping; once more to stop at once"),
-        () = feed.stdout_closed() => {}
+    let status = format!("listening on {}", listeners(&proxy, &config));
+    notify.ready(&status);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::HUP if !signals.lost_terminal() => {
+                    notify.reloading();
+                    reload.again(&proxy, &mut config, &output);
+                    notify.ready(&status);
+                }
+                _ => {
+                    output.talk("stopping; once more to stop at once");
+                    break;
+                }
+            },
+            () = feed.stdout_closed() => break,
+            () = notify.keep_alive() => {}
+        }
     }
+    notify.stopping();
     let summary = stop(proxy, period, &mut signals).await;
     let tally = feed.finish().await;
     if config.record {
@@ -169,12 +204,7 @@ fn show(output: &Output) -> Show {
 
 /// The first line is what scripts wait for, so it is said even when quiet.
 fn say_ready(proxy: &Proxy, config: &Config, output: &Output) {
-    // The first stands right behind the words, and without its mode where that is the common one.
-    let listeners = proxy.addrs().iter().zip(&config.listen).map(|(addr, listen)| match &listen.mode {
-        Mode::Explicit => addr.to_string(),
-        mode => format!("{addr} ({mode})"),
-    });
-    let listeners = listeners.collect::<Vec<_>>().join(", ");
+    let listeners = listeners(proxy, config);
     output.say(&format!("manent {} listening on {listeners}   (Ctrl-C stops)", env!("CARGO_PKG_VERSION")));
     let record = match proxy.recorder() {
         None => "nothing (--no-record)".to_owned(),
@@ -192,6 +222,15 @@ fn say_ready(proxy: &Proxy, config: &Config, output: &Output) {
         output.talk(&format!("  only    {only}   (tunnels to other hosts pass through unread)"));
     }
     output.talk("  try     manent run -- curl https://example.com/   (nothing to install)");
+}
+
+/// The first address begins the text, without its mode where that is the common one: it stands right behind `listening on`.
+fn listeners(proxy: &Proxy, config: &Config) -> String {
+    let listeners = proxy.addrs().iter().zip(&config.listen).map(|(addr, listen)| match &listen.mode {
+        Mode::Explicit => addr.to_string(),
+        mode => format!("{addr} ({mode})"),
+    });
+    listeners.collect::<Vec<_>>().join(", ")
 }
 
 /// Long enough for any terminal that is being read.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::FalseyValueParser;
 
 use super::access::AccessFlags;
 use super::args::Global;
@@ -15,9 +14,9 @@ use super::via::ViaFlags;
 use crate::config::units::{
     UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
 };
-use crate::config::{CaFiles, Config, DEFAULT_LISTEN, Durability, HostCert, Keep, Limits, Timeouts};
+use crate::config::{CaFiles, Config, Durability, HostCert, Keep, Limits, Timeouts};
 use crate::filter::Filter;
-use crate::proxy::{HostPattern, Listen, ListenError, Mode, PassthroughOptions, Reverse};
+use crate::proxy::{HostPattern, Listen, Mode, PassthroughOptions, Reverse};
 
 /// Flags that `capture` and `run` share.
 #[derive(Debug, Args)]
@@ -53,17 +52,18 @@ pub(super) struct ServingFlags {
 #[command(next_help_heading = "Listening")]
 struct ListenFlags {
     /// Where to accept clients, and how they come in: explicit (they know a proxy), socks5, reverse:URL (they take it for
-    /// the origin at URL), transparent (the kernel's rules lead them here). Port 0 is any free one. Repeatable [env: MANENT_LISTEN, `capture` only]
-    #[arg(short, long, value_name = "[MODE@][ADDR:]PORT", value_parser = Listen::parse)]
+    /// the origin at URL), transparent (the kernel's rules lead them here). Port 0 is any free one. Repeatable [default: 127.0.0.1:8080; of `run`: any free port]
+    #[arg(short, long, value_name = "[MODE@][ADDR:]PORT", env = "MANENT_LISTEN", value_delimiter = ',')]
+    #[arg(value_parser = Listen::parse)]
     listen: Vec<(Option<Mode>, SocketAddr)>,
     /// Port on 127.0.0.1
-    #[arg(short, long, value_name = "PORT", conflicts_with = "listen")]
+    #[arg(short, long, value_name = "PORT", env = "MANENT_PORT", conflicts_with = "listen")]
     port: Option<u16>,
     /// Be a reverse proxy for this origin, http(s)://HOST[:PORT], wherever no mode is named
     #[arg(long, value_name = "URL", env = "MANENT_REVERSE")]
     reverse: Option<Reverse>,
     /// Send the client's Host on to the origin of a reverse proxy, rather than the origin's own name
-    #[arg(long, env = "MANENT_KEEP_HOST", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "MANENT_KEEP_HOST")]
     keep_host: bool,
     #[command(flatten)]
     access: AccessFlags,
@@ -73,14 +73,14 @@ struct ListenFlags {
 #[command(next_help_heading = "Recording")]
 struct RecordFlags {
     /// Pass everything on and record nothing
-    #[arg(long, env = "MANENT_NO_RECORD", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "MANENT_NO_RECORD")]
     no_record: bool,
     /// Record only flows that match; all pass. Asked when a flow ends, so it cannot depend on bodies or on what is noted
     /// later. `manent filter` tells the language
     #[arg(long, value_name = "FILTER", env = "MANENT_RECORD", conflicts_with = "no_record")]
     record: Option<String>,
     /// Answer 503 to what cannot be recorded, rather than pass it on
-    #[arg(long, env = "MANENT_REQUIRE_RECORDING", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "MANENT_REQUIRE_RECORDING")]
     #[arg(conflicts_with = "no_record")]
     require_recording: bool,
     /// Delete flows that began longer ago than this while recording; marked ones stay [default: none, no limit]
@@ -96,8 +96,9 @@ struct RecordFlags {
     #[arg(long, env = "MANENT_DURABILITY", value_enum, default_value_t)]
     durability: DurabilityChoice,
     /// How much of each body to record; the traffic passes whole. 0 records none of it [default: none, no limit]
-    #[arg(long, value_name = "SIZE", env = "MANENT_BODY_LIMIT", value_parser = parse_body_limit)]
-    body_limit: Option<BodyLimit>,
+    #[arg(long, value_name = "SIZE", env = "MANENT_BODY_LIMIT", default_value = "none")]
+    #[arg(value_parser = parse_body_limit, hide_default_value = true)]
+    body_limit: BodyLimit,
     /// Store large bodies that shrink by it as zstd, with this effort: half the disk for more of the processor
     #[arg(long, value_name = "LEVEL", env = "MANENT_COMPRESS", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "1", value_parser = clap::value_parser!(i32).range(1..=19))]
@@ -105,7 +106,7 @@ struct RecordFlags {
 }
 
 /// `none` or a size. (clap takes an `Option` inside of an `Option` for a flag without a value.)
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct BodyLimit(Option<u64>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -122,13 +123,13 @@ struct TlsFlags {
     #[arg(long, value_name = "PEM", env = "MANENT_CA_CERT", hide_env_values = true)]
     ca_cert: Option<PathBuf>,
     /// PEM file with the key of --ca-cert
-    #[arg(long, value_name = "PEM", env = "MANENT_CA_KEY", requires = "ca_cert", hide_env_values = true)]
+    #[arg(long, value_name = "PEM", env = "MANENT_CA_KEY", hide_env_values = true)]
     ca_key: Option<PathBuf>,
     /// PEM file with roots to trust upstream, besides the system's. Repeatable
     #[arg(long, value_name = "PEM", env = "MANENT_UPSTREAM_CA", hide_env_values = true)]
     upstream_ca: Vec<PathBuf>,
     /// Do not verify upstream certificates
-    #[arg(short = 'k', long, env = "MANENT_INSECURE", value_parser = FalseyValueParser::new())]
+    #[arg(short = 'k', long, env = "MANENT_INSECURE")]
     insecure: bool,
     /// PEM file with a certificate, what leads on from it to a root, and its key, which clients are shown in place of one
     /// that we make: for HOST (a name, or *.example.com for all below it), else for all. Repeatable
@@ -148,44 +149,54 @@ struct TlsFlags {
     #[arg(long, value_name = "REGEX", env = "MANENT_ALLOW_HOST")]
     allow_host: Vec<HostPattern>,
     /// Do not pass a client through for ten minutes to a host for which it has rejected our certificate twice
-    #[arg(long, env = "MANENT_NO_AUTO_PASSTHROUGH", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "MANENT_NO_AUTO_PASSTHROUGH")]
     no_auto_passthrough: bool,
 }
 
-/// Each `None` is the default of [`Timeouts`] or [`Limits`].
+/// The defaults are those of [`Timeouts`] and [`Limits`], as a test has it.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitFlags {
-    /// For a request's head [default: 30s]
+    /// For a request's head
     #[arg(long, value_name = "TIME", env = "MANENT_HEAD_TIMEOUT", value_parser = parse_positive_duration)]
-    head_timeout: Option<Duration>,
-    /// For a TLS handshake on either side [default: 10s]
+    #[arg(default_value = "30s")]
+    head_timeout: Duration,
+    /// For a TLS handshake on either side
     #[arg(long, value_name = "TIME", env = "MANENT_TLS_TIMEOUT", value_parser = parse_positive_duration)]
-    tls_timeout: Option<Duration>,
-    /// For a connection to an origin [default: 10s]
+    #[arg(default_value = "10s")]
+    tls_timeout: Duration,
+    /// For a connection to an origin
     #[arg(long, value_name = "TIME", env = "MANENT_CONNECT_TIMEOUT", value_parser = parse_positive_duration)]
-    connect_timeout: Option<Duration>,
-    /// For the next request on a kept connection [default: 2m]
+    #[arg(default_value = "10s")]
+    connect_timeout: Duration,
+    /// For the next request on a kept connection
     #[arg(long, value_name = "TIME", env = "MANENT_IDLE_TIMEOUT", value_parser = parse_positive_duration)]
-    idle_timeout: Option<Duration>,
-    /// For the next byte of a response, body or tunnel [default: 10m]
+    #[arg(default_value = "2m")]
+    idle_timeout: Duration,
+    /// For the next byte of a response, body or tunnel
     #[arg(long, value_name = "TIME", env = "MANENT_RELAY_TIMEOUT", value_parser = parse_positive_duration)]
-    relay_timeout: Option<Duration>,
-    /// For a tunnel's first byte, before the server is let speak first [default: 300ms]
+    #[arg(default_value = "10m")]
+    relay_timeout: Duration,
+    /// For a tunnel's first byte, before the server is let speak first
     #[arg(long, value_name = "TIME", env = "MANENT_SILENT_CLIENT", value_parser = parse_positive_duration)]
-    silent_client: Option<Duration>,
-    /// For open exchanges when told to stop [default: 5s]
+    #[arg(default_value = "300ms")]
+    silent_client: Duration,
+    /// For open exchanges when told to stop
     #[arg(long, value_name = "TIME", env = "MANENT_GRACE", value_parser = parse_duration)]
-    grace: Option<Duration>,
-    /// Connections of clients at one time [default: 8192]
+    #[arg(default_value = "5s")]
+    grace: Duration,
+    /// Connections of clients at one time
     #[arg(long, value_name = "N", env = "MANENT_MAX_CONNECTIONS", value_parser = parse_count)]
-    max_connections: Option<usize>,
-    /// Size of a message's head [default: 256KiB]
+    #[arg(default_value = "8192")]
+    max_connections: usize,
+    /// Size of a message's head
     #[arg(long, value_name = "SIZE", env = "MANENT_MAX_HEAD", value_parser = parse_positive_size)]
-    max_head: Option<u64>,
-    /// Fields in a message's head [default: 1000]
+    #[arg(default_value = "256KiB")]
+    max_head: u64,
+    /// Fields in a message's head
     #[arg(long, value_name = "N", env = "MANENT_MAX_FIELDS", value_parser = parse_count)]
-    max_fields: Option<usize>,
+    #[arg(default_value = "1000")]
+    max_fields: usize,
 }
 
 impl ProxyFlags {
@@ -197,32 +208,16 @@ impl ProxyFlags {
         self.listen.access.credentials()
     }
 
-    /// The settings for `capture`: at 127.0.0.1:8080 if neither flag nor environment says otherwise.
+    /// What they come to.
     ///
     /// # Errors
     /// If a setting cannot be used, or there is no home directory and a path is needed.
-    pub(super) fn for_capture(&self, global: &Global) -> anyhow::Result<Config> {
-        self.resolve(global, default_listeners()?)
-    }
-
-    /// The settings for `run`: at a free port if no flag says otherwise.
-    ///
-    /// # Errors
-    /// As [`ProxyFlags::for_capture`].
-    pub(super) fn for_run(&self, global: &Global) -> anyhow::Result<Config> {
-        self.resolve(global, vec![(None, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))])
-    }
-
-    fn resolve(
-        &self,
-        global: &Global,
-        default_listen: Vec<(Option<Mode>, SocketAddr)>,
-    ) -> anyhow::Result<Config> {
-        let listen = match (self.listen.port, &self.listen.listen[..]) {
-            (Some(port), _) => vec![(None, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))],
-            (None, []) => default_listen,
-            (None, given) => given.to_vec(),
+    pub(super) fn config(&self, global: &Global) -> anyhow::Result<Config> {
+        let listen = match self.listen.port {
+            Some(port) => vec![(None, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))],
+            None => self.listen.listen.clone(),
         };
+        has_its_cert(self.tls.ca_key.as_ref(), self.tls.ca_cert.as_ref())?;
         let record_filter = match self.record.record.as_deref() {
             Some(text) if !text.trim().is_empty() => Some(Filter::parse(text).map_err(CliError::Filter)?),
             _ => None,
@@ -242,7 +237,7 @@ impl ProxyFlags {
                 max_size_bytes: self.record.max_size,
                 max_flows: self.record.max_flows.map(|count| count as u64),
             },
-            body_limit: self.record.body_limit.and_then(|BodyLimit(bytes)| bytes),
+            body_limit: self.record.body_limit.0,
             compress: self.record.compress,
             ca_files: self.tls.ca_cert.clone().map(|cert| CaFiles { cert, key: self.tls.ca_key.clone() }),
             upstream_ca: self.tls.upstream_ca.clone(),
@@ -266,10 +261,10 @@ impl ProxyFlags {
 }
 
 impl ServingFlags {
-    /// The settings for `serve`, which records into `record` alone: at 127.0.0.1:8080 if no flag says otherwise.
+    /// The settings for `serve`, which records into `record` alone.
     ///
     /// # Errors
-    /// As [`ProxyFlags::for_capture`].
+    /// As [`ProxyFlags::config`].
     pub(super) fn for_serve(&self, global: &Global, record: Option<PathBuf>) -> anyhow::Result<Config> {
         let flags = ProxyFlags {
             listen: self.listen.clone(),
@@ -279,7 +274,7 @@ impl ServingFlags {
             rules: RuleFlags::default(),
             limits: self.limits.clone(),
         };
-        let mut config = flags.resolve(global, vec![(None, DEFAULT_LISTEN)])?;
+        let mut config = flags.config(global)?;
         config.record = record.is_some();
         config.store = record.unwrap_or(config.store);
         // There is no origin that could be seen instead.
@@ -305,55 +300,39 @@ impl ListenFlags {
 
 impl LimitFlags {
     fn timeouts(&self) -> Timeouts {
-        let default = Timeouts::default();
         Timeouts {
-            head: self.head_timeout.unwrap_or(default.head),
-            tls: self.tls_timeout.unwrap_or(default.tls),
-            connect: self.connect_timeout.unwrap_or(default.connect),
-            idle: self.idle_timeout.unwrap_or(default.idle),
-            relay_idle: self.relay_timeout.unwrap_or(default.relay_idle),
-            silent_client: self.silent_client.unwrap_or(default.silent_client),
-            grace: self.grace.unwrap_or(default.grace),
-            ..default
+            head: self.head_timeout,
+            tls: self.tls_timeout,
+            connect: self.connect_timeout,
+            idle: self.idle_timeout,
+            relay_idle: self.relay_timeout,
+            silent_client: self.silent_client,
+            grace: self.grace,
+            ..Timeouts::default()
         }
     }
 
     fn limits(&self) -> Limits {
-        let default = Limits::default();
-        let max_head = self.max_head.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         Limits {
-            max_connections: self.max_connections.unwrap_or(default.max_connections),
-            max_head_bytes: max_head.unwrap_or(default.max_head_bytes),
-            max_fields: self.max_fields.unwrap_or(default.max_fields),
+            max_connections: self.max_connections,
+            max_head_bytes: usize::try_from(self.max_head).unwrap_or(usize::MAX),
+            max_fields: self.max_fields,
         }
     }
 }
 
-/// Where a proxy listens if no flag says so: as MANENT_LISTEN says, else at 127.0.0.1:8080.
+/// Refuses a --ca-key whose --ca-cert neither flag nor file nor environment gives.
 ///
 /// # Errors
-/// If the variable names no listeners.
-pub(super) fn default_listeners() -> Result<Vec<(Option<Mode>, SocketAddr)>, CliError> {
-    match std::env::var("MANENT_LISTEN") {
-        Ok(value) if !value.trim().is_empty() => listen_from_env(&value),
-        _ => Ok(vec![(None, DEFAULT_LISTEN)]),
+/// So it is.
+pub(super) fn has_its_cert(key: Option<&PathBuf>, cert: Option<&PathBuf>) -> Result<(), CliError> {
+    match (key, cert) {
+        (Some(_), None) => Err(CliError::Flag {
+            flag: "--ca-key",
+            why: "it is the key of --ca-cert, which is not given".to_owned(),
+        }),
+        _ => Ok(()),
     }
-}
-
-fn listen_from_env(value: &str) -> Result<Vec<(Option<Mode>, SocketAddr)>, CliError> {
-    value
-        .split([',', ' '])
-        .filter(|part| !part.is_empty())
-        .map(|part| {
-            let name = "MANENT_LISTEN";
-            let refuse = |why: ListenError| CliError::Environment {
-                name,
-                value: value.to_owned(),
-                why: why.to_string(),
-            };
-            Listen::parse(part).map_err(refuse)
-        })
-        .collect()
 }
 
 /// `PEM` or `HOST=PEM`. A `=` behind a slash belongs to the file's name.
@@ -394,22 +373,20 @@ pub(super) fn parse_count(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
+    use crate::cli::args::{Cli, Command};
+    use crate::cli::tree;
 
-    #[derive(Debug, Parser)]
-    struct Harness {
-        #[command(flatten)]
-        global: Global,
-        #[command(flatten)]
-        flags: ProxyFlags,
-    }
-
+    /// What `run` makes of these flags.
     fn config(line: &str) -> anyhow::Result<Config> {
-        let words = format!("test --store s --ca-dir c {line}");
-        let harness = Harness::try_parse_from(words.split_whitespace())?;
-        harness.flags.for_run(&harness.global)
+        let line = format!("manent run --store s --ca-dir c --no-config {line} -- true");
+        let args: Vec<_> = line.split_whitespace().map(Into::into).collect();
+        let mut parsed = crate::config::layers::parse(&tree::tree(), &args, &|_| None)?;
+        let cli = <Cli as clap::FromArgMatches>::from_arg_matches_mut(&mut parsed.matches)?;
+        match cli.command {
+            Command::Run(run) => run.config(&cli.global),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod cat;
 mod check;
 mod columns;
 mod compared;
+mod completions;
 mod connection;
 mod content;
 mod diff;
@@ -32,17 +33,21 @@ mod merged;
 mod messages;
 mod mids;
 mod note;
+mod notify;
 mod output;
 mod pack;
+mod pager;
 mod process;
 mod progress;
 mod prune;
+mod reload;
 mod replay;
 mod row;
 mod rules;
 mod run;
 mod search;
 mod serve;
+mod settings;
 mod show;
 mod signals;
 mod stats;
@@ -50,6 +55,7 @@ mod store;
 mod stores;
 mod tail;
 mod text;
+mod tree;
 mod trust;
 mod vacuum;
 mod via;
@@ -57,23 +63,39 @@ mod which;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use args::{Cli, Command};
-use output::Output;
+use args::Command;
+use pager::Pager;
+use reload::Reload;
+use tree::with_default_command;
 
 /// Runs `manent` on the command line of this process, and gives its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = args::with_default_command(std::env::args_os().collect());
-    let cli = match Cli::try_parse_from(&args) {
-        Ok(cli) => cli,
-        Err(error) => return errors::usage(&error, &args::output_before_parsing(&args)),
+    let args = with_default_command(std::env::args_os().collect());
+    let (cli, settings) = match tree::parse(&args) {
+        Ok(parsed) => parsed,
+        Err(error) => return errors::refused(error, args::output_before_parsing(&args)),
     };
-    let output = Output::new(cli.global.color, cli.global.quiet, cli.global.json);
-    log::start(&cli.global);
+    let mut output = cli.global.output();
+    let log = log::start(&cli.global);
+    if matches!(cli.command, Command::Capture(_) | Command::Run(_) | Command::Serve(_) | Command::Config(_)) {
+        for told in tree::misspelt_variables() {
+            output.say(&format!("{}: {}", output.talk_paint.yellow("warning"), escape::line(told)));
+        }
+    }
+    let _pager = match &cli.command {
+        Command::Ls(_)
+        | Command::Show(_)
+        | Command::Diff(_)
+        | Command::Filter(_)
+        | Command::Stats(_)
+        | Command::Config(_) => pager::start(&mut output),
+        _ => Pager::default(),
+    };
     let result = match cli.command {
-        Command::Capture(args) => capture::run(&args, &cli.global, output),
+        Command::Capture(capture) => {
+            capture::run(&capture, &cli.global, output, Reload::new(args, settings, log))
+        }
         Command::Run(args) => run::run(&args, &cli.global, output),
         Command::Env(args) => env::run(&args, &cli.global, &output),
         Command::Serve(args) => serve::run(&args, &cli.global, output),
@@ -97,6 +119,9 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args, &cli.global, &output),
         Command::Ca(args) => ca::run(&args, &cli.global, &output),
         Command::Doctor(args) => doctor::run(&args, &cli.global, &output),
+        Command::Config(args) => settings::run(&args, &cli.global, &settings, &output),
+        Command::Completions(args) => completions::completions(&args, &output),
+        Command::Man(args) => completions::man(&args, &output),
     };
     result.unwrap_or_else(|error| errors::report(&error, &output))
 }

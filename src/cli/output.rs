@@ -4,6 +4,8 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::log::LogFormat;
+
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(super) enum ColorChoice {
@@ -31,6 +33,12 @@ pub(super) struct Output {
     pub(super) quiet: bool,
     /// Whether data and errors are JSON.
     pub(super) json: bool,
+    /// Whether talk is JSON.
+    pub(super) log_json: bool,
+    /// Whether long output may go through a pager.
+    pub(super) pager: bool,
+    /// Whether it does.
+    pub(super) paging: bool,
 }
 
 /// Puts colour on text, or leaves it.
@@ -62,6 +70,17 @@ impl Output {
             talk_paint: Paint::choose(color, stderr.is_terminal(), |name| std::env::var(name).ok()),
             quiet,
             json,
+            log_json: false,
+            pager: true,
+            paging: false,
+        }
+    }
+
+    /// The same, with standard error as the log has it.
+    pub(super) fn logging(self, format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => self,
+            LogFormat::Json => Self { log_json: true, talk_paint: Paint::Plain, ..self },
         }
     }
 
@@ -97,7 +116,7 @@ impl Output {
 
     /// Whether a person is there who wants to know how far things are.
     pub(super) fn shows_progress(&self) -> bool {
-        !self.quiet && !self.json && io::stderr().is_terminal()
+        !self.quiet && !self.json && !self.log_json && !self.paging && io::stderr().is_terminal()
     }
 
     /// Shows how far a long work has come, in the place of what was shown before; an empty line clears it.
@@ -116,8 +135,27 @@ impl Output {
 
     /// Says something that has to be said even when quiet: warnings, errors, readiness.
     pub(super) fn say(&self, line: &str) {
+        if self.log_json {
+            let (level, line) = match line.strip_prefix("warning: ") {
+                Some(line) => ("WARN", line),
+                None => ("INFO", line),
+            };
+            return self.say_json(level, line.trim(), None);
+        }
         // Nobody is left to be told that standard error is closed.
         let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+
+    /// An object as the log's own lines are, with what there is to say of an error.
+    pub(super) fn say_json(&self, level: &str, message: &str, error: Option<serde_json::Value>) {
+        let mut object = serde_json::json!({
+            "timestamp": jiff::Timestamp::now().to_string(), "level": level, "message": message, "target": "manent",
+        });
+        if let Some(error) = error {
+            object["error"] = error;
+        }
+        // As above.
+        let _ = writeln!(io::stderr().lock(), "{object}");
     }
 }
 

@@ -12,6 +12,7 @@ use super::capture;
 use super::errors;
 use super::errors::ServeError;
 use super::flags::ServingFlags;
+use super::notify::Notify;
 use super::output::Output;
 use super::progress::Progress;
 use super::signals::Signals;
@@ -156,6 +157,7 @@ async fn serve(
     store: &Path,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
+    let notify = Notify::from_environment();
     let mut signals = Signals::listen()?;
     let period = config.timeouts.grace;
     capture::warn(&config, &output);
@@ -165,7 +167,12 @@ async fn serve(
         tokio::task::spawn_blocking(move || answers.follow(commits)).await??;
     }
     say_ready(&proxy, &config, answers.indexed(), options, store, &output);
-    signals.next().await;
+    notify.ready(&format!("listening on {}", proxy.addr()));
+    tokio::select! {
+        _ = signals.next() => {}
+        () = notify.keep_alive() => {}
+    }
+    notify.stopping();
     output.talk("stopping; once more to stop at once");
     let summary = capture::stop(proxy, period, &mut signals).await;
     let counts = tokio::task::spawn_blocking(move || answers.counts()).await?;

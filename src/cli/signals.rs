@@ -12,6 +12,8 @@ pub(super) struct Signals {
     quit: unix::Signal,
     /// `None` if this process was told to ignore it, as `nohup` does.
     hangup: Option<unix::Signal>,
+    /// Whether there was a terminal whose end a hangup may tell.
+    had_terminal: bool,
 }
 
 impl Signals {
@@ -33,7 +35,13 @@ impl Signals {
             terminate: unix::signal(SignalKind::terminate())?,
             quit: unix::signal(SignalKind::quit())?,
             hangup,
+            had_terminal: has_terminal(),
         })
+    }
+
+    /// Whether a hangup tells that our terminal is gone, rather than that somebody wants the settings to be read again.
+    pub(super) fn lost_terminal(&self) -> bool {
+        self.had_terminal && !has_terminal()
     }
 
     /// Waits for the next one. Dropping this future loses none.
@@ -51,6 +59,11 @@ impl Signals {
             _ = hangup => rustix::process::Signal::HUP,
         }
     }
+}
+
+/// Whether there is a controlling terminal: the kernel takes it from the session before it sends the hangup (tty(4)).
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 /// Whether this process ignores `signal`, by the mask in `/proc/self/status` (proc_pid_status(5)).

@@ -1,16 +1,20 @@
 //! The settings of a capturing proxy, resolved once, as plain data.
 //!
-//! Nothing here reads the command line: `cli` fills a [`Config`] from flags and environment and hands it to `app`.
-//! Nothing changes while the proxy runs.
+//! `layers` puts file and environment under the command line, by the table that the command tree is; `cli` fills a
+//! [`Config`] from what results, and hands it to `app`. What may change while the proxy runs, [`Config::changed`] tells.
 
+mod file;
+pub(crate) mod layers;
 mod paths;
+pub(crate) mod setting;
 pub mod units;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use paths::{default_ca_dir, default_store};
+pub use file::FileError;
+pub use paths::{default_ca_dir, default_config, default_store};
 
 use crate::filter::Filter;
 use crate::proxy::{AccessOptions, Listen, Mode, PassthroughOptions};
@@ -141,9 +145,11 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// There is no home directory to derive a default path from.
-    #[error("neither XDG_DATA_HOME nor HOME is set, so there is no place for {what}")]
+    #[error("neither {xdg} nor HOME is set, so there is no place for {what}")]
     NoHome {
-        /// What was to be placed: `the store` or `the CA`.
+        /// The variable that would have told.
+        xdg: &'static str,
+        /// What was to be placed: `the store`, `the CA` or `the settings`.
         what: &'static str,
     },
     /// An address that other machines reach, and nothing that says which of them, or who, may use it.
@@ -218,6 +224,33 @@ impl Config {
         }
     }
 }
+
+impl Config {
+    /// These settings, with what may change while a proxy runs as in `new`.
+    ///
+    /// It is what each connection, flow or look at the store asks for anew: who may use the proxy, what is left unread, which
+    /// flows and how much of their bodies are recorded, what the store may hold. Everything else is built into what runs.
+    #[must_use]
+    pub fn changed(&self, new: Self) -> Self {
+        let Self { access, passthrough, record_filter, body_limit, keep, .. } = new;
+        Self { access, passthrough, record_filter, body_limit, keep, ..self.clone() }
+    }
+}
+
+/// The keys of what [`Config::changed`] changes.
+pub(crate) const CHANGEABLE: &[&str] = &[
+    "proxy-auth",
+    "allow",
+    "open",
+    "ignore-host",
+    "allow-host",
+    "no-auto-passthrough",
+    "record",
+    "body-limit",
+    "max-age",
+    "max-size",
+    "max-flows",
+];
 
 impl Default for Timeouts {
     fn default() -> Self {

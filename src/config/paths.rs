@@ -21,14 +21,26 @@ pub fn default_ca_dir() -> Result<PathBuf, ConfigError> {
     Ok(data_home("the CA")?.join("ca"))
 }
 
-fn data_home(what: &'static str) -> Result<PathBuf, ConfigError> {
-    locate(std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")).ok_or(ConfigError::NoHome { what })
+/// `$XDG_CONFIG_HOME/manent/config.toml`, or below `~/.config`.
+///
+/// # Errors
+/// If neither `XDG_CONFIG_HOME` nor `HOME` is set.
+pub fn default_config() -> Result<PathBuf, ConfigError> {
+    let place = locate(std::env::var_os("XDG_CONFIG_HOME"), std::env::var_os("HOME"), ".config");
+    let place = place.ok_or(ConfigError::NoHome { xdg: "XDG_CONFIG_HOME", what: "the settings" })?;
+    Ok(place.join("config.toml"))
 }
 
-fn locate(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+fn data_home(what: &'static str) -> Result<PathBuf, ConfigError> {
+    let place = locate(std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME"), ".local/share");
+    place.ok_or(ConfigError::NoHome { xdg: "XDG_DATA_HOME", what })
+}
+
+/// Below the XDG directory, or else below `usual` in the home directory.
+fn locate(xdg: Option<OsString>, home: Option<OsString>, usual: &str) -> Option<PathBuf> {
     // A relative XDG path "should be considered invalid and ignored" (basedir-spec 0.8).
     let xdg = xdg.map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || home.filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".local/share"));
+    let home = || home.filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(usual));
     Some(xdg.or_else(home)?.join("manent"))
 }
 
@@ -38,7 +50,9 @@ mod tests {
 
     #[test]
     fn data_home_is_xdg_then_home_then_nowhere() {
-        let place = |xdg: Option<&str>, home: Option<&str>| locate(xdg.map(Into::into), home.map(Into::into));
+        let place = |xdg: Option<&str>, home: Option<&str>| {
+            locate(xdg.map(Into::into), home.map(Into::into), ".local/share")
+        };
         assert_eq!(place(Some("/x"), Some("/h")), Some("/x/manent".into()));
         assert_eq!(place(Some("rel"), Some("/h")), Some("/h/.local/share/manent".into()));
         assert_eq!(place(Some(""), Some("/h")), Some("/h/.local/share/manent".into()));

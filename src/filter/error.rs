@@ -107,26 +107,31 @@ impl FilterError {
     /// The filter, and below it carets under the place. A long filter is shown around the place alone. No control characters.
     #[must_use]
     pub fn caret(&self) -> [String; 2] {
-        let place = |at: usize| self.text.get(..at).map_or(0, |before| before.chars().count());
-        let (start, end) = (place(self.span.start), place(self.span.end));
-        let first = start.saturating_sub(SHOWN / 2);
-        let shown = |c: char| if c.is_control() { ' ' } else { c };
-        let mut line: String = self.text.chars().skip(first).take(SHOWN).map(shown).collect();
-        let total = self.text.chars().count();
-        if first > 0 {
-            line.insert(0, '…');
-        }
-        if total > first + SHOWN {
-            line.push('…');
-        }
-        let indent = start - first + usize::from(first > 0);
-        let width = (end - start).clamp(1, SHOWN.saturating_sub(start - first).max(1));
-        [line, format!("{}{}", " ".repeat(indent), "^".repeat(width))]
+        caret(&self.text, &self.span)
     }
 }
 
+/// `text`, one line, and below it carets under the bytes in `span`. A long text is shown around the place alone. No control characters.
+pub(crate) fn caret(text: &str, span: &Range<usize>) -> [String; 2] {
+    let place = |at: usize| text.get(..at).map_or(0, |before| before.chars().count());
+    let (start, end) = (place(span.start), place(span.end));
+    let first = start.saturating_sub(SHOWN / 2);
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    let mut line: String = text.chars().skip(first).take(SHOWN).map(shown).collect();
+    let total = text.chars().count();
+    if first > 0 {
+        line.insert(0, '…');
+    }
+    if total > first + SHOWN {
+        line.push('…');
+    }
+    let indent = start - first + usize::from(first > 0);
+    let width = end.saturating_sub(start).clamp(1, SHOWN.saturating_sub(start - first).max(1));
+    [line, format!("{}{}", " ".repeat(indent), "^".repeat(width))]
+}
+
 /// The name among `known` that is nearest to `name`, if it is near enough to be meant: one slip, or two in a long one.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_ascii_lowercase();
     let allowed = if name.chars().count() >= 6 { 2 } else { 1 };
     let near = known.map(|known| (distance(&name, known), known));

@@ -25,6 +25,7 @@ pub(crate) mod tests;
 pub use ast::{Expr, Flag, NoSuch, Number, Part, Ranges, Test, Text};
 pub use atoms::help;
 pub use error::{FilterError, Problem};
+pub(crate) use error::{caret, nearest};
 pub(crate) use eval::is_asset;
 pub use eval::{FlowSubject, Needs, Notes, OpenSubject, Subject, url};
 pub use pattern::{How, Pattern};

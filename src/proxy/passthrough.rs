@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use regex::{Regex, RegexBuilder};
 
 /// A regular expression that is looked for in `host:port`, unanchored and without regard to case.
@@ -30,7 +31,7 @@ pub struct PassthroughOptions {
 /// The rules and what was learnt: see the module.
 #[derive(Debug)]
 pub(super) struct Passthrough {
-    options: PassthroughOptions,
+    options: ArcSwap<PassthroughOptions>,
     learnt: Mutex<HashMap<Place, Learnt>>,
     /// Who has sent something on a connection with our certificate, and when last.
     accepted: Mutex<HashMap<Place, Instant>>,
@@ -49,7 +50,15 @@ enum Learnt {
 
 impl Passthrough {
     pub(super) fn new(options: PassthroughOptions) -> Self {
-        Self { options, learnt: Mutex::default(), accepted: Mutex::default() }
+        Self { options: ArcSwap::from_pointee(options), learnt: Mutex::default(), accepted: Mutex::default() }
+    }
+
+    /// Goes by these rules from now on; what was learnt stays, unless nothing is to be learnt any more.
+    pub(super) fn change(&self, options: PassthroughOptions) {
+        if !options.automatic {
+            self.learnt().clear();
+        }
+        self.options.store(Arc::new(options));
     }
 
     /// Whether any connection may be passed through at all: nothing has to be found out about it otherwise.
@@ -59,7 +68,8 @@ impl Passthrough {
 
     /// Whether the user has named hosts.
     pub(super) fn has_rules(&self) -> bool {
-        !(self.options.ignore.is_empty() && self.options.allow.is_empty())
+        let options = self.options.load();
+        !(options.ignore.is_empty() && options.allow.is_empty())
     }
 
     /// The rule by which a connection is passed through. `names` are all that its host is known by, each `host:port`:
@@ -68,7 +78,8 @@ impl Passthrough {
         let any = |patterns: &[HostPattern]| {
             patterns.iter().any(|pattern| names.iter().any(|name| pattern.0.is_match(name)))
         };
-        let PassthroughOptions { ignore, allow, .. } = &self.options;
+        let options = self.options.load();
+        let PassthroughOptions { ignore, allow, .. } = &**options;
         match () {
             () if any(ignore) => Some("--ignore-host"),
             () if !allow.is_empty() && !any(allow) => Some("not in --allow-host"),
@@ -92,7 +103,7 @@ impl Passthrough {
 
     /// Notes that this client has rejected our certificate for `host`. `true` if it is passed through from now on.
     pub(super) fn rejected(&self, client: IpAddr, host: &str, now: Instant) -> bool {
-        if !self.options.automatic {
+        if !self.options.load().automatic {
             return false;
         }
         let mut learnt = self.learnt();
@@ -113,7 +124,7 @@ impl Passthrough {
     /// Notes that this client has accepted our certificate for `host`: an earlier rejection had another reason. What
     /// passes through already goes on doing so, because several programs may share one address.
     pub(super) fn accepted(&self, client: IpAddr, host: &str, now: Instant) {
-        if !self.options.automatic {
+        if !self.options.load().automatic {
             return;
         }
         let place = place(client, host);

@@ -139,6 +139,12 @@ impl Server {
         Injector::new(Arc::clone(&self.shared.sockets))
     }
 
+    /// Who may use the proxy from now on, and what is left unread. What is under way goes on as it began.
+    pub fn change(&self, access: AccessOptions, passthrough: PassthroughOptions) {
+        self.shared.access.change(access);
+        self.shared.passthrough.change(passthrough);
+    }
+
     /// Stops accepting, closes idle connections, waits up to `grace` for what is under way, then ends it: such flows are
     /// recorded as ended by the proxy. Cancelling `hurry` skips the grace.
     pub async fn shutdown(&self, grace: Duration, hurry: &CancellationToken) {

@@ -124,9 +124,10 @@ impl Driver {
     ///
     /// Done right after a commit, it costs no time as a rule: what came meanwhile lingers anyway.
     async fn tidy(&mut self) {
-        let keeper = Arc::clone(&self.keeper);
+        let (keeper, limits) = (Arc::clone(&self.keeper), self.shared.choice.limits());
         let work = move |conn: &mut rusqlite::Connection| {
             let mut keeper = keeper.lock().unwrap_or_else(PoisonError::into_inner);
+            keeper.keep_within(limits);
             std::panic::catch_unwind(AssertUnwindSafe(|| keeper.tidy(conn)))
                 .unwrap_or_else(|panic| Err(keeper.panicked(&*panic)))
         };

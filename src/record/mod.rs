@@ -12,6 +12,7 @@
 //! Invariant: nothing says that a mid is stored before the transaction that stored it has committed; and each ticket
 //! that was finished is either stored or counted as lost.
 
+mod choice;
 mod driver;
 mod guests;
 mod queue;
@@ -21,6 +22,7 @@ mod rotating;
 mod tests;
 mod ticket;
 
+pub use choice::Choice;
 pub use recorder::{Committed, RecordError, Recorder, RecorderOptions, Stats};
 pub use rotating::{Clock, Rotating};
 pub use ticket::{BodyWriter, MessageWriter, Receipt, Ticket};

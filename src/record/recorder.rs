@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 
+use super::choice::{Choice, Current};
 use super::driver::{self, Driver};
 use super::guests::Guests;
 use super::queue::Queue;
@@ -99,8 +100,9 @@ pub enum RecordError {
     Close(#[source] Arc<StoreError>),
 }
 
-/// What recorders share that follow each other: the feed, whether it is followed, and the next connection's id.
-type Lineage = (broadcast::Sender<Arc<[Committed]>>, Arc<AtomicBool>, Arc<AtomicU64>);
+/// What recorders share that follow each other: the feed, whether it is followed, the next connection's id, and what of all
+/// that passes they store.
+type Lineage = (broadcast::Sender<Arc<[Committed]>>, Arc<AtomicBool>, Arc<AtomicU64>, Arc<Current>);
 
 /// What a recorder did so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -179,7 +181,9 @@ pub struct Committed {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) path: Arc<Path>,
+    /// As they were given: of what may change, `choice` is what holds.
     pub(super) options: RecorderOptions,
+    pub(super) choice: Arc<Current>,
     pub(super) queue: Arc<Queue>,
     pub(super) segments: Segments,
     pub(super) pins: Pins,
@@ -262,10 +266,11 @@ impl Recorder {
     /// Opens another store, to record in it what this one no longer takes. They share the feed and the counter of
     /// connections.
     pub(super) async fn open_next(&self, path: &Path) -> Result<Self, StoreError> {
-        let options = self.shared.options.clone();
         let shared = &self.shared;
+        let options = RecorderOptions { limits: shared.choice.limits(), ..shared.options.clone() };
         let writer = Self::open_writer(path, &options, Some(&shared.path)).await?;
-        let lineage = (shared.committed.clone(), Arc::clone(&shared.followed), Arc::clone(&shared.next_conn));
+        let (followed, next_conn) = (Arc::clone(&shared.followed), Arc::clone(&shared.next_conn));
+        let lineage = (shared.committed.clone(), followed, next_conn, Arc::clone(&shared.choice));
         Ok(Self::start_in(writer, options, lineage))
     }
 
@@ -300,13 +305,16 @@ impl Recorder {
 
     /// Starts the driver on a store that is open.
     pub(super) fn start(writer: Writer, options: RecorderOptions) -> Self {
-        let lineage = (broadcast::channel(COMMITTED_GROUPS).0, Arc::default(), Arc::default());
+        let choice =
+            Choice { filter: options.filter.clone(), body_limit: options.body_limit, limits: options.limits };
+        let choice = Arc::new(Current::new(choice));
+        let lineage = (broadcast::channel(COMMITTED_GROUPS).0, Arc::default(), Arc::default(), choice);
         Self::start_in(writer, options, lineage)
     }
 
     fn start_in(writer: Writer, options: RecorderOptions, lineage: Lineage) -> Self {
         let (next_mid, own_next_conn) = writer.next_ids();
-        let (committed, followed, conns) = lineage;
+        let (committed, followed, conns, choice) = lineage;
         let next_conn = conns.fetch_max(own_next_conn, Ordering::Relaxed).max(own_next_conn);
         let (end_sender, end) = watch::channel(None);
         let shared = Arc::new(Shared {
@@ -325,6 +333,7 @@ impl Recorder {
             task: Mutex::new(None),
             readers: Mutex::new(Vec::new()),
             options,
+            choice,
             #[cfg(test)]
             db: std::sync::OnceLock::new(),
         });
@@ -377,7 +386,13 @@ impl Recorder {
     /// Bytes that are recorded of a body that passes; `None` for all.
     #[must_use]
     pub fn body_limit(&self) -> Option<u64> {
-        self.shared.options.body_limit
+        self.shared.choice.body_limit()
+    }
+
+    /// Stores what this says from now on, in the recorders that follow this one as well. What the store may hold is looked at
+    /// when it is tidied next.
+    pub fn change(&self, choice: Choice) {
+        self.shared.choice.change(choice);
     }
 
     /// Stores a flow; its mid, once its transaction has committed.

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Committed, RecordError, Recorder, RecorderOptions, Stats, Ticket};
+use super::{Choice, Committed, RecordError, Recorder, RecorderOptions, Stats, Ticket};
 use crate::flow::{ClientConn, ConnId, Flow, Mid, ServerConn};
 use crate::store::{NameFormat, StoreError};
 
@@ -35,7 +35,6 @@ pub struct Rotating {
 struct Inner {
     current: ArcSwap<Place>,
     inline_limit: usize,
-    body_limit: Option<u64>,
     rotation: Option<Rotation>,
     retired: Mutex<Retired>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -97,7 +96,7 @@ impl Rotating {
             Some(rotation) => rotation.path()?,
             None => path.to_owned(),
         };
-        let (inline_limit, body_limit) = (options.inline_limit, options.body_limit);
+        let inline_limit = options.inline_limit;
         // After a pause over midnight.
         let before =
             rotation.as_ref().filter(|_| !path.exists()).and_then(|rotation| rotation.format.newest());
@@ -107,7 +106,6 @@ impl Rotating {
         let inner = Arc::new(Inner {
             current: ArcSwap::from_pointee(Place { path, recorder }),
             inline_limit,
-            body_limit,
             rotation,
             retired: Mutex::default(),
             task: Mutex::default(),
@@ -159,7 +157,12 @@ impl Rotating {
     /// As [`Recorder::body_limit`].
     #[must_use]
     pub fn body_limit(&self) -> Option<u64> {
-        self.inner.body_limit
+        self.inner.current.load().recorder.body_limit()
+    }
+
+    /// As [`Recorder::change`], in each store.
+    pub fn change(&self, choice: Choice) {
+        self.inner.current.load().recorder.change(choice);
     }
 
     /// Whether the last group could not be stored, in the store of now.

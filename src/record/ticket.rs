@@ -71,7 +71,8 @@ impl Ticket {
     /// Whether the recorder's filter wants the flow as it is now.
     #[must_use]
     pub fn is_wanted(&self, flow: &Flow) -> bool {
-        let Some(filter) = &self.shared.options.filter else { return true };
+        let filter = self.shared.choice.filter();
+        let Some(filter) = filter.as_deref() else { return true };
         let notes = Notes::default();
         let mut subject = FlowSubject { flow, mid: self.sqlite_mid(), notes: Some(&notes) };
         // What the flow cannot answer was refused before there was a recorder; should it come, nothing must be lost.
@@ -81,7 +82,8 @@ impl Ticket {
     /// Whether the recorder's filter may want the flow at its end, by what will not change any more.
     #[must_use]
     pub fn may_be_wanted(&self, flow: &Flow) -> bool {
-        let Some(filter) = &self.shared.options.filter else { return true };
+        let filter = self.shared.choice.filter();
+        let Some(filter) = filter.as_deref() else { return true };
         filter.judge(&mut OpenSubject { flow, mid: self.sqlite_mid() }) != Ok(Some(false))
     }
 

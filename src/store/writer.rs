@@ -233,6 +233,11 @@ impl Keeper {
         self.checkpoints.after_commit(conn, &self.paths, bytes, by, sync);
     }
 
+    /// What the store may hold from now on.
+    pub(crate) fn keep_within(&mut self, limits: Limits) {
+        self.space.keep_within(limits);
+    }
+
     /// Does a little to keep the store within its limits, to give space back, and for the index of bodies.
     pub(crate) fn tidy(&mut self, conn: &mut Connection) -> Result<Step, StoreError> {
         self.still_there()?;

@@ -1,6 +1,7 @@
 //! Real clients through the real binary, and what the store holds afterwards: curl, wget, git, Python (urllib, requests,
 //! httpx, aiohttp, pip, gRPC, websockets, mitmproxy), Node.js and npm, Java, Go, Ruby, PHP, cargo, Chromium and Firefox, with
-//! servers that are none of ours where HTTP/2 is spoken.
+//! servers that are none of ours where HTTP/2 is spoken. Also what is made for shells, for readers of the manual and for
+//! systemd, as they read it.
 //!
 //! Not part of plain `cargo test`, which needs nothing but cargo: `tests/run` installs the clients and then runs
 //! `cargo test --features clients --test clients`. Where a client is missing its tests fail and say what to install; they
@@ -31,6 +32,7 @@ mod quick_start;
 mod run;
 mod runtimes;
 mod serve;
+mod shell;
 mod transparent;
 mod trust;
 mod websocket;

@@ -310,6 +310,20 @@ impl Home {
         self.dir.path().join(name)
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The path of the file of settings.
+    pub(crate) fn config(&self) -> String {
+        self.path("config/manent/config.toml").to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn write_config(&self, text: &str) {
+        std::fs::create_dir_all(self.path("config/manent")).unwrap();
+        std::fs::write(self.config(), text).unwrap();
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_manent"));
         command.args(args).stdin(Stdio::null());
@@ -320,6 +334,8 @@ impl Home {
             }
         }
         command.env("MANENT_STORE", &self.store).env("MANENT_CA_DIR", self.dir.path().join("ca"));
+        // Not the settings of whoever runs the tests.
+        command.env("XDG_CONFIG_HOME", self.dir.path().join("config"));
         command
     }
 

@@ -69,7 +69,7 @@ impl Finding {
 }
 
 pub(super) fn run(args: &DoctorArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-    let config = args.proxy.for_capture(global)?;
+    let config = args.proxy.config(global)?;
     process::forbid_core_dumps();
     let mut report = Report { output, bad: 0, warnings: 0 };
     // Each is shown as soon as it is known: a Java that is asked takes its time.

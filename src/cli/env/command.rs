@@ -31,11 +31,12 @@ pub(in crate::cli) struct EnvArgs {
     /// For which shell: sh (also bash, zsh, ksh), fish, powershell [default: as $SHELL says, else sh]
     #[arg(long, value_name = "SHELL", value_enum, hide_possible_values = true)]
     shell: Option<Shell>,
-    /// Where the proxy listens [default: 127.0.0.1:8080] [env: MANENT_LISTEN]
-    #[arg(short, long, value_name = "[ADDR:]PORT", value_parser = Listen::parse)]
+    /// Where the proxy listens [default: 127.0.0.1:8080]
+    #[arg(short, long, value_name = "[ADDR:]PORT", env = "MANENT_LISTEN", value_delimiter = ',')]
+    #[arg(value_parser = Listen::parse)]
     listen: Vec<(Option<Mode>, SocketAddr)>,
     /// The proxy's port on 127.0.0.1
-    #[arg(short, long, value_name = "PORT", conflicts_with = "listen")]
+    #[arg(short, long, value_name = "PORT", env = "MANENT_PORT", conflicts_with = "listen")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// User and password, if the proxy asks for them. They stand in the variables
@@ -45,7 +46,7 @@ pub(in crate::cli) struct EnvArgs {
     #[arg(long, value_name = "PEM", env = "MANENT_CA_CERT", hide_env_values = true)]
     ca_cert: Option<PathBuf>,
     /// PEM file with the key of --ca-cert
-    #[arg(long, value_name = "PEM", env = "MANENT_CA_KEY", requires = "ca_cert", hide_env_values = true)]
+    #[arg(long, value_name = "PEM", env = "MANENT_CA_KEY", hide_env_values = true)]
     ca_key: Option<PathBuf>,
     /// Load nothing into Node.js, Python and PHP; see `manent run`
     #[arg(long)]
@@ -88,6 +89,7 @@ fn done(args: &EnvArgs, global: &Global, output: &Output) -> anyhow::Result<Vec<
         output.talk(&format!("nothing listens on {} yet: start the proxy with `manent`", to.reachable()));
     }
     let dir = global.ca_dir()?;
+    flags::has_its_cert(args.ca_key.as_ref(), args.ca_cert.as_ref())?;
     let ca = match &args.ca_cert {
         Some(cert) => Ca::load_files(cert, args.ca_key.as_deref())?,
         None => {
@@ -148,13 +150,11 @@ fn names() -> impl Iterator<Item = Cow<'static, str>> {
 
 /// Where the proxy listens that the variables lead to.
 fn address(args: &EnvArgs) -> Result<SocketAddr, CliError> {
-    let listeners = match (args.port, &args.listen[..]) {
-        (Some(port), _) => return Ok((Ipv4Addr::LOCALHOST, port).into()),
-        (None, []) => flags::default_listeners()?,
-        (None, given) => given.to_vec(),
-    };
+    if let Some(port) = args.port {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
     let explicit = |(mode, _): &&(Option<Mode>, SocketAddr)| matches!(mode, None | Some(Mode::Explicit));
-    match listeners.iter().find(explicit) {
+    match args.listen.iter().find(explicit) {
         None => Err(CliError::NoExplicitListener { command: "env", example: 8080 }),
         Some((_, addr)) if addr.port() == 0 => Err(CliError::Flag {
             flag: "--listen",

@@ -4,6 +4,7 @@
 
 mod report;
 mod serve;
+mod settings;
 mod start;
 mod store;
 mod trust;
@@ -18,7 +19,9 @@ use self::start::{of_ca, of_start};
 use self::store::{gone, of_store};
 pub(super) use self::trust::TrustError;
 use super::output::{Output, StdoutFailed};
+use super::pager;
 use crate::config::ConfigError;
+use crate::config::layers::LayerError;
 use crate::filter::FilterError;
 use crate::flow::Mid;
 use crate::format::FORMATS;
@@ -151,12 +154,12 @@ pub(super) enum CliError {
     /// Flows would be deleted, and nobody could be asked.
     #[error("nothing was deleted")]
     NotConfirmed,
-    /// An environment variable has a value that cannot be used.
-    #[error("{name} is {value:?}: {why}")]
-    Environment { name: &'static str, value: String, why: String },
     /// No listener takes what variables lead there.
     #[error("`{command}` needs a listener for programs that know a proxy: -l explicit@{example}")]
     NoExplicitListener { command: &'static str, example: u16 },
+    /// There is no such command.
+    #[error("there is no command `{name}`")]
+    NoCommand { name: String },
     /// A flag that may hold a secret has a value that cannot be used.
     #[error("{flag}: {why}")]
     Flag { flag: &'static str, why: String },
@@ -169,20 +172,34 @@ pub(super) fn report(error: &anyhow::Error, output: &Output) -> ExitCode {
     }
     tracing::debug!(error = ?error, "failed");
     let report = diagnose(error);
-    output.say(&if output.json { report.to_json() } else { report.to_text(output) });
+    tell(&report, output);
     ExitCode::from(report.exit)
 }
 
-/// Tells of a bad command line in clap's words, or prints the help that was asked for.
-pub(super) fn usage(error: &clap::Error, output: &Output) -> ExitCode {
-    if output.json && error.use_stderr() {
-        let message = error.render().to_string();
-        let message = message.trim().strip_prefix("error: ").unwrap_or(message.trim()).to_owned();
-        output.say(&Report::new("E001", USAGE, message).to_json());
-        return ExitCode::from(USAGE);
+/// Tells why the command line and what lies below it cannot be used, or prints the help that was asked for.
+pub(super) fn refused(error: LayerError, mut output: Output) -> ExitCode {
+    match error {
+        LayerError::Usage(error) if error.use_stderr() && (output.json || output.log_json) => {
+            let message = error.render().to_string();
+            let message = message.trim().strip_prefix("error: ").unwrap_or(message.trim()).to_owned();
+            tell(&Report::new("E001", USAGE, message), &output);
+            ExitCode::from(USAGE)
+        }
+        LayerError::Usage(error) => {
+            let _pager = (!error.use_stderr()).then(|| pager::start(&mut output));
+            let _ = error.print(); // `manent --help | head` has what it wanted
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+        }
+        other => report(&other.into(), &output),
     }
-    let _ = error.print(); // `manent --help | head` has what it wanted
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+}
+
+fn tell(report: &Report, output: &Output) {
+    match (output.log_json, output.json) {
+        (true, _) => output.say_json("ERROR", &report.message, Some(report.json())),
+        (false, true) => output.say(&report.to_json()),
+        (false, false) => output.say(&report.to_text(output)),
+    }
 }
 
 fn stdout_failure(error: &anyhow::Error) -> Option<&io::Error> {
@@ -196,6 +213,7 @@ fn diagnose(error: &anyhow::Error) -> Report {
     let known = error.chain().find_map(|cause| {
         None.or_else(|| cause.downcast_ref().map(of_cli))
             .or_else(|| cause.downcast_ref().map(of_config))
+            .or_else(|| cause.downcast_ref().map(settings::told))
             .or_else(|| cause.downcast_ref().map(serve::told))
             .or_else(|| cause.downcast_ref().map(trust::told))
             .or_else(|| cause.downcast_ref().map(of_start))
@@ -313,7 +331,7 @@ fn of_cli(error: &CliError) -> Report {
         CliError::Rule(error) => of_rule(error),
         CliError::NotConfirmed => Report::new("E210", NO, error.to_string())
             .hint("--yes   deletes without asking; --dry-run   says what would be deleted"),
-        CliError::Environment { .. } | CliError::Flag { .. } | CliError::NoExplicitListener { .. } => {
+        CliError::Flag { .. } | CliError::NoExplicitListener { .. } | CliError::NoCommand { .. } => {
             Report::new("E002", USAGE, error.to_string())
         }
     }
@@ -350,6 +368,7 @@ fn of_config(error: &ConfigError) -> Report {
     let report = Report::new("E102", USAGE, error.to_string());
     match error {
         ConfigError::RecordFilter { .. } => report.hint("record more, and ask `manent ls FILTER` later"),
+        ConfigError::NoHome { xdg: "XDG_CONFIG_HOME", .. } => report.hint("manent --config FILE"),
         ConfigError::NoHome { .. } => report.hint("manent --store FILE --ca-dir DIR"),
         ConfigError::RemoteListen { asks, .. } => {
             let password = if *asks { "--proxy-auth me:secret     or " } else { "" };

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::escape;
 use crate::cli::output::Output;
@@ -52,10 +52,13 @@ impl Report {
     }
 
     pub(super) fn to_json(&self) -> String {
-        json!({"error": {
+        json!({"error": self.json()}).to_string()
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({
             "code": self.code, "message": self.message, "facts": self.facts, "hints": self.hints, "exit": self.exit,
-        }})
-        .to_string()
+        })
     }
 }
 

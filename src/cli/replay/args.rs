@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use clap::builder::FalseyValueParser;
 
 use crate::cli::args::Global;
 use crate::cli::compared::RuleFlags;
@@ -105,7 +104,7 @@ struct OriginFlags {
     #[arg(long, value_name = "PEM", env = "MANENT_UPSTREAM_CA", hide_env_values = true)]
     upstream_ca: Vec<PathBuf>,
     /// Do not verify upstream certificates
-    #[arg(short = 'k', long, env = "MANENT_INSECURE", value_parser = FalseyValueParser::new())]
+    #[arg(short = 'k', long, env = "MANENT_INSECURE")]
     insecure: bool,
     /// PEM file with a certificate and its key, for origins that ask for one: those called HOST (a name, or
     /// *.example.com for all below it), else all. Repeatable

@@ -42,8 +42,18 @@ pub(in crate::cli) struct RunArgs {
     command: Vec<OsString>,
 }
 
+impl RunArgs {
+    /// The settings of its proxy.
+    ///
+    /// # Errors
+    /// As [`ProxyFlags::config`].
+    pub(in crate::cli) fn config(&self, global: &Global) -> anyhow::Result<Config> {
+        self.proxy.config(global)
+    }
+}
+
 pub(in crate::cli) fn run(args: &RunArgs, global: &Global, output: Output) -> anyhow::Result<ExitCode> {
-    let config = args.proxy.for_run(global)?;
+    let config = args.config(global)?;
     process::forbid_core_dumps();
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(record(args, config, output))

@@ -13,8 +13,9 @@ pub use htpasswd::HtpasswdError;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -36,23 +37,29 @@ pub struct AccessOptions {
 /// The same at work.
 #[derive(Debug)]
 pub(super) struct Access {
-    auth: Option<ProxyAuth>,
-    allow: Vec<Network>,
+    options: ArcSwap<AccessOptions>,
     /// Addresses that were turned away, so that the log tells each once.
     turned_away: Mutex<HashSet<IpAddr>>,
 }
 
 impl Access {
     pub(super) fn new(options: AccessOptions) -> Self {
-        Self { auth: options.auth, allow: options.allow, turned_away: Mutex::default() }
+        Self { options: ArcSwap::from_pointee(options), turned_away: Mutex::default() }
+    }
+
+    /// Lets those in from now on whom these let in. Whoever is in stays, until the next request is asked who it is from.
+    pub(super) fn change(&self, options: AccessOptions) {
+        self.options.store(Arc::new(options));
+        self.turned_away.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Whether clients at this address are served. One that is not is named in the log, once.
     pub(super) fn admits(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        let admitted = self.allow.is_empty()
-            || peer.is_loopback()
-            || self.allow.iter().any(|network| network.contains(peer));
+        let options = self.options.load();
+        let allow = &options.allow;
+        let admitted =
+            allow.is_empty() || peer.is_loopback() || allow.iter().any(|network| network.contains(peer));
         if !admitted {
             let mut known = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
             if known.len() < MAX_TURNED_AWAY && known.insert(peer) {
@@ -64,12 +71,14 @@ impl Access {
 
     /// Whether clients that know of a proxy have to say who they are.
     pub(super) fn asks(&self) -> bool {
-        self.auth.is_some()
+        self.options.load().auth.is_some()
     }
 
     /// Whether user and password are those of somebody who may come in.
     pub(super) async fn knows(&self, user: &[u8], password: &[u8]) -> bool {
-        match &self.auth {
+        // Held over an await, so no guard of the swap: those are few.
+        let options = self.options.load_full();
+        match &options.auth {
             Some(auth) => auth.verify(user, password).await,
             None => true,
         }
@@ -80,7 +89,7 @@ impl Access {
     /// # Errors
     /// If that is nothing, nothing that can be understood, or nobody who may come in.
     pub(super) async fn check(&self, headers: &Headers) -> Result<(), Error> {
-        if self.auth.is_none() {
+        if !self.asks() {
             return Ok(());
         }
         let unknown = |message: &str| {

@@ -104,6 +104,14 @@ impl Space {
         }
     }
 
+    /// What the store may hold from now on.
+    pub(in crate::store) fn keep_within(&mut self, limits: Limits) {
+        if self.limits != limits {
+            self.limits = limits;
+            (self.floor, self.next_check) = (Mid(0), Instant::now());
+        }
+    }
+
     /// As if the time of the next look had come, and for a store to which nothing else is going on.
     pub(in crate::store) fn look_now(&mut self) {
         (self.next_check, self.next_files) = (Instant::now(), Instant::now());

@@ -16,10 +16,12 @@ impl Program {
     pub(crate) const CURL: Program = Program { names: &["curl"], package: "curl" };
     pub(crate) const SH: Program = Program { names: &["sh"], package: "dash" };
     pub(crate) const BASH: Program = Program { names: &["bash"], package: "bash" };
+    pub(crate) const ZSH: Program = Program { names: &["zsh"], package: "zsh" };
+    pub(crate) const MANDOC: Program = Program { names: &["mandoc"], package: "mandoc" };
+    pub(crate) const SYSTEMD_ANALYZE: Program = Program { names: &["systemd-analyze"], package: "systemd" };
     pub(crate) const OPENSSL: Program = Program { names: &["openssl"], package: "openssl" };
     pub(crate) const CERTUTIL: Program = Program { names: &["certutil"], package: "libnss3-tools" };
     pub(crate) const KEYTOOL: Program = Program { names: &["keytool"], package: "default-jdk-headless" };
-    pub(crate) const JAVA: Program = Program { names: &["java"], package: "default-jdk-headless" };
     pub(crate) const TSHARK: Program = Program { names: &["tshark"], package: "tshark" };
     pub(crate) const NODE: Program = Program { names: &["node"], package: "nodejs" };
     pub(crate) const WGET: Program = Program { names: &["wget"], package: "wget" };

@@ -1,0 +1,247 @@
+//! The command tree as it is parsed and shown: the definitions of `args`, and what follows from them alone.
+//!
+//! - a switch that file or environment may set is taken back by `--no-SWITCH`;
+//! - `--help` has a sentence a flag, `manent help COMMAND` all that there is to say, with keys and variables.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
+
+use super::args::Cli;
+use crate::config::layers::{self, LayerError, is_setting, negation};
+use crate::config::setting::Setting;
+use crate::config::{DEFAULT_LISTEN, default_ca_dir, default_store};
+
+/// The command line of this process, with file and environment below it.
+///
+/// # Errors
+/// See [`LayerError`].
+pub(super) fn parse(args: &[OsString]) -> Result<(Cli, Vec<Setting>), LayerError> {
+    let tree = tree();
+    let mut parsed = layers::parse(&tree, args, &|name| std::env::var_os(name))?;
+    let cli = Cli::from_arg_matches_mut(&mut parsed.matches);
+    let cli = cli.map_err(|error| LayerError::Usage(error.format(&mut tree.clone())))?;
+    Ok((cli, parsed.settings))
+}
+
+/// A warning for each variable of the environment that looks like a slip in one of ours: nothing else would tell.
+pub(super) fn misspelt_variables() -> Vec<String> {
+    let tree = visible();
+    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    let told = names.filter_map(|name| {
+        layers::misspelt(&tree, &name).map(|near| format!("{name} is no setting; did you mean {near}?"))
+    });
+    told.collect()
+}
+
+/// All commands.
+pub(super) fn tree() -> Command {
+    with_negations(visible())
+}
+
+/// The same, without what is understood and not listed.
+pub(super) fn visible() -> Command {
+    let default = |arg: Arg, path: Result<std::path::PathBuf, _>| match path {
+        Ok(path) => arg.default_value(path.into_os_string()).hide_default_value(true),
+        Err(_) => arg, // told where the path is needed
+    };
+    let listen = |command: Command, addr: String| {
+        command.mut_arg("listen", |arg| arg.default_value(addr).hide_default_value(true))
+    };
+    let tree = Cli::command()
+        .mut_arg("store", |arg| default(arg, default_store()))
+        .mut_arg("ca_dir", |arg| default(arg, default_ca_dir()))
+        .mut_subcommand("capture", |capture| listen(capture, DEFAULT_LISTEN.to_string()))
+        .mut_subcommand("doctor", |doctor| listen(doctor, DEFAULT_LISTEN.to_string()))
+        .mut_subcommand("env", |env| listen(env, DEFAULT_LISTEN.to_string()))
+        .mut_subcommand("config", |config| {
+            config.mut_subcommand("show", |show| listen(show, DEFAULT_LISTEN.to_string()))
+        })
+        .mut_subcommand("serve", |serve| without_layers(listen(serve, DEFAULT_LISTEN.to_string()), WAYS_IN))
+        // A proxy beside the one that the settings are for, and for one command of this machine.
+        .mut_subcommand("run", |run| {
+            without_layers(without_layers(listen(run, "127.0.0.1:0".to_owned()), WAYS_IN), ACCESS)
+        });
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).global(true);
+    let help = help.help("Print help; `manent help COMMAND` tells more").display_order(1000);
+    with_helps(tree.disable_help_flag(true).arg(help), &[])
+}
+
+/// Puts `capture` where the command would stand, if there is none: `manent -p 0` is `manent capture -p 0`.
+///
+/// A word that is no command stays, so that clap can tell what was meant.
+pub(super) fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let root = Cli::command();
+    let mut at = 1;
+    while let Some(width) = args.get(at).and_then(|arg| arg.to_str()).and_then(|arg| global_width(&root, arg))
+    {
+        at += width;
+    }
+    let first = args.get(at).map(|arg| arg.to_string_lossy());
+    let named = first
+        .is_some_and(|arg| !arg.starts_with('-') || ["-h", "--help", "-V", "--version"].contains(&&*arg));
+    if !named {
+        args.insert(at.min(args.len()), "capture".into());
+    }
+    args
+}
+
+/// How many arguments a global flag takes up, itself among them; `None` if `arg` is not one.
+fn global_width(root: &Command, arg: &str) -> Option<usize> {
+    let takes_value = |known: &Arg| known.get_action().takes_values();
+    if let Some(long) = arg.strip_prefix("--") {
+        let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
+        let known = root.get_arguments().find(|known| known.get_long() == Some(name));
+        let negated = || root.get_arguments().find(|known| negated_name(known).as_deref() == Some(name));
+        let known = known.or_else(negated)?;
+        return Some(if takes_value(known) && value.is_none() { 2 } else { 1 });
+    }
+    let shorts = arg.strip_prefix('-').filter(|shorts| !shorts.is_empty())?;
+    for (i, short) in shorts.char_indices() {
+        let known = root.get_arguments().find(|known| known.get_short() == Some(short))?;
+        if takes_value(known) {
+            return Some(if i + short.len_utf8() == shorts.len() { 2 } else { 1 });
+        }
+    }
+    Some(1)
+}
+
+/// Takes some of a command's flags out of the reach of file and environment.
+fn without_layers(command: Command, ids: &[&str]) -> Command {
+    ids.iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.env(None::<&str>)))
+}
+
+/// The name of the switch that takes this one back; `None` for what is no switch of file or environment.
+fn negated_name(arg: &Arg) -> Option<String> {
+    let long =
+        arg.get_long().filter(|_| is_setting(arg) && matches!(arg.get_action(), ArgAction::SetTrue))?;
+    Some(long.strip_prefix("no-").map_or_else(|| format!("no-{long}"), str::to_owned))
+}
+
+fn with_negations(mut command: Command) -> Command {
+    let switches: Vec<Arg> =
+        command.get_arguments().filter(|arg| negated_name(arg).is_some()).cloned().collect();
+    for switch in switches {
+        let Some(name) = negated_name(&switch) else { continue };
+        if command.get_arguments().any(|arg| arg.get_long() == Some(&name)) {
+            continue; // --record FILTER takes --no-record back, by excluding it
+        }
+        let (id, not) = (switch.get_id().clone(), negation(&switch));
+        let negative = Arg::new(not.clone()).long(name).action(ArgAction::SetTrue).hide(true);
+        command = command
+            .arg(negative.overrides_with(id.clone()).global(switch.is_global_set()))
+            .mut_arg(id, |arg| arg.overrides_with(not));
+    }
+    command.mut_subcommands(with_negations)
+}
+
+/// Gives each flag a short and a long help, and each command what the long one ends with.
+fn with_helps(command: Command, above: &[String]) -> Command {
+    let path = [above, &[command.get_name().to_owned()]].concat();
+    let examples = command.get_after_help().map(ToString::to_string);
+    let command = command.mut_args(with_help);
+    let command = match examples {
+        Some(examples) => {
+            let codes = if examples.contains("Exit code") { "" } else { EXIT_CODES };
+            let more = if above.is_empty() { "COMMAND".to_owned() } else { path[1..].join(" ") };
+            let short = format!("{examples}\n\n`manent help {more}` tells more.");
+            command.after_help(short).after_long_help(format!("{examples}{codes}"))
+        }
+        None => command,
+    };
+    command.mut_subcommands(|below| with_helps(below, &path))
+}
+
+fn with_help(arg: Arg) -> Arg {
+    let Some(help) = arg.get_help().map(ToString::to_string) else { return arg };
+    let mut long = arg.get_long_help().map_or_else(|| help.clone(), ToString::to_string);
+    if let (true, Some(name), Some(variable)) = (is_setting(&arg), arg.get_long(), arg.get_env()) {
+        long = format!("{long}\n[config.toml: {name}] [env: {}]", variable.to_string_lossy());
+    }
+    let arg = arg.help(first_sentence(&help)).hide_env(true);
+    if long == help { arg } else { arg.long_help(long) }
+}
+
+/// The first sentence, and the default, which stands at the end where it is said in words.
+pub(super) fn first_sentence(help: &str) -> String {
+    let Some((first, rest)) = help.split_once(". ") else { return help.to_owned() };
+    match rest.find("[default: ") {
+        Some(at) => format!("{first} {}", &rest[at..]),
+        None => first.to_owned(),
+    }
+}
+
+/// Flags that are about the one proxy that runs as `capture`.
+const WAYS_IN: &[&str] = &["listen", "port", "reverse", "keep_host"];
+
+/// Who may use it.
+const ACCESS: &[&str] = &["proxy_auth", "allow", "open"];
+
+const EXIT_CODES: &str = "
+
+Exit codes:
+  0  done                                 4  the store failed, or not all is in it
+  1  it ran, and the answer is no         5  the network
+  2  bad usage, bad settings              6  TLS or the CA
+  3  not found                            7  a file to import or export";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        tree().debug_assert();
+    }
+
+    /// What the layers rest on: `config` reads the flags of `capture` and the global ones off the tree.
+    #[test]
+    fn each_flag_of_capture_is_a_key_and_a_variable_of_its_name() {
+        let tree = tree();
+        let capture = tree.find_subcommand("capture").expect("a command");
+        for arg in capture.get_arguments().chain(tree.get_arguments()) {
+            let Some(long) = arg.get_long().filter(|_| !arg.is_hide_set()) else { continue };
+            let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+            if ["help", "no-config"].contains(&long) {
+                assert_eq!(variable, None, "--{long}");
+            } else {
+                let name = format!("MANENT_{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(variable, Some(name), "--{long}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_command_means_capture() {
+        let filled = |line: &str| {
+            let args = line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
+            let args = with_default_command(args).into_iter().map(|arg| arg.to_string_lossy().into_owned());
+            args.collect::<Vec<_>>().join(" ")
+        };
+        for (given, expected) in [
+            ("manent", "manent capture"),
+            ("manent -p 0", "manent capture -p 0"),
+            ("manent -s ls -q", "manent -s ls -q capture"),
+            ("manent -s x ls", "manent -s x ls"),
+            ("manent -qsx --json ls", "manent -qsx --json ls"),
+            ("manent --store=x -k", "manent --store=x capture -k"),
+            ("manent --color never -vv", "manent --color never -vv capture"),
+            ("manent --no-json --pager ls", "manent --no-json --pager ls"),
+            ("manent --config c.toml", "manent --config c.toml capture"),
+            ("manent --help", "manent --help"),
+            ("manent -V", "manent -V"),
+            ("manent exprot", "manent exprot"),
+            ("manent --nosuch", "manent capture --nosuch"),
+            ("manent -s", "manent -s capture"),
+        ] {
+            assert_eq!(filled(given), expected);
+        }
+    }
+
+    #[test]
+    fn short_help_is_a_sentence_and_the_default() {
+        assert_eq!(first_sentence("One. Two"), "One");
+        assert_eq!(first_sentence("One [default: 1]"), "One [default: 1]");
+        assert_eq!(first_sentence("One: a.b. Two [default: 1]"), "One: a.b [default: 1]");
+    }
+}
