@@ -225,7 +225,10 @@ impl FromStr for Subtree {
         }
         let domain = text.strip_prefix("*.").or_else(|| text.strip_prefix('.')).unwrap_or(text);
         match server_name(domain) {
-            Ok(ServerName::DnsName(name)) => Ok(Self::Dns(name.as_ref().to_owned())),
+            // A second dot at the end is none that a rooted name has.
+            Ok(ServerName::DnsName(name)) if !name.as_ref().ends_with('.') => {
+                Ok(Self::Dns(name.as_ref().to_owned()))
+            }
             _ => Err(SubtreeError::Malformed),
         }
     }
@@ -332,7 +335,9 @@ mod tests {
     #[test]
     fn what_is_neither_domain_nor_range_is_refused() {
         let error = |text: &str| text.parse::<Subtree>().expect_err(text);
-        for text in ["", "https://a.test", "a test", "*", "*.", "a.test:443", "münchen.test", "a.test/8"] {
+        for text in
+            ["", "https://a.test", "a test", "*", "*.", "a.test:443", "münchen.test", "a.test/8", "a.."]
+        {
             assert_eq!(error(text), SubtreeError::Malformed, "{text}");
         }
         assert_eq!(error("10.0.0.0/33"), SubtreeError::Prefix(32));

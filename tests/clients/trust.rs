@@ -200,11 +200,11 @@ async fn java_trusts_by_install_and_no_longer_after_uninstall() {
     let root = root.to_str().expect("UTF-8");
     assert_eq!(state(&status(&dir, &["--root", root]).await, "java"), "absent");
     assert!(!java(&stage, &trust).await.0, "it is not trusted yet");
-    ca(&dir, &["install", "--store", "java", "--root", root]).await;
+    ca(&dir, &["install", "java", "--root", root]).await;
     assert_eq!(state(&status(&dir, &["--root", root]).await, "java"), "trusted");
     let (works, told) = java(&stage, &trust).await;
     assert!(works && told == "hello, world\n", "{told}");
-    ca(&dir, &["uninstall", "--store", "java", "--root", root]).await;
+    ca(&dir, &["uninstall", "java", "--root", root]).await;
     assert_eq!(state(&status(&dir, &["--root", root]).await, "java"), "absent");
     let mut keytool = Program::KEYTOOL.command(&dir);
     let list =
@@ -227,14 +227,14 @@ async fn chromium_trusts_by_install_into_its_database() {
         chromium
     };
     assert!(!text(&finish(&mut browse()).await.stdout).contains("hello, world"), "it is not trusted yet");
-    ca(&dir, &["install", "--store", "nss"]).await;
+    ca(&dir, &["install", "nss"]).await;
     assert!(dir.join(".pki/nssdb/cert9.db").is_file());
     assert_eq!(state(&status(&dir, &[]).await, "nss"), "trusted");
     let dom = text(&succeed(&mut browse()).await);
     assert!(dom.contains("hello, world"), "{dom}");
     let records = stage.records().await;
     assert!(records.iter().any(|record| record.row["status"] == 200), "{records:#?}");
-    ca(&dir, &["uninstall", "--store", "nss"]).await;
+    ca(&dir, &["uninstall", "nss"]).await;
     assert_eq!(state(&status(&dir, &[]).await, "nss"), "absent");
 }
 
@@ -247,8 +247,8 @@ async fn certutil_shows_it_in_each_database_trusted_for_servers_alone() {
     let database = |dir: &Path| format!("sql:{}", dir.display());
     succeed(Program::CERTUTIL.command(home).args(["-N", "--empty-password", "-d", &database(&profile)]))
         .await;
-    ca(home, &["install", "--store", "nss"]).await;
-    ca(home, &["install", "--store", "nss"]).await;
+    ca(home, &["install", "nss"]).await;
+    ca(home, &["install", "nss"]).await;
     for dir in [home.join(".pki/nssdb"), profile.clone()] {
         let list = text(&succeed(Program::CERTUTIL.command(home).args(["-L", "-d", &database(&dir)])).await);
         let line = list.lines().find(|line| line.starts_with("manent CA ")).expect(&list);
@@ -259,8 +259,8 @@ async fn certutil_shows_it_in_each_database_trusted_for_servers_alone() {
     }
     // After a rotation, the old one goes and the new one stays.
     ca(home, &["rotate"]).await;
-    ca(home, &["install", "--store", "nss"]).await;
-    ca(home, &["uninstall", "--old", "--store", "nss"]).await;
+    ca(home, &["install", "nss"]).await;
+    ca(home, &["uninstall", "--old", "nss"]).await;
     let list = text(&succeed(Program::CERTUTIL.command(home).args(["-L", "-d", &database(&profile)])).await);
     assert_eq!(list.matches("manent CA ").count(), 1, "{list}");
     assert_eq!(state(&status(home, &[]).await, "nss"), "trusted");
@@ -285,12 +285,12 @@ async fn curl_trusts_by_update_ca_certificates() {
     std::fs::write(&bundle, "").expect("writable");
     let root = root.to_str().expect("UTF-8");
     assert!(Path::new("/usr/sbin/update-ca-certificates").is_file(), "apt-get install ca-certificates");
-    ca(&dir, &["install", "--store", "system", "--root", root]).await;
+    ca(&dir, &["install", "system", "--root", root]).await;
     assert_eq!(state(&status(&dir, &["--root", root]).await, "system"), "trusted");
     let mut curl = Program::CURL.command(&dir);
     curl.args(["-sS", "--noproxy", "", "-x", &stage.proxy.url(), &stage.https.url("/hello"), "--cacert"]);
     assert_eq!(text(&succeed(curl.arg(&bundle)).await), "hello, world\n");
-    ca(&dir, &["uninstall", "--store", "system", "--root", root]).await;
+    ca(&dir, &["uninstall", "system", "--root", root]).await;
     assert_eq!(std::fs::read(&bundle).expect("there").len(), 0);
     let links = std::fs::read_dir(Path::new(root).join("etc/ssl/certs")).expect("there");
     let left: Vec<_> = links.flatten().map(|entry| entry.file_name()).collect();

@@ -101,7 +101,7 @@ fn what_is_wrong_is_told_with_what_mends_it() {
     assert_eq!(output.status.code(), Some(1));
     let found = findings(&output);
     assert_eq!(find(&found, "ca", "can be read by others")["mend"], format!("chmod 600 '{}'", key.display()));
-    assert_eq!(find(&found, "store", "not a store")["level"], "bad");
+    assert_eq!(find(&found, "store", "not a manent store")["level"], "bad");
     let taken = find(&found, "port", &format!("(pid {})", std::process::id()));
     assert!(taken["level"] == "bad" && taken["mend"].as_str().unwrap().contains("manent -p 0"), "{taken}");
     assert_eq!(find(&found, "probe", "signed by a CA of its own")["level"], "ok", "the rest works");
@@ -125,10 +125,10 @@ fn variables_of_the_environment_are_looked_at() {
     let found = findings(&output);
     assert_eq!(find(&found, "env", "HTTPS_PROXY leads to proxy.test:3128")["level"], "warning");
     find(&found, "env", "NO_PROXY leads clients past manent to localhost");
-    find(&found, "env", "which lacks our certificate");
+    find(&found, "env", "roots.pem lacks our certificate");
     assert!(!text(&output.stdout).contains("secret"));
     fs::copy(home.dir.path().join("ca/manent-ca.pem"), &bundle).unwrap();
-    find(&findings(&doctor(&home, &["--json"], &set)), "env", "REQUESTS_CA_BUNDLE has our certificate");
+    find(&findings(&doctor(&home, &["--json"], &set)), "env", "roots.pem has our certificate");
 }
 
 #[test]

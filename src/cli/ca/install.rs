@@ -40,9 +40,9 @@ pub(super) struct UninstallArgs {
 
 #[derive(Debug, Args)]
 struct StoreFlags {
-    /// In these stores [default: all that are found]
-    #[arg(long, value_enum, value_delimiter = ',')]
-    store: Vec<Kind>,
+    /// In these stores alone [default: all that are found]
+    #[arg(value_enum, value_name = "STORE")]
+    kinds: Vec<Kind>,
     /// Print the commands, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -106,8 +106,8 @@ fn change(
     output: &Output,
 ) -> anyhow::Result<ExitCode> {
     let root = std::path::absolute(&flags.root)?;
-    let stores = trust::find(&flags.store, &root);
-    for kind in &flags.store {
+    let stores = trust::find(&flags.kinds, &root);
+    for kind in &flags.kinds {
         if !stores.iter().any(|store| store.kind() == *kind) {
             return Err(TrustError::NoStore { kind: kind.name(), why: trust::why_none(*kind) }.into());
         }
@@ -233,12 +233,12 @@ const INSTALL_EXAMPLES: &str = "\
 Examples:
   manent ca install --dry-run            the commands, to look at or to run: … | sh
   manent ca install
-  manent ca install --store nss          Chromium and Firefox alone; needs no other rights
-  manent ca install --store macos        the command for a Mac";
+  manent ca install nss          Chromium and Firefox alone; needs no other rights
+  manent ca install macos        the command for a Mac";
 
 const UNINSTALL_EXAMPLES: &str = "\
 Examples:
   manent ca uninstall
   manent ca uninstall --old              after `ca rotate`
-  manent ca uninstall --store nss --dry-run
+  manent ca uninstall nss --dry-run
   manent ca uninstall --cert /usr/local/share/ca-certificates/other.crt";

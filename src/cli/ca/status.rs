@@ -94,10 +94,10 @@ fn told(store: &dyn Store, state: &State, output: &Output) -> String {
     match state {
         State::Trusted => format!("{} {kind:<8} {place}: trusted", paint.green("✓")),
         State::Absent => {
-            format!("{} {kind:<8} {place}: not trusted   → manent ca install --store {kind}", paint.red("✗"))
+            format!("{} {kind:<8} {place}: not trusted   → manent ca install {kind}", paint.red("✗"))
         }
         State::Useless(reason) => format!(
-            "{} {kind:<8} {place}: {}   → manent ca install --store {kind}",
+            "{} {kind:<8} {place}: {}   → manent ca install {kind}",
             paint.red("✗"),
             escape::line(reason)
         ),

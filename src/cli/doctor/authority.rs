@@ -79,7 +79,7 @@ impl Authority {
             .iter()
             .map(|store| {
                 let (kind, place) = (store.kind().name(), text::path(Path::new(&store.place())));
-                let mend = || format!("manent ca install --store {kind}");
+                let mend = || format!("manent ca install {kind}");
                 match store.state(&subject) {
                     State::Trusted => Finding::good("trust", format!("{kind}: {place} trusts it")),
                     State::Absent => {

@@ -15,10 +15,16 @@ pub(super) fn findings(
     cert: Option<&CaCert>,
 ) -> Vec<Finding> {
     let mut findings = proxies(&variable, listen);
+    // Mostly all of them name one file.
+    let mut files: Vec<(String, Vec<&str>)> = Vec::new();
     for name in REPLACES_ROOTS.iter().chain(ADDS_ROOTS) {
-        let Some(value) = variable(name) else { continue };
-        findings.extend(roots(name, Path::new(&value), cert));
+        let Some(file) = variable(name) else { continue };
+        match files.iter_mut().find(|(known, _)| *known == file) {
+            Some((_, names)) => names.push(name),
+            None => files.push((file, vec![name])),
+        }
     }
+    findings.extend(files.iter().filter_map(|(file, names)| roots(names, Path::new(file), cert)));
     if let Some(path) = variable("SSLKEYLOGFILE") {
         let message =
             format!("SSLKEYLOGFILE is set: whoever reads {path} can read what is recorded by others");
@@ -73,22 +79,22 @@ fn proxies(variable: &impl Fn(&str) -> Option<String>, listen: &[Listen]) -> Vec
     findings
 }
 
-/// Whether what a variable names for roots has ours in it.
-fn roots(name: &str, path: &Path, cert: Option<&CaCert>) -> Option<Finding> {
-    let shown = path.display();
+/// Whether the file that these variables name for roots has ours in it.
+fn roots(names: &[&str], path: &Path, cert: Option<&CaCert>) -> Option<Finding> {
+    let (listed, shown) = (names.join(", "), path.display());
     let certs = match tls::certificates(path) {
         Ok(certs) => certs,
         Err(error) => {
-            let message = format!("{name}: {}", crate::cli::errors::causes(&error));
-            return Some(Finding::warning("env", message, format!("unset {name}")));
+            let message = format!("{listed}: {}", crate::cli::errors::causes(&error));
+            return Some(Finding::warning("env", message, format!("unset {}", names.join(" "))));
         }
     };
     let cert = cert?;
     if certs.iter().any(|der| der == cert.der()) {
-        return Some(Finding::good("env", format!("{name} has our certificate: {shown}")));
+        return Some(Finding::good("env", format!("{listed}: {shown} has our certificate")));
     }
-    let message = format!("{name} is {shown}, which lacks our certificate: what reads it refuses manent");
-    Some(Finding::warning("env", message, "manent run -- COMMAND   sets it for one command"))
+    let message = format!("{listed}: {shown} lacks our certificate, so what reads it refuses manent");
+    Some(Finding::warning("env", message, "manent run -- COMMAND   sets them for one command"))
 }
 
 /// Where a proxy is, by the URL of a variable: without user and password, which nobody should see.

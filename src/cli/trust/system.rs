@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::step::{self, Step};
 use super::{Kind, State, Store, Subject};
-use crate::tls;
+use crate::tls::{self, PemFileError};
 
 /// How a family of distributions does it.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Store for System {
             _ if is_anchor => {
                 State::Useless(format!("it is there, and {} has not been run", self.layout.update.join(" ")))
             }
-            Ok(_) => State::Absent,
+            Ok(_) | Err(PemFileError::NoCertificate { .. }) => State::Absent,
             Err(error) => State::Unknown(error.to_string()),
         }
     }

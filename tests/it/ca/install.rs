@@ -67,13 +67,13 @@ done
 #[test]
 fn it_is_trusted_after_install_and_not_after_uninstall() {
     let machine = Machine::debian();
-    let installed = machine.run(&["ca", "install", "--store", "system"]);
+    let installed = machine.run(&["ca", "install", "system"]);
     let told = text(&installed.stderr);
     assert_eq!(installed.status.code(), Some(0), "{told}");
     assert!(told.contains("made a new certificate authority") && told.contains("is trusted now"), "{told}");
     let pem = fs::read_to_string(cert(&machine.home)).unwrap();
     assert_eq!(fs::read_to_string(machine.bundle()).unwrap(), pem);
-    let again = text(&machine.run(&["ca", "install", "--store", "system"]).stderr);
+    let again = text(&machine.run(&["ca", "install", "system"]).stderr);
     assert!(again.contains("is trusted already"), "{again}");
 
     let status = machine.run(&["ca", "status", "--json"]);
@@ -83,7 +83,7 @@ fn it_is_trusted_after_install_and_not_after_uninstall() {
     assert_eq!((&status["only"], &status["problem"]), (&serde_json::Value::Null, &serde_json::Value::Null));
     assert!(status["days_left"].as_i64().unwrap() > 700);
 
-    let removed = machine.run(&["ca", "uninstall", "--store", "system"]);
+    let removed = machine.run(&["ca", "uninstall", "system"]);
     assert_eq!(removed.status.code(), Some(0), "{}", text(&removed.stderr));
     assert!(text(&removed.stderr).contains("is removed"));
     assert_eq!(fs::read_to_string(machine.bundle()).unwrap(), "");
@@ -94,10 +94,10 @@ fn it_is_trusted_after_install_and_not_after_uninstall() {
 #[test]
 fn a_dry_run_prints_the_commands_and_changes_nothing() {
     let machine = Machine::debian();
-    let refused = machine.run(&["ca", "install", "--store", "system", "--dry-run"]);
+    let refused = machine.run(&["ca", "install", "system", "--dry-run"]);
     assert_eq!(refused.status.code(), Some(3), "it makes no CA, either: {}", text(&refused.stderr));
     machine.home.run(&["ca", "create"]);
-    let planned = machine.run(&["ca", "install", "--store", "system", "--dry-run"]);
+    let planned = machine.run(&["ca", "install", "system", "--dry-run"]);
     let lines = text(&planned.stdout);
     let lines: Vec<&str> = lines.lines().collect();
     assert_eq!(lines.len(), 3, "{lines:?}");
@@ -116,14 +116,14 @@ fn a_dry_run_prints_the_commands_and_changes_nothing() {
 #[test]
 fn what_was_replaced_is_found_and_taken_out() {
     let machine = Machine::debian();
-    machine.run(&["ca", "install", "--store", "system"]);
+    machine.run(&["ca", "install", "system"]);
     machine.home.run(&["ca", "rotate"]);
     let status = machine.run(&["ca", "status"]);
     assert_eq!(status.status.code(), Some(1), "the new one is trusted nowhere");
     let told = text(&status.stdout);
     assert!(told.contains("is still trusted: system ") && told.contains("ca uninstall --old"), "{told}");
-    machine.run(&["ca", "install", "--store", "system"]);
-    let removed = machine.run(&["ca", "uninstall", "--old", "--store", "system"]);
+    machine.run(&["ca", "install", "system"]);
+    let removed = machine.run(&["ca", "uninstall", "--old", "system"]);
     assert_eq!(removed.status.code(), Some(0), "{}", text(&removed.stderr));
     let pem = fs::read_to_string(cert(&machine.home)).unwrap();
     assert_eq!(fs::read_to_string(machine.bundle()).unwrap(), pem, "the new one stays");
@@ -138,7 +138,7 @@ fn every_layout_has_its_commands() {
     ] {
         let machine = Machine::of(anchors);
         machine.home.run(&["ca", "create"]);
-        let planned = text(&machine.run(&["ca", "install", "--store", "system", "--dry-run"]).stdout);
+        let planned = text(&machine.run(&["ca", "install", "system", "--dry-run"]).stdout);
         let last = planned.lines().last().unwrap();
         assert!(planned.contains(&format!("/root/{anchors}/manent-ca-")), "{planned}");
         // In another root, its own tools work on it.
@@ -151,7 +151,7 @@ fn a_tool_that_fails_is_told_and_what_it_left_is_seen() {
     let machine = Machine::debian();
     let tool = machine.home.path("bin").join("update-ca-certificates");
     fs::write(&tool, "#!/bin/sh\necho 'no, not today' >&2\nexit 3\n").unwrap();
-    let output = machine.run(&["ca", "install", "--store", "system"]);
+    let output = machine.run(&["ca", "install", "system"]);
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(6), "{told}");
     assert!(told.contains("failed: no, not today") && told.contains("error[E609]"), "{told}");
@@ -159,7 +159,7 @@ fn a_tool_that_fails_is_told_and_what_it_left_is_seen() {
     assert!(status.contains("it is there, and update-ca-certificates has not been run"), "{status}");
     // A tool that says yes and does nothing is not believed.
     fs::write(&tool, "#!/bin/sh\n").unwrap();
-    let output = machine.run(&["ca", "install", "--store", "system"]);
+    let output = machine.run(&["ca", "install", "system"]);
     assert_eq!(output.status.code(), Some(6), "{}", text(&output.stderr));
 }
 
@@ -174,14 +174,14 @@ fn stores_that_are_not_there_are_told_apart() {
     };
     machine.home.run(&["ca", "create"]);
     assert!(told(&["ca", "install"], 3).contains("error[E608]: no trust store was found"));
-    assert!(told(&["ca", "install", "--store", "system"], 3).contains("of the kind system"));
-    assert!(told(&["ca", "install", "--store", "nss"], 3).contains("no HOME"));
-    assert!(told(&["ca", "install", "--store", "java"], 3).contains("no Java was found"));
-    machine.home.refuses(&["ca", "install", "--store", "gnome"], 2, "invalid value 'gnome'");
+    assert!(told(&["ca", "install", "system"], 3).contains("of the kind system"));
+    assert!(told(&["ca", "install", "nss"], 3).contains("no HOME"));
+    assert!(told(&["ca", "install", "java"], 3).contains("no Java was found"));
+    machine.home.refuses(&["ca", "install", "gnome"], 2, "invalid value 'gnome'");
     for (system, word) in [("macos", "add-trusted-cert"), ("windows", "-addstore")] {
-        let output = machine.run(&["ca", "install", "--store", system]);
+        let output = machine.run(&["ca", "install", system]);
         assert!(output.status.success() && text(&output.stdout).contains(word), "{output:?}");
-        let output = machine.run(&["ca", "uninstall", "--store", system]);
+        let output = machine.run(&["ca", "uninstall", system]);
         assert!(output.status.success() && !text(&output.stdout).is_empty(), "{output:?}");
     }
 }
@@ -195,7 +195,7 @@ fn status_without_a_ca_and_with_a_key_in_its_certificate_says_so() {
     let both = fs::read_to_string(cert(&home)).unwrap()
         + &fs::read_to_string(cert(&home).with_extension("key")).unwrap();
     fs::write(cert(&home), both).unwrap();
-    home.refuses(&["ca", "install", "--store", "windows"], 6, "holds a private key");
+    home.refuses(&["ca", "install", "windows"], 6, "holds a private key");
 }
 
 /// Directories of somebody else's: the commands are told, and nothing is done. Root may write everywhere, so where the tests
@@ -203,7 +203,7 @@ fn status_without_a_ca_and_with_a_key_in_its_certificate_says_so() {
 #[test]
 fn without_the_right_the_commands_are_told() {
     let machine = Machine::debian();
-    let mut command = machine.home.command(&["ca", "install", "--store", "system", "--root"]);
+    let mut command = machine.home.command(&["ca", "install", "system", "--root"]);
     let anchors = machine.root.join("usr/local/share/ca-certificates");
     fs::set_permissions(&anchors, Permissions::from_mode(0o555)).unwrap();
     if rustix::process::geteuid().is_root() {
