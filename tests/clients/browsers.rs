@@ -1,7 +1,5 @@
 //! Browsers under `manent run`: in profiles of their own, which nobody has set up.
 
-use std::path::Path;
-
 use crate::harness::{Program, Record, assert_exact, succeed, text};
 use crate::run::Scene;
 
@@ -21,8 +19,7 @@ async fn chromium_needs_no_setting_up() {
     assert!(dom.contains("api received 17"), "the script ran and its request was answered: {dom}");
     let records = assert_page(&scene).await;
     assert!(records.iter().any(|record| record.path() == "/api?from=js"), "{records:#?}");
-    // All of it is in the profile, which is gone.
-    assert_eq!(entries(scene.dir.path(), ".config"), [""; 0]);
+    assert_nothing_stays(&scene);
 }
 
 /// With nothing but Firefox: no tool of NSS makes its certificate database.
@@ -36,7 +33,7 @@ async fn firefox_needs_no_setting_up() {
     let picture = std::fs::read(&picture).expect("the page was painted");
     assert!(picture.starts_with(b"\x89PNG"));
     assert_page(&scene).await;
-    assert_eq!(entries(scene.dir.path(), ".mozilla/firefox"), [""; 0]);
+    assert_nothing_stays(&scene);
 }
 
 /// Checks that the store holds the page and its parts as they were on the wire. What a browser asks by itself is refused behind
@@ -53,8 +50,9 @@ async fn assert_page(scene: &Scene) -> Vec<Record> {
     records
 }
 
-/// The names in a directory that need not be there.
-fn entries(home: &Path, dir: &str) -> Vec<String> {
-    let entries = std::fs::read_dir(home.join(dir)).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+/// The profile has gone, with the directory that it was in.
+fn assert_nothing_stays(scene: &Scene) {
+    let entries = std::fs::read_dir(scene.temporary()).expect("readable").flatten();
+    let ours = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    assert_eq!(ours.filter(|name| name.starts_with("manent-run-")).collect::<Vec<_>>(), [""; 0]);
 }

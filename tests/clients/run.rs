@@ -66,6 +66,7 @@ impl Scene {
     }
 
     async fn around(origin: Origin, trust: Trust, dir: tempfile::TempDir) -> Scene {
+        std::fs::create_dir(dir.path().join("tmp")).expect("a directory");
         let onward = Onward::to(origin.port).await;
         let store = Store::new(dir.path().join("flows.db"), dir.path());
         Scene { origin, onward, store, trust, dir }
@@ -80,8 +81,16 @@ impl Scene {
     pub(crate) fn run_with(&self, flags: &[&str]) -> Command {
         let mut command = manent_run_flags(self.dir.path(), &self.trust, &self.store);
         command.env("MANENT_VIA", self.onward.url()).current_dir(self.dir.path());
+        command.env("TMPDIR", self.temporary());
+        // Else the NO_PROXY that the command is not to see would be heard here.
+        command.env("MANENT_NO_VIA", "nowhere.test");
         command.args(flags).arg("--");
         command
+    }
+
+    /// Where the command's temporary files are.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.dir.path().join("tmp")
     }
 
     /// Checks that the store holds what the origin saw, byte for byte, and that nothing else was asked for. Whose flows

@@ -85,20 +85,22 @@ pub(in crate::cli) fn run(args: &EnvArgs, global: &Global, output: &Output) -> a
 fn done(args: &EnvArgs, global: &Global, output: &Output) -> anyhow::Result<Vec<Variable>> {
     let to =
         Destination { addr: address(args)?, credentials: access::credentials(args.proxy_auth.as_deref())? };
-    if busy::is_listening(to.reachable()) == Some(false) {
-        output.talk(&format!("nothing listens on {} yet: start the proxy with `manent`", to.reachable()));
-    }
     let dir = global.ca_dir()?;
     flags::has_its_cert(args.ca_key.as_ref(), args.ca_cert.as_ref())?;
     let ca = match &args.ca_cert {
         Some(cert) => Ca::load_files(cert, args.ca_key.as_deref())?,
         None => {
-            if !dir.join("manent-ca.pem").exists() {
+            let is_new = !dir.join("manent-ca.pem").exists();
+            let ca = Ca::load_or_create(&dir)?;
+            if is_new {
                 output.talk(&format!("made a new certificate authority in {}", text::path(&dir)));
             }
-            Ca::load_or_create(&dir)?
+            ca
         }
     };
+    if busy::is_listening(to.reachable()) == Some(false) {
+        output.talk(&format!("nothing listens on {} yet: start the proxy with `manent`", to.reachable()));
+    }
     let preload = if args.no_preload { Preload::Nothing } else { Preload::Runtimes };
     // A directory for each key, so that a new CA takes nothing away from shells that are open.
     let key: String = ca.spki_sha256().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
@@ -166,10 +168,10 @@ fn address(args: &EnvArgs) -> Result<SocketAddr, CliError> {
 
 const EXAMPLES: &str = "\
 Examples:
-  eval \"$(manent env)\"                   sh, bash, zsh
-  manent env | source                    fish
+  eval \"$(manent env)\"                          sh, bash, zsh
+  manent env | source                           fish
   manent env | Out-String | Invoke-Expression   PowerShell
-  eval \"$(manent env -p 9000)\"           a proxy at another port
-  eval \"$(manent env --unset)\"           and back
+  eval \"$(manent env -p 9000)\"                  a proxy at another port
+  eval \"$(manent env --unset)\"                  and back
 
 With --json, one object a variable: name, and value or null for one that is taken away.";

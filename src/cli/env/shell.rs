@@ -45,7 +45,8 @@ impl Shell {
                 let quoted = replaced(value, |byte| (byte == b'\'').then_some(&b"'\\''"[..]));
                 [b"export ", name.as_bytes(), b"='", &quoted, b"';\n"].concat()
             }
-            (Self::Fish, None) => format!("set -e {name};\n").into(),
+            // That there is nothing to erase is no failure, and `set` of the next one leaves the status as it is.
+            (Self::Fish, None) => format!("set -e {name}; or true;\n").into(),
             (Self::Fish, Some(value)) => {
                 let quoted = replaced(value, |byte| match byte {
                     b'\'' => Some(b"\\'"),

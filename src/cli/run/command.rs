@@ -158,15 +158,17 @@ const EXAMPLES: &str = "\
 Examples:
   manent run -- curl https://example.com/
   manent run -s ci.db -- npm test
-  manent run -- firefox https://example.com/   or chromium: in a profile of its own, deleted at the end
-  manent run -- sh                     a shell; everything started from it is recorded
+  manent run -- firefox https://example.com/   or chromium: with a profile that is deleted at the end
+  manent run -- sh                             a shell; all that is started from it is recorded
 
-Set for the command, over what is there: where the proxy is, for what reads HTTPS_PROXY or has a variable of its own; that
-its certificate is trusted, for curl, wget, git, Python (requests, httpx, aiohttp, pip), Node.js and npm, Java, Go, Ruby,
-Perl, PHP, cargo, what is built on OpenSSL, and the CLIs of AWS and Google Cloud. NO_PROXY is taken away. `manent env`
-prints the same for a shell.
+Set for the command, over what is there: where the proxy is, for what reads HTTPS_PROXY or has a
+variable of its own; that its certificate is trusted, for curl, wget, git, Python (requests,
+httpx, aiohttp, pip), Node.js and npm, Java, Go, Ruby, Perl, PHP, cargo, what is built on OpenSSL,
+and the CLIs of AWS and Google Cloud. NO_PROXY is taken away. `manent env` prints the same for a
+shell.
 
-Java says \"Picked up JAVA_TOOL_OPTIONS\" at each start. Go and Ruby never send requests for this machine itself through a
-proxy. A container started by the command does not inherit its environment.
+Java says \"Picked up JAVA_TOOL_OPTIONS\" at each start. Go and Ruby never send requests for this
+machine itself through a proxy. What the command starts in a container does not see its environment.
 
-Exit code: the command's own; 126 or 127 if it could not be started; 128 and the signal that ended it.";
+Exit code: the command's own; 126 or 127 if it could not be started; 128 and the signal that ended
+it.";

@@ -39,6 +39,8 @@ pub(in crate::cli) fn variables(
     set("WGETRC", files.wgetrc.clone().into());
     set("NODE_USE_ENV_PROXY", "1".into());
     set("PERL_LWP_ENV_PROXY", "1".into());
+    // Empty, it would be what the user's .npmrc says.
+    set("npm_config_noproxy", "none.invalid".into());
     set("JAVA_TOOL_OPTIONS", appended(present("JAVA_TOOL_OPTIONS"), " ", &java_options(to.addr, files)));
     // Nothing before the colon is the directory that PHP was built with.
     let scanned = present("PHP_INI_SCAN_DIR").unwrap_or_default();
@@ -205,7 +207,6 @@ const TAKEN_AWAY: &[&str] = &[
     "no_proxy",
     "no_grpc_proxy",
     "GLOBAL_AGENT_NO_PROXY",
-    "npm_config_noproxy",
     "npm_config_no_proxy",
     "NPM_CONFIG_NOPROXY",
     "NPM_CONFIG_PROXY",

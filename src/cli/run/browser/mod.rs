@@ -1,5 +1,5 @@
 //! Browsers look at no variables: they are started with a profile of their own, which uses the proxy, trusts its CA and goes
-//! when the command has ended. Nothing that is there of the user's is read or changed.
+//! when the command has ended. No profile of the user's is read or changed; reporters of crashes keep their usual places.
 
 mod chromium;
 mod firefox;
