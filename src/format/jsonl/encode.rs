@@ -101,7 +101,7 @@ fn put_message(json: &mut Writer<'_>, message: &Message, item: &dyn Item) -> io:
         "coding": message.coding.as_str(),
         "fragments": message.fragments,
         "injected": message.injected,
-        "end": shape::body_end(message.end),
+        "end": message.end.as_str(),
     });
     json.open();
     if let Value::Object(facts) = facts {
