@@ -56,7 +56,7 @@ impl From<io::Error> for Failed {
 
 /// Checks a store, which is called so where there are several.
 fn check(reader: &Reader, name: Option<&str>, output: &Output) -> Result<Checked, Failed> {
-    let progress = std::cell::RefCell::new(Progress::new(output, "mids"));
+    let progress = Progress::new(output, "mids");
     let mut data = output.data();
     let store = |mut object: Value| {
         if let Some(name) = name {
@@ -65,7 +65,7 @@ fn check(reader: &Reader, name: Option<&str>, output: &Output) -> Result<Checked
         object.to_string()
     };
     let found = |damage: &Damage| -> Result<(), Failed> {
-        progress.borrow_mut().clear();
+        progress.clear();
         let Damage { mid, part, detail } = damage;
         if output.json {
             let mid = mid.map(|mid| mid.0);
@@ -78,8 +78,8 @@ fn check(reader: &Reader, name: Option<&str>, output: &Output) -> Result<Checked
         // Whoever waits for long wants to see it now.
         Ok(data.flush()?)
     };
-    let checked = reader.check(found, |done, total| progress.borrow_mut().at(done, total))?;
-    progress.borrow_mut().clear();
+    let checked = reader.check(found, |done, total| progress.at(done, total))?;
+    progress.clear();
     let name = name.map(|name| escape::line(name) + "  ").unwrap_or_default();
     output.data_line(&if output.json { store(to_json(&checked)) } else { name + &told(&checked) })?;
     Ok(checked)

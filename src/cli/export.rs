@@ -75,12 +75,8 @@ pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow
     let mut opened = Opened::new(&stores, output);
     let mut target = Target::open(&args.output, format, args.force, output)?;
     let options = ExportOptions { max_body: args.max_body.unwrap_or(u64::MAX) };
-    let mut work = Work {
-        output: *output,
-        progress: Progress::new(output, "flows"),
-        total: 0,
-        done: Exported::default(),
-    };
+    let mut work =
+        Work { output: *output, progress: Progress::new(output, "flows"), done: Exported::default() };
     let written = (|| -> anyhow::Result<()> {
         for file in &files {
             let Some(reader) = opened.keep(Reader::open(file))? else { continue };
@@ -158,7 +154,6 @@ fn chosen_format(args: &ExportArgs) -> Result<(&'static Format, format::transfer
 struct Work {
     output: Output,
     progress: Progress,
-    total: u64,
     done: Exported,
 }
 
@@ -171,10 +166,11 @@ impl Work {
         encoder: &mut dyn Encoder,
         out: &mut dyn Write,
     ) -> anyhow::Result<u64> {
-        self.total += reader.bounds()?.map_or(0, |(.., count)| count);
-        which.pages(reader, |mids| {
-            let (progress, done, total, output) = (&mut self.progress, self.done, self.total, self.output);
-            let mut passed = done.flows + done.unsuitable + done.damaged;
+        let passed = |done: Exported| done.flows + done.unsuitable + done.damaged;
+        let before = passed(self.done);
+        which.pages(reader, |mids, of_store| {
+            let (progress, output) = (&self.progress, self.output);
+            let mut passed = passed(self.done);
             let mut watch = |event: ExportEvent<'_>| {
                 passed += 1;
                 match event {
@@ -182,7 +178,10 @@ impl Work {
                     ExportEvent::Unsuitable(mid, why) => tell(progress, &output, mid, why),
                     ExportEvent::Damaged(mid, error) => tell(progress, &output, mid, &error.to_string()),
                 }
-                progress.at(passed, total);
+                match of_store {
+                    Some(count) => progress.at(passed, before + count),
+                    None => progress.count(passed),
+                }
                 ControlFlow::Continue(())
             };
             self.done += export(reader, mids, options, encoder, out, &mut watch)?;
@@ -207,7 +206,7 @@ impl Work {
     }
 }
 
-fn tell(progress: &mut Progress, output: &Output, mid: Mid, why: &str) {
+fn tell(progress: &Progress, output: &Output, mid: Mid, why: &str) {
     progress.clear();
     output.say(&format!("warning: flow {mid} is left out: {}", escape::line(why)));
 }

@@ -5,8 +5,8 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
@@ -124,7 +124,7 @@ async fn known(path: PathBuf, output: Output) -> anyhow::Result<Known> {
     let read = move || {
         let reader = Reader::open(&path)?;
         let total = reader.bounds()?.map_or(0, |(.., count)| count);
-        let mut progress = Progress::new(&output, "flows looked at");
+        let progress = Progress::new(&output, "flows looked at");
         Known::of(&reader, &mut |done| progress.at(done, total))
     };
     Ok(tokio::task::spawn_blocking(read).await??)
@@ -152,7 +152,7 @@ async fn import_file(
             Given::Decoder(decoder(format.ok_or(CliError::UnknownFormat { name: name.clone() })?)?)
         }
     };
-    let watch = watcher(name.clone(), &input, Arc::clone(stop), *output);
+    let watch = watcher(name.clone(), Passed::of(file, what, &input).await?, Arc::clone(stop), *output);
     let result = match what {
         Given::Store => transfer::merge(recorder, file, options, watch).await,
         Given::Decoder(make) => {
@@ -175,14 +175,15 @@ async fn import_file(
 /// Tells of each flow as it is due, and whether to go on.
 fn watcher(
     name: String,
-    input: &Input,
+    mut passed: Passed,
     stop: Arc<AtomicBool>,
     output: Output,
 ) -> impl FnMut(ImportEvent<'_>) -> ControlFlow<()> + Send + 'static {
-    let (read, len) = (Arc::clone(&input.read), input.len);
-    let progress = Mutex::new(Progress::new(&output, "read"));
+    let progress = match passed {
+        Passed::Bytes(..) => Progress::of_bytes(&output, "read"),
+        Passed::Flows(..) => Progress::new(&output, "flows"),
+    };
     move |event| {
-        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             ImportEvent::Stored { was, mid } if output.json => {
                 let line = json!({"mid": mid.0, "was": was.map(|was: Mid| was.0), "file": name}).to_string();
@@ -200,10 +201,33 @@ fn watcher(
             }
             ImportEvent::Stored { .. } | ImportEvent::Known(_) => {}
         }
-        if let Some(len) = len {
-            progress.at(read.load(Ordering::Relaxed), len);
+        match &mut passed {
+            Passed::Bytes(read, Some(len)) => progress.at(read.load(Ordering::Relaxed), *len),
+            Passed::Bytes(read, None) => progress.count(read.load(Ordering::Relaxed)),
+            Passed::Flows(done, of) => {
+                *done += 1;
+                progress.at(*done, *of);
+            }
         }
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// How far an import is: bytes that were read, of how many if that is known; or flows of another store.
+enum Passed {
+    Bytes(Arc<AtomicU64>, Option<u64>),
+    Flows(u64, u64),
+}
+
+impl Passed {
+    async fn of(file: &Path, what: Given, input: &Input) -> anyhow::Result<Self> {
+        if matches!(what, Given::Decoder(_)) {
+            return Ok(Self::Bytes(Arc::clone(&input.read), input.len));
+        }
+        let file = file.to_owned();
+        // What is wrong with it, the import tells.
+        let count = move || Some(Reader::open(&file).ok()?.bounds().ok()??.2);
+        Ok(Self::Flows(0, tokio::task::spawn_blocking(count).await?.unwrap_or(0)))
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::args::Global;
 use super::output::Output;
+use super::progress::Progress;
 use super::text;
 use crate::store::{BodyIndexer, IndexProgress, IndexState, Indexing, Reader};
 
@@ -50,20 +51,18 @@ pub(super) fn run(args: &IndexArgs, global: &Global, output: &Output) -> anyhow:
 }
 
 fn work(indexer: &mut BodyIndexer, output: &Output) -> anyhow::Result<()> {
+    let progress = Progress::new(output, "blocks of 1024 mids");
     loop {
         if output.shows_progress() {
             let IndexProgress { done, total } = indexer.progress()?;
-            let percent = u128::from(done) * 100 / u128::from(total.max(1));
-            output.progress(&format!("{percent:>3}%  {done} of {total} blocks of 1024 mids"));
+            progress.at(done, total);
         }
         match indexer.step()? {
             Indexing::More => {}
-            Indexing::Done => break,
+            Indexing::Done => return Ok(()),
             Indexing::Elsewhere => std::thread::sleep(LOOK),
         }
     }
-    output.progress("");
-    Ok(())
 }
 
 fn told(state: &IndexState) -> String {

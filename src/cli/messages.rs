@@ -11,7 +11,6 @@ use super::content::{self, StoredBodyFailed};
 use super::output::Paint;
 use super::{escape, text};
 use crate::flow::{BodyEnd, Content, Message, MessageCoding, Mid, Opcode, WebSocket};
-use crate::format::jsonl::body_end;
 use crate::store::{BodyReader, Reader, StoreError};
 use crate::websocket::{close_code_fault, close_status};
 
@@ -219,7 +218,7 @@ fn to_json(message: &Message, store: &Reader, max_len: u64) -> anyhow::Result<Va
         "fragments": message.fragments,
         "injected": message.injected,
         "dropped": message.dropped,
-        "end": body_end(message.end),
+        "end": message.end.as_str(),
     });
     if message.content == Content::Absent {
         object["left_out"] = "not recorded".into();

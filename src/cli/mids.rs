@@ -195,6 +195,16 @@ impl Chosen {
         self
     }
 
+    /// How many flows these are; more than there are, where some were deleted.
+    ///
+    /// # Errors
+    /// What the store said.
+    pub(super) fn at_most(&self, reader: &Reader) -> anyhow::Result<u64> {
+        let newest = newest(reader, 1)?.map_or(0, |(_, newest)| newest.0);
+        let count = |(first, last): &(Mid, Mid)| last.0.min(newest).saturating_add(1).saturating_sub(first.0);
+        Ok(self.0.iter().map(count).sum())
+    }
+
     /// The one flow that was named, if it was one.
     pub(super) fn only(&self) -> Option<Mid> {
         match self.0[..] {

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::log::LogFormat;
+use super::text;
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -114,21 +115,20 @@ impl Output {
         }
     }
 
-    /// Whether a person is there who wants to know how far things are.
+    /// Whether a person is there who wants to know how far things are, at a terminal that can take a line back.
     pub(super) fn shows_progress(&self) -> bool {
-        !self.quiet && !self.json && !self.log_json && !self.paging && io::stderr().is_terminal()
+        let is_dumb = || std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        let is_for_people = !self.quiet && !self.json && !self.log_json && !self.paging;
+        is_for_people && io::stderr().is_terminal() && !is_dumb()
     }
 
-    /// Shows how far a long work has come, in the place of what was shown before; an empty line clears it.
-    pub(super) fn progress(&self, line: &str) {
-        if self.shows_progress() {
-            self.status(line);
-        }
-    }
-
-    /// Puts `line` in the place of the terminal's last one; an empty one takes it away.
+    /// Puts `line`, cut to one line, in the place of the terminal's last one; an empty one takes it away.
     pub(super) fn status(&self, line: &str) {
         let mut terminal = io::stderr().lock();
+        let width = rustix::termios::tcgetwinsize(&terminal).map_or(0, |size| usize::from(size.ws_col));
+        let width = if width < MIN_WIDTH { DEFAULT_WIDTH } else { width };
+        // In the last column, some terminals go on to the next line.
+        let line = text::truncate(line, width - 1);
         // Nobody is left to be told that standard error is closed.
         let _ = write!(terminal, "\r\x1b[K{line}").and_then(|()| terminal.flush());
     }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::args::Global;
 use super::output::Output;
+use super::progress::Progress;
 use super::signals::Signals;
 use super::{errors, process, text};
 use crate::store::{self, CopyProgress, CopyWatch, PackOptions, Packed, Reader, StoreError, StoreInfo};
@@ -99,19 +99,14 @@ fn watched(
         let mut work = {
             let stop = Arc::clone(&stop);
             tokio::task::spawn_blocking(move || {
-                let mut shown = Instant::now();
-                let result = copy(&mut |progress| {
-                    if shown.elapsed() > SHOWN_EVERY {
-                        shown = Instant::now();
-                        output.progress(&in_words(progress));
-                    }
+                let progress = Progress::new(&output, "flows copied");
+                copy(&mut |CopyProgress { flows, of_flows, .. }| {
+                    progress.at(flows, of_flows);
                     match stop.load(Ordering::Relaxed) {
                         true => ControlFlow::Break(()),
                         false => ControlFlow::Continue(()),
                     }
-                });
-                output.progress("");
-                result
+                })
             })
         };
         loop {
@@ -121,11 +116,6 @@ fn watched(
             }
         }
     })
-}
-
-fn in_words(progress: CopyProgress) -> String {
-    let CopyProgress { flows, of_flows, bytes } = progress;
-    format!("{flows} of {}, {}B", text::count(of_flows, "flow"), text::size(bytes))
 }
 
 fn info(path: &Path, info: &StoreInfo, output: &Output) -> anyhow::Result<ExitCode> {
@@ -198,9 +188,6 @@ fn tell(copied: &Packed, to: &Path, output: &Output) -> anyhow::Result<()> {
     }
     Ok(())
 }
-
-/// Often enough to be seen moving.
-const SHOWN_EVERY: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 Examples:

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::args::Global;
 use super::errors::CliError;
 use super::output::Output;
+use super::progress::Progress;
 use super::stores::{self, Opened};
 use super::{escape, search, text};
 use crate::config::units::{parse_positive_duration, parse_size};
@@ -97,9 +98,8 @@ pub(super) fn run(args: &PruneArgs, global: &Global, output: &Output) -> anyhow:
 fn weigh(args: &PruneArgs, file: &Path, filter: Option<&Filter>, output: &Output) -> anyhow::Result<Freed> {
     let reader = Reader::open(file)?;
     let mut weigh = |mids: &[Mid]| Ok(reader.weigh(mids, args.marked())?);
-    let plan = sweep(args, &reader, filter, &mut weigh, &so_far(output));
-    output.progress("");
-    plan
+    let progress = Progress::new(output, "flows");
+    sweep(args, &reader, filter, &mut weigh, &|found: &Freed| progress.count(found.flows))
 }
 
 /// Deletes flows of a store.
@@ -107,22 +107,18 @@ fn delete(args: &PruneArgs, file: &Path, filter: Option<&Filter>, output: &Outpu
     let reader = Reader::open(file)?;
     let mut pruner = Pruner::open(file)?;
     let mut delete = |mids: &[Mid]| Ok(pruner.delete(mids, args.marked())?);
-    let freed = sweep(args, &reader, filter, &mut delete, &so_far(output))?;
+    let progress = Progress::new(output, "flows");
+    let freed = sweep(args, &reader, filter, &mut delete, &|freed: &Freed| progress.count(freed.flows))?;
+    progress.clear();
     if pruner.is_beside_writer() && freed.flows > 0 {
         output.talk("The running capture gives the space back.");
     }
-    let step = |done, total| {
-        output.progress(&format!("{} of {} of a segment gone through", text::size(done), text::size(total)));
-    };
+    let progress = Progress::of_bytes(output, "of a segment gone through");
+    let step = |done, total| progress.at(done, total);
     // Reading on would keep SQLite from shortening its log.
     drop(reader);
     pruner.finish(step)?;
-    output.progress("");
     Ok(freed)
-}
-
-fn so_far(output: &Output) -> impl Fn(&Freed) {
-    |freed: &Freed| output.progress(&format!("{} so far", text::count(freed.flows, "flow")))
 }
 
 impl PruneArgs {

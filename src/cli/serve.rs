@@ -135,7 +135,7 @@ pub(super) fn run(args: &ServeArgs, global: &Global, output: Output) -> anyhow::
     if options.on_miss == OnMiss::Record && !store.exists() {
         runtime.block_on(make(&store))?;
     }
-    let mut progress = Progress::new(&output, "flows");
+    let progress = Progress::new(&output, "flows");
     let mut tell = |indexed: &Indexed| progress.at(indexed.seen, indexed.total);
     let opened = StoreAnswers::open(&store, filter.as_ref(), options.clone(), &mut tell);
     progress.clear();

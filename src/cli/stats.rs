@@ -32,8 +32,8 @@ pub(super) fn run(args: &StatsArgs, global: &Global, output: &Output) -> anyhow:
     let mut all: Option<Stats> = None;
     let mut parts = Vec::new();
     for (file, name) in files.iter().zip(stores::names(&files)) {
-        let mut progress = Progress::new(output, "flows");
-        let mut read = || -> Result<_, StoreError> {
+        let progress = Progress::new(output, "flows");
+        let read = || -> Result<_, StoreError> {
             let reader = Reader::open(file)?;
             let stats = reader.stats(top, |done, total| progress.at(done, total))?;
             Ok((stats, reader.sessions(SESSIONS)?))

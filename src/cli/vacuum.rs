@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::args::Global;
 use super::output::Output;
+use super::progress::Progress;
 use super::text;
 use crate::store::{Estimate, Reader, Vacuum};
 
@@ -21,10 +22,11 @@ pub(super) struct VacuumArgs {
 
 pub(super) fn run(args: &VacuumArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
     let path = global.store()?;
-    let measure = |done, total| output.progress(&format!("measuring: {done} of {total} flows"));
+    let measuring = Progress::new(output, "flows measured");
+    let measure = |done, total| measuring.at(done, total);
     if args.dry_run {
         let found = Reader::open(&path)?.reclaimable(measure)?;
-        output.progress("");
+        measuring.clear();
         let Estimate { bytes, dead_bytes, free_bytes, need_bytes } = found;
         match output.json {
             true => output.data_line(
@@ -42,11 +44,11 @@ pub(super) fn run(args: &VacuumArgs, global: &Global, output: &Output) -> anyhow
     }
     let mut vacuum = Vacuum::open(&path)?;
     let before = vacuum.measure(measure)?;
-    vacuum.run(&before, |done, total| {
-        output.progress(&format!("copying: {} of {}", text::size(done), text::size(total)));
-    })?;
+    let copying = Progress::of_bytes(output, "copied");
+    vacuum.run(&before, |done, total| copying.at(done, total))?;
     let after = vacuum.close()?;
-    output.progress("");
+    measuring.clear();
+    copying.clear();
     match output.json {
         true => output.data_line(&json!({"bytes_before": before.bytes, "bytes": after}).to_string())?,
         false => output.talk(&format!("{} before, {} now", text::size(before.bytes), text::size(after))),

@@ -31,29 +31,32 @@ impl Which {
     }
 
     /// Goes through the flows of a store that are meant, some hundred at a time: mids in the order in which they were named,
-    /// the rest from the oldest on. How many flows could not be read, so that nobody knows whether they match.
+    /// the rest from the oldest on. `work` is told how many there are in all, where that is known. Gives how many flows could
+    /// not be read, so that nobody knows whether they match.
     ///
     /// # Errors
     /// Those of `work`; what the store said; if a mid is not there.
     pub(super) fn pages(
         &self,
         reader: &Reader,
-        mut work: impl FnMut(&[Mid]) -> anyhow::Result<()>,
+        mut work: impl FnMut(&[Mid], Option<u64>) -> anyhow::Result<()>,
     ) -> anyhow::Result<u64> {
         match self {
             Self::All => match reader.bounds()? {
                 None => Ok(0),
-                Some((first, last, _)) => {
-                    Chosen::between(first, last).pages(reader, work)?;
+                Some((first, last, count)) => {
+                    Chosen::between(first, last).pages(reader, |mids| work(mids, Some(count)))?;
                     Ok(0)
                 }
             },
             Self::Mids(mids) => {
-                Chosen::of(mids, reader)?.pages(reader, work)?;
+                let chosen = Chosen::of(mids, reader)?;
+                let count = chosen.at_most(reader)?;
+                chosen.pages(reader, |mids| work(mids, Some(count)))?;
                 Ok(0)
             }
             Self::Filter(filter) => search::all(reader, filter, &mut |rows| {
-                work(&rows.iter().map(|row| row.mid).collect::<Vec<_>>())
+                work(&rows.iter().map(|row| row.mid).collect::<Vec<_>>(), None)
             }),
         }
     }

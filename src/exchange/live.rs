@@ -30,6 +30,8 @@ struct Inner {
     written_open: bool,
     /// Nothing of it is to be stored.
     left_out: bool,
+    /// The recorder has it.
+    ended: bool,
 }
 
 impl Live {
@@ -50,7 +52,8 @@ impl Live {
         let flow = Flow { mid, kind, client, timing, ..Flow::default() };
         let inline_limit = recorder.map_or(0, Rotating::inline_limit);
         let body_limit = recorder.and_then(Rotating::body_limit).unwrap_or(u64::MAX);
-        let inner = Box::new(Mutex::new(Inner { flow, ticket, written_open: false, left_out: false }));
+        let inner =
+            Box::new(Mutex::new(Inner { flow, ticket, written_open: false, left_out: false, ended: false }));
         Self { started, inline_limit, body_limit, inner }
     }
 
@@ -122,6 +125,15 @@ impl Live {
         });
     }
 
+    /// Ends it, as dropping it does, and gives the flow as the recorder has got it.
+    #[must_use]
+    pub fn end(self) -> Flow {
+        let end = self.now_us();
+        let mut inner = self.lock();
+        inner.end(end, self.body_limit);
+        std::mem::take(&mut inner.flow)
+    }
+
     /// A tap for one of its bodies. What the tap saw is in the flow when it is dropped.
     pub fn tee(&self, side: BodySide, framing: Framing) -> Tee<'_> {
         Tee::new(self, side, framing, self.inline_limit, self.body_limit)
@@ -150,7 +162,7 @@ impl Live {
 
     /// Writes the flow as `open`, unless that was done.
     fn write_open(&self) {
-        let Inner { flow, ticket, written_open, left_out } = &mut *self.lock();
+        let Inner { flow, ticket, written_open, left_out, .. } = &mut *self.lock();
         if !(*written_open || *left_out)
             && let Some(ticket) = ticket
         {
@@ -214,7 +226,18 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         let end = self.now_us();
-        let Inner { flow, ticket, left_out, .. } = &mut *self.lock();
+        self.lock().end(end, self.body_limit);
+    }
+}
+
+impl Inner {
+    /// Brings the flow to its end and hands it to the recorder, unless that was done.
+    fn end(&mut self, end: u64, body_limit: u64) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let Inner { flow, ticket, left_out, .. } = self;
         if flow.state == State::Open {
             flow.state = State::Failed;
             flow.error.get_or_insert_with(|| FlowError {
@@ -233,7 +256,7 @@ impl Drop for Live {
         }
         // An answer of our own is no exception, though no tap saw it.
         if let Some(response) = &mut flow.response {
-            response.body.cap(self.body_limit);
+            response.body.cap(body_limit);
         }
         match ticket.take() {
             Some(ticket) if *left_out => ticket.leave_out(flow),

@@ -111,6 +111,24 @@ pub enum Framing {
     Stream,
 }
 
+impl Framing {
+    /// Each of them, for whoever reads the word again.
+    pub const ALL: [Framing; 5] =
+        [Framing::None, Framing::Length, Framing::Chunked, Framing::Close, Framing::Stream];
+
+    /// `none`, `length`, `chunked`, `close` or `stream`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Framing::None => "none",
+            Framing::Length => "length",
+            Framing::Chunked => "chunked",
+            Framing::Close => "close",
+            Framing::Stream => "stream",
+        }
+    }
+}
+
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BodyEnd {
@@ -126,4 +144,22 @@ pub enum BodyEnd {
     Capped,
     /// It passed, but the store could not take it.
     Lost,
+}
+
+impl BodyEnd {
+    /// Each of them, for whoever reads the word again.
+    pub const ALL: [BodyEnd; 5] =
+        [BodyEnd::Open, BodyEnd::Whole, BodyEnd::CutOff, BodyEnd::Capped, BodyEnd::Lost];
+
+    /// `open`, `whole`, `cut-off`, `capped` or `lost`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BodyEnd::Open => "open",
+            BodyEnd::Whole => "whole",
+            BodyEnd::CutOff => "cut-off",
+            BodyEnd::Capped => "capped",
+            BodyEnd::Lost => "lost",
+        }
+    }
 }

@@ -173,6 +173,9 @@ pub enum ClientAuth {
 }
 
 impl ClientAuth {
+    /// Each of them, for whoever reads the word again.
+    pub const ALL: [ClientAuth; 3] = [ClientAuth::NotAsked, ClientAuth::Withheld, ClientAuth::Presented];
+
     /// A word for it: `not asked`, `asked, none sent`, `presented`.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -13,6 +13,9 @@ pub enum Side {
 }
 
 impl Side {
+    /// Each of them, for whoever reads the word again.
+    pub const ALL: [Side; 3] = [Side::Client, Side::Server, Side::Proxy];
+
     /// `client`, `upstream` or `proxy`, as people read it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -51,6 +54,20 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Each of them, for whoever reads the word again.
+    pub const ALL: [Stage; 10] = [
+        Stage::RequestHead,
+        Stage::RequestBody,
+        Stage::Target,
+        Stage::Dns,
+        Stage::Connect,
+        Stage::Tls,
+        Stage::ResponseHead,
+        Stage::ResponseBody,
+        Stage::Tunnel,
+        Stage::Shutdown,
+    ];
+
     /// As people read it: `request head`, `TLS handshake`, ….
     #[must_use]
     pub fn as_str(self) -> &'static str {

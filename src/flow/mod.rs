@@ -48,6 +48,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Each of them, for whoever reads the word again.
+    pub const ALL: [Kind; 4] = [Kind::Http, Kind::Connect, Kind::Tunnel, Kind::Tls];
+
     /// `http`, `connect`, `tunnel` or `tls`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -81,6 +84,17 @@ pub enum State {
 }
 
 impl State {
+    /// Each of them, for whoever reads the word again.
+    pub const ALL: [State; 7] = [
+        State::Open,
+        State::Complete,
+        State::ClientAborted,
+        State::ServerAborted,
+        State::Refused,
+        State::Failed,
+        State::Interrupted,
+    ];
+
     /// `open`, `complete`, `client-aborted` and so on.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -109,6 +123,9 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// Each of them, for whoever reads the word again.
+    pub const ALL: [Scheme; 3] = [Scheme::Http, Scheme::Https, Scheme::Tcp];
+
     /// The scheme as it stands in a URL: `http`, `https` or `tcp`.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -157,10 +157,7 @@ impl Outbound {
                 error.record(&live);
             }
         }
-        let end = live.now_us();
-        let mut flow = live.with(|flow| flow.clone());
-        flow.timing.end_us = Some(end);
-        Sent { flow }
+        Sent { flow: live.end() }
     }
 
     /// Closes all connections. What is under way breaks off.

@@ -1,6 +1,6 @@
 //! Reading a store: any number at a time, beside a writer, none of them in its way.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -31,13 +31,17 @@ pub struct Reader {
     pub(super) records: RecordFiles,
     /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
     version: Cell<u32>,
+    /// Of [`Reader::flows`], for its next call.
+    conns: RefCell<Conns>,
     /// Behind the connection, which it outlives.
     _file: DbFile,
 }
 
-/// Connections that were read at one moment.
+/// Connections that were read while nothing was written.
 #[derive(Debug, Default)]
 struct Conns {
+    /// By [`Reader::data_version`].
+    of: i64,
     clients: HashMap<u64, Arc<ClientConn>>,
     servers: HashMap<u64, Arc<ServerConn>>,
 }
@@ -64,7 +68,8 @@ impl Reader {
             packed(&conn).map_err(|e| StoreError::sqlite(&paths.db, "asking whether it is packed", e))?;
         let source = Arc::new(Source::new(paths.clone(), packed));
         let records = RecordFiles::new(Arc::clone(&source));
-        Ok(Self { conn, paths, source, records, version: Cell::new(version), _file: file })
+        let (version, conns) = (Cell::new(version), RefCell::default());
+        Ok(Self { conn, paths, source, records, version, conns, _file: file })
     }
 
     /// The database, as it was named.
@@ -107,7 +112,7 @@ impl Reader {
     }
 
     /// As [`Reader::flow`], of several flows at one moment; those that are not there are left out. A connection that they
-    /// share is read once. All of them are in memory, and the store keeps what it would reclaim: ask for a few dozen.
+    /// share is read once, as long as nothing is written. All of them are in memory, and the store keeps what it would reclaim: ask for a few dozen.
     ///
     /// # Errors
     /// As [`Reader::flow`].
@@ -115,10 +120,15 @@ impl Reader {
         let fail = |e| StoreError::sqlite(&self.paths.db, "beginning to read", e);
         // It ends when it is dropped, with nothing to undo.
         let moment = self.conn.unchecked_transaction().map_err(fail)?;
-        let mut conns = Conns::default();
+        let of = self.data_version()?;
+        let mut conns = self.conns.take();
+        if conns.of != of || conns.clients.len() + conns.servers.len() > MOST_CONNS {
+            conns = Conns { of, ..Conns::default() };
+        }
         let all = mids.iter().filter_map(|&mid| self.flow_knowing(mid, &mut conns).transpose());
         let all: Result<Vec<Flow>, StoreError> = all.collect();
         if all.is_ok() {
+            self.conns.replace(conns);
             return all;
         }
         // A record that was moved meanwhile has another place now, which this moment does not know.
@@ -180,7 +190,11 @@ impl Reader {
         }
     }
 
-    fn load_bodies(&self, flow: &mut Flow, limit: u64) -> io::Result<()> {
+    /// Brings bodies of up to `limit` bytes in from their segments.
+    ///
+    /// # Errors
+    /// If a body is not what was written; also if its bytes were moved since the record was read.
+    pub fn load_bodies(&self, flow: &mut Flow, limit: u64) -> io::Result<()> {
         let request = flow.request.as_mut().map(|r| &mut r.body);
         let response = flow.response.as_mut().map(|r| &mut r.body);
         let tunnel = flow.tunnel.as_mut().map(|t| [&mut t.from_client, &mut t.from_server]);
@@ -425,6 +439,9 @@ impl Reader {
         StoreError::Damaged { path: self.paths.db.clone(), detail }
     }
 }
+
+/// Connections that are kept: a few KiB each, with certificates.
+const MOST_CONNS: usize = 1024;
 
 pub(super) fn integer(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<i64>> {
     Ok(if let ValueRef::Integer(n) = row.get_ref(at)? { Some(n) } else { None })

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
-use super::item::StoredItem;
+use super::item::Few;
 use crate::flow::Mid;
 use crate::format::transfer::{EncodeError, Encoder};
 use crate::store::{Reader, StoreError};
@@ -74,28 +74,31 @@ pub fn export(
     watch: &mut dyn FnMut(ExportEvent<'_>) -> ControlFlow<()>,
 ) -> Result<Exported, ExportError> {
     let mut done = Exported::default();
-    for &mid in mids {
-        let flow = match StoredItem::read(reader, mid, options.max_body) {
-            Ok(None) => continue,
-            Ok(Some(item)) => match encoder.flow(&item, out) {
-                Ok(()) => {
-                    done.flows += 1;
-                    watch(ExportEvent::Written(mid))
+    for some in mids.chunks(Few::MOST) {
+        let mut few = Few::read(reader, some, options.max_body);
+        for &mid in some {
+            let flow = match few.item(mid) {
+                Ok(None) => continue,
+                Ok(Some(item)) => match encoder.flow(&item, out) {
+                    Ok(()) => {
+                        done.flows += 1;
+                        watch(ExportEvent::Written(mid))
+                    }
+                    Err(EncodeError::Unsuitable(why)) => {
+                        done.unsuitable += 1;
+                        watch(ExportEvent::Unsuitable(mid, &why))
+                    }
+                    Err(EncodeError::Io(source)) => return Err(ExportError::Flow { mid, source }),
+                },
+                Err(error @ StoreError::Damaged { .. }) => {
+                    done.damaged += 1;
+                    watch(ExportEvent::Damaged(mid, &error))
                 }
-                Err(EncodeError::Unsuitable(why)) => {
-                    done.unsuitable += 1;
-                    watch(ExportEvent::Unsuitable(mid, &why))
-                }
-                Err(EncodeError::Io(source)) => return Err(ExportError::Flow { mid, source }),
-            },
-            Err(error @ StoreError::Damaged { .. }) => {
-                done.damaged += 1;
-                watch(ExportEvent::Damaged(mid, &error))
+                Err(error) => return Err(error.into()),
+            };
+            if flow.is_break() {
+                return Ok(done);
             }
-            Err(error) => return Err(error.into()),
-        };
-        if flow.is_break() {
-            break;
         }
     }
     Ok(done)

@@ -1,5 +1,6 @@
 //! A flow of a store, as formats see it.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 
 use crate::flow::{BodyEnd, Content, Flow, Message, Mid, Note};
@@ -23,7 +24,18 @@ impl<'a> StoredItem<'a> {
     /// # Errors
     /// [`StoreError::Damaged`] if the record or a body is not what was written; else what the store said.
     pub fn read(reader: &'a Reader, mid: Mid, max_body: u64) -> Result<Option<Self>, StoreError> {
-        let Some(mut flow) = reader.load(mid, IN_MEMORY.min(max_body))? else { return Ok(None) };
+        let Some(flow) = reader.load(mid, IN_MEMORY.min(max_body))? else { return Ok(None) };
+        let note = reader.notes(&[mid])?.remove(&mid).unwrap_or_default();
+        Self::of(reader, mid, flow, note, max_body).map(Some)
+    }
+
+    fn of(
+        reader: &'a Reader,
+        mid: Mid,
+        mut flow: Flow,
+        note: Note,
+        max_body: u64,
+    ) -> Result<Self, StoreError> {
         each_body(&mut flow, |body| {
             if body.recorded_len() > max_body {
                 body.content = Content::Absent;
@@ -32,7 +44,6 @@ impl<'a> StoredItem<'a> {
                 }
             }
         });
-        let note = reader.notes(&[mid])?.remove(&mid).unwrap_or_default();
         let item = Self { reader, mid, flow, note };
         for part in PARTS {
             if let Some(Content::Extents(_)) = content(&item.flow, part) {
@@ -44,7 +55,7 @@ impl<'a> StoredItem<'a> {
                 })?;
             }
         }
-        Ok(Some(item))
+        Ok(item)
     }
 
     fn stream(&self, place: Place) -> io::Result<Stream<'_>> {
@@ -86,6 +97,47 @@ impl Item for StoredItem<'_> {
 
     fn payload(&self, message: &Message) -> io::Result<Box<dyn Read + '_>> {
         Ok(Box::new(self.stream(Place::Message(message.clone()))?))
+    }
+}
+
+/// Records of some flows, read at one moment with the connections that they share: a quarter of the work of reading each by
+/// itself. Bodies follow with each flow, for all of them together may be more than fits into the memory.
+#[derive(Debug)]
+pub(super) struct Few<'a> {
+    reader: &'a Reader,
+    max_body: u64,
+    flows: HashMap<Mid, Flow>,
+    notes: BTreeMap<Mid, Note>,
+}
+
+impl<'a> Few<'a> {
+    /// Records in memory at a time.
+    pub(super) const MOST: usize = 32;
+
+    /// Reads what can be read; the rest is tried again by itself, and told then.
+    pub(super) fn read(reader: &'a Reader, mids: &[Mid], max_body: u64) -> Self {
+        let (flows, notes) = match (reader.flows(mids), reader.notes(mids)) {
+            (Ok(flows), Ok(notes)) => (flows, notes),
+            _ => (Vec::new(), BTreeMap::new()),
+        };
+        let flows = flows.into_iter().filter_map(|flow| Some((flow.mid?, flow))).collect();
+        Self { reader, max_body, flows, notes }
+    }
+
+    /// As [`StoredItem::read`].
+    ///
+    /// # Errors
+    /// As [`StoredItem::read`].
+    pub(super) fn item(&mut self, mid: Mid) -> Result<Option<StoredItem<'a>>, StoreError> {
+        let Self { reader, max_body, .. } = *self;
+        if let Some(mut flow) = self.flows.remove(&mid)
+            && reader.load_bodies(&mut flow, IN_MEMORY.min(max_body)).is_ok()
+        {
+            let note = self.notes.remove(&mid).unwrap_or_default();
+            return StoredItem::of(reader, mid, flow, note, max_body).map(Some);
+        }
+        // Its bytes may have been moved meanwhile, or it is named twice, or damaged, or not there.
+        StoredItem::read(reader, mid, max_body)
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::arrivals::Arrivals;
 use super::import::{ImportError, ImportEvent, ImportOptions, Imported, blocking};
-use super::item::{self, StoredItem};
+use super::item::{self, Few, StoredItem};
 use super::sink::StoreSink;
 use crate::flow::{Content, Message, Mid};
 use crate::format::transfer::{Item as _, Part, Sink as _};
@@ -46,11 +46,12 @@ fn copy_all(
     let mut arrivals = Arrivals::new(recorder, runtime, options.known);
     let Some((mut first, last, _)) = reader.bounds()? else { return Ok(arrivals.done) };
     'all: loop {
-        let page = reader.mids(first, last, PAGE)?;
+        let page = reader.mids(first, last, Few::MOST)?;
         let Some(end) = page.last() else { break };
+        let mut few = Few::read(&reader, &page, u64::MAX);
         for &mid in &page {
             let mut sink = arrivals.sink();
-            let told = match StoredItem::read(&reader, mid, u64::MAX) {
+            let told = match few.item(mid) {
                 // It was deleted a moment ago.
                 Ok(None) => continue,
                 Ok(Some(item)) => match copy(&item, &mut sink) {
@@ -123,9 +124,6 @@ fn pour(mut from: impl std::io::Read, part: Part, sink: &mut StoreSink<'_>) -> s
         }
     }
 }
-
-/// Mids that are asked for at once.
-const PAGE: usize = 1024;
 
 /// As much as is copied at once.
 const PIECE: usize = 64 << 10;

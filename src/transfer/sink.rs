@@ -26,7 +26,8 @@ pub(super) struct StoreSink<'a> {
 /// A body that is being written.
 struct Open {
     part: Part,
-    small: Vec<u8>,
+    /// What came last: all of it, or what follows behind what was written.
+    gathered: Vec<u8>,
     large: Option<BodyWriter>,
 }
 
@@ -77,6 +78,14 @@ impl<'a> StoreSink<'a> {
         self.ticket = Some(ticket);
         writer
     }
+
+    /// Writes what was gathered.
+    fn spill(&mut self, mut open: Open) -> Open {
+        let mut writer = open.large.take().unwrap_or_else(|| self.writer(open.part));
+        self.runtime.block_on(writer.write(Bytes::from(std::mem::take(&mut open.gathered))));
+        open.large = Some(writer);
+        open
+    }
 }
 
 impl Sink for StoreSink<'_> {
@@ -86,35 +95,32 @@ impl Sink for StoreSink<'_> {
             std::mem::swap(&mut self.open, &mut self.other);
         }
         if !is_open(&self.open) {
-            self.open = Some(Open { part, small: Vec::new(), large: None });
+            self.open = Some(Open { part, gathered: Vec::new(), large: None });
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let mut open = self.open.take().ok_or_else(no_body)?;
-        if open.large.is_none() && open.small.len() + bytes.len() <= self.recorder.inline_limit() {
-            open.small.extend_from_slice(bytes);
-            self.open = Some(open);
-            return Ok(());
-        }
-        let writer = match &mut open.large {
-            Some(writer) => writer,
-            none => {
-                let writer = none.insert(self.writer(open.part));
-                self.runtime.block_on(writer.write(Bytes::from(std::mem::take(&mut open.small))));
-                writer
+        let full = PIECE.max(self.recorder.inline_limit() + 1);
+        while !bytes.is_empty() {
+            let fits = bytes.len().min(full - open.gathered.len());
+            open.gathered.extend_from_slice(&bytes[..fits]);
+            bytes = &bytes[fits..];
+            if open.gathered.len() == full {
+                open = self.spill(open);
             }
-        };
-        for piece in bytes.chunks(PIECE) {
-            self.runtime.block_on(writer.write(Bytes::copy_from_slice(piece)));
         }
         self.open = Some(open);
         Ok(())
     }
 
     fn end(&mut self) -> io::Result<Content> {
-        let Open { part, small, large } = self.open.take().ok_or_else(no_body)?;
-        let Some(mut writer) = large else { return Ok(Content::Inline(Bytes::from(small))) };
+        let mut open = self.open.take().ok_or_else(no_body)?;
+        if open.large.is_some() || open.gathered.len() > self.recorder.inline_limit() {
+            open = self.spill(open);
+        }
+        let Open { part, gathered, large } = open;
+        let Some(mut writer) = large else { return Ok(Content::Inline(Bytes::from(gathered))) };
         let extents = writer.take_extents();
         if let Part::Message(from_client) = part {
             self.payloads[usize::from(from_client)] = Some(writer);
@@ -143,5 +149,6 @@ fn no_body() -> io::Error {
     io::Error::other("no body was begun")
 }
 
-/// Of a larger piece, a copy would be in memory twice.
+/// What is gathered before it is written. A decoder may hand a body over by single bytes, as they stand escaped in its file,
+/// and each piece in a segment has a header; of a larger one, a copy would be in memory twice.
 const PIECE: usize = 64 << 10;

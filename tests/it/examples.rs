@@ -46,3 +46,10 @@ fn replay_shows_what_went_out_and_what_differs() {
     );
     assert!(shown.contains("path: \"$.n\"") && !shown.contains("greeting\""), "{shown}");
 }
+
+#[test]
+fn export_and_import_gives_back_what_was_written() {
+    let shown = run("export_and_import");
+    assert!(shown.contains("1 flow, ") && shown.contains(" bytes of har"), "{shown}");
+    assert!(shown.contains(r#"200 Fine: Some(b"\0 and \xff stay as they are")"#), "{shown}");
+}

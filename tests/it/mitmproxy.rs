@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use manent::flow::{Body, Flow, Kind, Message, Mid, Opcode, Scheme, Target, Tunnel, WebSocket};
+use manent::flow::{
+    Body, Flow, Imported, Kind, Message, Mid, Opcode, Scheme, Target, Tunnel, Value, WebSocket,
+};
 use manent::store::Reader;
 
 use crate::cli::{Home, flow, parse, text};
@@ -115,4 +117,33 @@ fn what_is_damaged_is_told_by_its_bytes_and_the_rest_is_imported() {
     );
     std::fs::write(&path, b"1234:9:websocket;").unwrap();
     assert_eq!(home.run(&["import", path.to_str().unwrap()]).status.code(), Some(7));
+}
+
+/// What an imported file held is given back to the byte, so with `--redact` it must not be.
+#[test]
+fn redacted_exports_of_imported_flows_tell_no_secrets() {
+    let secret = || Value::Text("hunter2".to_owned());
+    let imported = Imported {
+        format: "mitmproxy 21".to_owned(),
+        id: "4a7f".to_owned(),
+        metadata: Some(Value::Dict(vec![(Value::Text("k".to_owned()), secret())])),
+        unknown: Some(secret()),
+        exact: vec![
+            ("type".to_owned(), Value::Text("http".to_owned())),
+            ("request.path".to_owned(), Value::Bytes("/login?token=hunter2".into())),
+            ("response.headers".to_owned(), Value::List(vec![])),
+            ("error".to_owned(), secret()),
+        ],
+        backup: Some(Box::new(flow("/login?token=hunter2", b"hunter2"))),
+    };
+    let mut secret = flow("/login?token=hunter2&q=1", b"{\"password\":\"hunter2\"}");
+    secret.imported = Some(Box::new(imported));
+    secret.response.as_mut().unwrap().headers = [("Content-Type", "application/json")].into_iter().collect();
+    let home = Home::with([secret]);
+    for format in ["mitmproxy", "jsonl", "har"] {
+        let plain = text(&home.run(&["export", "--no-redact", "--format", format]).stdout);
+        let masked = text(&home.run(&["export", "--redact", "--format", format]).stdout);
+        assert!(plain.contains("hunter2") && masked.contains("token=(redacted)"), "{format}: {masked}");
+        assert!(!masked.contains("hunter2"), "{format}: {masked}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use manent::flow::{Addr, Body, ClientConn, Flow, Message, Mid, Opcode, ServerConn, WebSocket};
+use manent::flow::{Addr, Body, ClientConn, Content, Flow, Message, Mid, Opcode, ServerConn, WebSocket};
 use manent::store::{BodySide, Reader};
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ fn large() -> Vec<u8> {
 }
 
 fn message(seq: u64, payload: &[u8]) -> Message {
-    let content = manent::flow::Content::Inline(payload.to_vec().into());
+    let content = Content::Inline(payload.to_vec().into());
     Message {
         seq,
         from_client: seq % 2 == 1,
@@ -66,10 +66,7 @@ pub(crate) fn rich() -> Home {
         messages.push(&message(1, b"hello"));
         let mut payload = ticket.body(BodySide::MessageServer);
         payload.write(large().into()).await;
-        messages.push(&Message {
-            content: manent::flow::Content::Extents(payload.take_extents()),
-            ..message(2, &large())
-        });
+        messages.push(&Message { content: Content::Extents(payload.take_extents()), ..message(2, &large()) });
         socket.response.as_mut().unwrap().status = 101;
         socket.response.as_mut().unwrap().body = Body::default();
         ticket.finish_with_receipt(&socket).unwrap().committed().await.unwrap();
@@ -144,8 +141,7 @@ fn one_damaged_flow_costs_that_flow() {
     let (from, into) = (rich(), Home::new());
     let segment = from.dir.path().join("flows.db-bodies/000001.seg");
     let reader = Reader::open(&from.store).unwrap();
-    let manent::flow::Content::Extents(extents) =
-        reader.flow(Mid(2)).unwrap().unwrap().response.unwrap().body.content
+    let Content::Extents(extents) = reader.flow(Mid(2)).unwrap().unwrap().response.unwrap().body.content
     else {
         panic!("a large body is in a segment");
     };
@@ -176,4 +172,27 @@ fn what_cannot_be_imported_or_exported_is_told() {
     home.refuses(&["export", "-o", &path("out.nosuch")], 2, "error[E702]");
     home.refuses(&["export", "--format", "nosuch"], 2, "error[E702]");
     assert_eq!(rows(&home, &["ls", "--json"]).len(), 1, "nothing was changed");
+}
+
+/// Each escape of a body in JSON comes by itself; pieces of one byte took a header each, and a hundred times as long.
+#[test]
+fn bodies_that_come_in_small_pieces_are_stored_in_large_ones() {
+    let body = "\"\n".repeat(50_000);
+    let home = Home::with([flow("/quotes", body.as_bytes())]);
+    for format in ["jsonl", "har"] {
+        let file = home.path(format);
+        let written = home.run(&["export", "--no-redact", "--format", format, "-o", file.to_str().unwrap()]);
+        assert_eq!(written.status.code(), Some(0), "{}", text(&written.stderr));
+        let into = Home::new();
+        let read = into.run(&["import", file.to_str().unwrap()]);
+        assert_eq!(read.status.code(), Some(0), "{}", text(&read.stderr));
+        let reader = Reader::open(&into.store).unwrap();
+        let stored = reader.flow(Mid(1)).unwrap().unwrap().response.unwrap().body;
+        assert!(
+            matches!(&stored.content, Content::Extents(extents) if extents.len() <= 2),
+            "{format}: {stored:?}"
+        );
+        let loaded = reader.load(Mid(1), u64::MAX).unwrap().unwrap().response.unwrap().body;
+        assert_eq!(loaded.as_inline().unwrap(), body.as_bytes());
+    }
 }

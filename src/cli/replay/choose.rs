@@ -36,6 +36,17 @@ impl Chosens {
         Ok(Self::Filter(filter, newest))
     }
 
+    /// How many there are, where that is known.
+    ///
+    /// # Errors
+    /// What the store said.
+    pub(super) fn count(&self, reader: &Reader) -> anyhow::Result<Option<u64>> {
+        match self {
+            Chosens::Mids(chosen) => chosen.at_most(reader).map(Some),
+            Chosens::Filter(..) => Ok(None),
+        }
+    }
+
     /// Goes through them some hundred at a time, in the order in which they were named, or from the oldest on.
     ///
     /// # Errors

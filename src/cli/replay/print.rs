@@ -23,7 +23,8 @@ pub(super) fn reply(
     output: &Output,
 ) -> io::Result<()> {
     if output.json {
-        return writeln!(data, "{}", to_json(reply, comparison));
+        serde_json::to_writer(&mut *data, &to_json(reply, comparison))?;
+        return writeln!(data);
     }
     let verdict = verdict(reply, comparison, output.paint);
     let new = reply.outcome.as_ref().ok();

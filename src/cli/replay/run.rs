@@ -11,7 +11,7 @@ use super::print;
 use crate::app;
 use crate::cli::args::Global;
 use crate::cli::errors::{self, CliError};
-use crate::cli::output::Output;
+use crate::cli::output::{Data, Output};
 use crate::cli::progress::Progress;
 use crate::cli::signals::Signals;
 use crate::cli::{busy, process, text};
@@ -90,6 +90,7 @@ async fn send(
     let (outbound, recorder) = app::outbound(&config, own).await?;
     let (feed, mut run) = Run::start(outbound, recorder, from, options)?;
     let rounds = args.repeat();
+    let count = chosen.count(&reader)?.map(|count| count.saturating_mul(rounds as u64));
     let feeding = tokio::task::spawn_blocking(move || feed_all(feed, &reader, &chosen, rounds));
     let mut told = Told {
         args,
@@ -97,6 +98,8 @@ async fn send(
         output,
         from: Reader::open(from)?,
         into: Reader::open(run.into_store())?,
+        data: output.data(),
+        count,
         tally: Tally::default(),
         progress: Progress::new(&output, "requests"),
     };
@@ -115,7 +118,7 @@ async fn send(
             }
             reply = run.reply() => match reply {
                 None => break Ok(()),
-                Some(reply) => match told.reply(&reply) {
+                Some(reply) => match told.reply(&reply, !run.has_reply()) {
                     Err(error) => break Err(error),
                     Ok(Next::Stop) => run.stop(),
                     Ok(Next::Go) => {}
@@ -175,14 +178,17 @@ struct Told<'a> {
     output: Output,
     from: Reader,
     into: Reader,
+    data: Data,
+    /// How many requests there are, where that is known.
+    count: Option<u64>,
     tally: Tally,
     progress: Progress,
 }
 
 impl Told<'_> {
-    /// Compares an answer with the recorded one, and tells of it. Blocks while bodies are read: only for the thread that
-    /// waits for nothing else.
-    fn reply(&mut self, reply: &Reply) -> anyhow::Result<Next> {
+    /// Compares an answer with the recorded one, and tells of it: at once, if it is the last of those that came together.
+    /// Blocks while bodies are read: only for the thread that waits for nothing else.
+    fn reply(&mut self, reply: &Reply, is_last: bool) -> anyhow::Result<Next> {
         let comparison = match &reply.outcome {
             Ok(new) if new.mid.is_some() && new.flow.error.is_none() => Some(compare(
                 Side { reader: &self.from, flow: &reply.source },
@@ -200,11 +206,14 @@ impl Told<'_> {
         if self.output.terminal {
             self.progress.clear();
         }
-        let mut data = self.output.data();
-        print::reply(&mut data, reply, comparison.as_ref(), self.args.shows_differences(), &self.output)?;
-        data.flush()?;
-        if !self.output.terminal {
-            self.progress.count(self.tally.all());
+        let in_full = self.args.shows_differences();
+        print::reply(&mut self.data, reply, comparison.as_ref(), in_full, &self.output)?;
+        if is_last {
+            self.data.flush()?;
+            match self.count {
+                Some(count) => self.progress.at(self.tally.all(), count),
+                None => self.progress.count(self.tally.all()),
+            }
         }
         let differs = comparison.is_none_or(|comparison| !comparison.is_same());
         Ok(if differs && self.args.check.stop_on_diff { Next::Stop } else { Next::Go })

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::flow::{
-    Addr, Body, BodyEnd, ClientConn, Content, Flow, Framing, Headers, Imported, Kind, Message, MessageCoding,
-    Note, Request, Response, ServerConn, Timing, TlsInfo, Value, WebSocket,
+    Addr, Body, BodyEnd, ClientConn, Content, Flow, Headers, Imported, Kind, Message, MessageCoding, Note,
+    Request, Response, ServerConn, Timing, TlsInfo, Value, WebSocket,
 };
 use crate::format::json::Writer;
 use crate::format::transfer::{Item, Part};
@@ -147,7 +147,7 @@ pub(super) fn message(json: &mut Writer<'_>, message: &Message, len: u64) {
     json.name("len").int(message.len).name("wire_len").int(message.wire_len);
     json.name("coding").text(message.coding.as_str()).name("fragments").int(message.fragments);
     json.name("injected").bool(message.injected).name("dropped").bool(message.dropped);
-    json.name("end").text(end(message.end));
+    json.name("end").text(message.end.as_str());
     json.name("recorded").bool(encode::is_recorded(message)).close();
 }
 
@@ -195,7 +195,7 @@ fn head(json: &mut Writer<'_>, raw: Option<&[u8]>, len: u64, trailers: Option<&H
 
 fn body(json: &mut Writer<'_>, body: &Body) {
     json.open().name("len").int(body.len).name("wire_len").int(body.wire_len);
-    json.name("framing").text(framing(body.framing)).name("end").text(end(body.end));
+    json.name("framing").text(body.framing.as_str()).name("end").text(body.end.as_str());
     if body.content == Content::Absent {
         json.name("recorded").bool(false);
     }
@@ -428,27 +428,5 @@ fn bytes(json: &mut Writer<'_>, bytes: &[u8]) {
         Err(_) => {
             json.open().name("base64").text(&STANDARD.encode(bytes)).close();
         }
-    }
-}
-
-/// A word for how the end of a body was told.
-pub(super) fn framing(framing: Framing) -> &'static str {
-    match framing {
-        Framing::None => "none",
-        Framing::Length => "length",
-        Framing::Chunked => "chunked",
-        Framing::Close => "close",
-        Framing::Stream => "stream",
-    }
-}
-
-/// A word for how a body ended.
-pub(super) fn end(end: BodyEnd) -> &'static str {
-    match end {
-        BodyEnd::Open => "open",
-        BodyEnd::Whole => "whole",
-        BodyEnd::CutOff => "cut-off",
-        BodyEnd::Capped => "capped",
-        BodyEnd::Lost => "lost",
     }
 }

@@ -14,8 +14,8 @@ use crate::flow::{
 };
 
 use super::fields::{NAME_BYTES, VALUE_BYTES};
+use super::foreign;
 use super::seen::Seen;
-use super::{extra, foreign};
 
 /// Connections whose facts were read, by id and revision.
 #[derive(Debug, Default)]
@@ -27,23 +27,21 @@ pub(super) struct Conns {
 /// Puts into a flow, which has what HAR's own members say, what `json` says besides.
 pub(super) fn flow(flow: &mut Flow, note: &mut Note, json: &Json, conns: &mut Conns) {
     flow.mid = int(json, "mid").map(Mid);
-    flow.state = word(json, "state", &STATES, State::as_str).unwrap_or_default();
-    flow.kind = word(json, "kind", &KINDS, Kind::as_str).unwrap_or_default();
+    flow.state = word(json, "state", &State::ALL, State::as_str).unwrap_or_default();
+    flow.kind = word(json, "kind", &Kind::ALL, Kind::as_str).unwrap_or_default();
     if let Some(ns) = json.get("started_unix_ns").and_then(Json::as_i64) {
         flow.timing.started_unix_ns = ns;
     }
     if let Some(target) = json.get("target") {
         flow.target = Target {
-            scheme: word(target, "scheme", &[Scheme::Http, Scheme::Https, Scheme::Tcp], Scheme::as_str)
-                .unwrap_or_default(),
+            scheme: word(target, "scheme", &Scheme::ALL, Scheme::as_str).unwrap_or_default(),
             host: text(target, "host").unwrap_or_default(),
             port: small(target, "port"),
         };
     }
     flow.error = json.get("error").map(|error| FlowError {
-        side: word(error, "side", &[Side::Client, Side::Server, Side::Proxy], Side::as_str)
-            .unwrap_or_default(),
-        stage: word(error, "stage", &STAGES, Stage::as_str).unwrap_or_default(),
+        side: word(error, "side", &Side::ALL, Side::as_str).unwrap_or_default(),
+        stage: word(error, "stage", &Stage::ALL, Stage::as_str).unwrap_or_default(),
         message: text(error, "message").unwrap_or_default(),
         at_us: int(error, "at_us").unwrap_or(0),
     });
@@ -110,22 +108,20 @@ fn response(response: &mut Response, json: &Json) {
 /// What is said of a body. Its content is [`Content::Absent`], or to be put in its place.
 fn body_facts(json: Option<&Json>) -> Body {
     let Some(json) = json else { return Body::default() };
-    let framings = [Framing::None, Framing::Length, Framing::Chunked, Framing::Close, Framing::Stream];
     let is_recorded = json.get("recorded").and_then(Json::as_bool).unwrap_or(true);
     Body {
         content: if is_recorded { Content::Inline(Bytes::new()) } else { Content::Absent },
         len: int(json, "len").unwrap_or(0),
         wire_len: int(json, "wire_len").unwrap_or(0),
-        framing: word(json, "framing", &framings, extra::framing).unwrap_or_default(),
+        framing: word(json, "framing", &Framing::ALL, Framing::as_str).unwrap_or_default(),
         end: body_end(json.get("end")),
     }
 }
 
 /// How a body ended; whole where it is not said.
 pub(super) fn body_end(json: Option<&Json>) -> BodyEnd {
-    let ends = [BodyEnd::Open, BodyEnd::Whole, BodyEnd::CutOff, BodyEnd::Capped, BodyEnd::Lost];
     let word = json.and_then(Json::as_str);
-    ends.into_iter().find(|end| word == Some(extra::end(*end))).unwrap_or(BodyEnd::Whole)
+    BodyEnd::ALL.into_iter().find(|end| word == Some(end.as_str())).unwrap_or(BodyEnd::Whole)
 }
 
 fn interim(json: &Json) -> Interim {
@@ -226,7 +222,6 @@ fn server(json: &Json, conns: &mut Conns) -> Arc<ServerConn> {
 }
 
 fn tls(json: &Json) -> TlsInfo {
-    let auths = [ClientAuth::NotAsked, ClientAuth::Withheld, ClientAuth::Presented];
     let offers = items(json, "cipher_offers").filter_map(Json::as_u64);
     TlsInfo {
         sni: text(json, "sni"),
@@ -240,7 +235,7 @@ fn tls(json: &Json) -> TlsInfo {
         chain: items(json, "chain_der").filter_map(|der| decoded(der.as_str()?)).collect(),
         verified: flag(json, "verified"),
         error: text(json, "error"),
-        client_auth: word(json, "client_auth", &auths, ClientAuth::as_str).unwrap_or_default(),
+        client_auth: word(json, "client_auth", &ClientAuth::ALL, ClientAuth::as_str).unwrap_or_default(),
     }
 }
 
@@ -350,28 +345,3 @@ fn to_bytes(json: &Json) -> Option<Bytes> {
 fn decoded(base64: &str) -> Option<Bytes> {
     STANDARD.decode(base64).ok().map(Bytes::from)
 }
-
-const KINDS: [Kind; 4] = [Kind::Http, Kind::Connect, Kind::Tunnel, Kind::Tls];
-
-const STATES: [State; 7] = [
-    State::Open,
-    State::Complete,
-    State::ClientAborted,
-    State::ServerAborted,
-    State::Refused,
-    State::Failed,
-    State::Interrupted,
-];
-
-const STAGES: [Stage; 10] = [
-    Stage::RequestHead,
-    Stage::RequestBody,
-    Stage::Target,
-    Stage::Dns,
-    Stage::Connect,
-    Stage::Tls,
-    Stage::ResponseHead,
-    Stage::ResponseBody,
-    Stage::Tunnel,
-    Stage::Shutdown,
-];

@@ -131,7 +131,7 @@ impl Record {
             MessageCoding::Deflate => 1,
             MessageCoding::Unknown => 2,
         };
-        let end = ENDS.iter().position(|end| *end == ours.end).and_then(|at| u8::try_from(at).ok());
+        let end = BodyEnd::ALL.iter().position(|end| *end == ours.end).and_then(|at| u8::try_from(at).ok());
         let flags = u8::from(ours.injected)
             | u8::from(ours.recorded) << 1
             | u8::from(self.ours.is_some()) << 2
@@ -163,7 +163,7 @@ impl Record {
             wire_len: number(6),
             fragments: u32::try_from(number(7)).unwrap_or(u32::MAX),
             coding,
-            end: ENDS.get(usize::from(bytes[67])).copied().unwrap_or_default(),
+            end: BodyEnd::ALL.get(usize::from(bytes[67])).copied().unwrap_or_default(),
             injected: bytes[68] & 1 != 0,
             dropped: bytes[68] & 8 != 0,
             recorded: bytes[68] & 2 != 0,
@@ -178,8 +178,6 @@ impl Record {
         }
     }
 }
-
-const ENDS: [BodyEnd; 5] = [BodyEnd::Open, BodyEnd::Whole, BodyEnd::CutOff, BodyEnd::Capped, BodyEnd::Lost];
 
 #[cfg(test)]
 mod tests {

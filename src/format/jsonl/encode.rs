@@ -102,7 +102,7 @@ fn put_message(json: &mut Writer<'_>, message: &Message, item: &dyn Item) -> io:
         "fragments": message.fragments,
         "injected": message.injected,
         "dropped": message.dropped,
-        "end": shape::body_end(message.end),
+        "end": message.end.as_str(),
     });
     json.open();
     if let Value::Object(facts) = facts {

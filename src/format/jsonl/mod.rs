@@ -13,7 +13,7 @@ mod tests;
 
 use super::transfer::Format;
 
-pub use shape::{body_end, bytes, flow, headers, utc};
+pub use shape::{bytes, flow, headers, utc};
 
 /// The row in the table of formats.
 pub(super) const FORMAT: Format = Format {

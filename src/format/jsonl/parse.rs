@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::shape::{body_end, framing, parse_addr};
+use super::shape::parse_addr;
 use crate::flow::{
     Addr, Applied, Body, BodyEnd, ClientAuth, ClientConn, ConnId, ConnectHead, Content, Flow, FlowError,
     Framing, Headers, Imported, Interim, Kind, Message, MessageCoding, Mid, Note, Opcode, Request, Response,
@@ -43,12 +43,12 @@ pub(super) fn flow(object: &Object, contents: Contents) -> Result<Flow> {
         })
     });
     let host = text(object, "host")?.unwrap_or_default();
-    let scheme = word(object, "scheme", &SCHEMES, Scheme::as_str)?;
+    let scheme = word(object, "scheme", &Scheme::ALL, Scheme::as_str)?;
     let websocket = child(object, "websocket")?.map(websocket).transpose();
     Ok(Flow {
         mid: number(object, "mid")?.map(Mid),
-        kind: word(object, "kind", &KINDS, Kind::as_str)?,
-        state: word(object, "state", &STATES, State::as_str)?,
+        kind: word(object, "kind", &Kind::ALL, Kind::as_str)?,
+        state: word(object, "state", &State::ALL, State::as_str)?,
         error: child(object, "error")?.map(error).transpose().map_err(within("error"))?,
         target: Target { scheme, host, port: number(object, "port")?.unwrap_or_default() },
         request: request.map_err(within("request"))?,
@@ -155,7 +155,7 @@ fn body(object: &Object, name: &str, content: Option<Content>) -> Result<Body> {
     Ok(Body {
         len: number(object, "len")?.unwrap_or_default(),
         wire_len: number(object, "wire_len")?.unwrap_or_default(),
-        framing: word(object, "framing", &FRAMINGS, framing)?,
+        framing: word(object, "framing", &Framing::ALL, Framing::as_str)?,
         end: end(object, content.is_some())?,
         content: content.unwrap_or_default(),
     })
@@ -163,7 +163,7 @@ fn body(object: &Object, name: &str, content: Option<Content>) -> Result<Body> {
 
 /// How a body ended, as far as the line has it: `show` leaves out what is long, and a damaged store ends early.
 fn end(object: &Object, is_there: bool) -> Result<BodyEnd> {
-    let end = word(object, "end", &ENDS, body_end)?;
+    let end = word(object, "end", &BodyEnd::ALL, BodyEnd::as_str)?;
     let left_out = object.get("left_out").and_then(Value::as_str).is_some_and(|why| why != "not recorded");
     Ok(match end {
         _ if object.contains_key("damaged") => BodyEnd::Lost,
@@ -174,8 +174,8 @@ fn end(object: &Object, is_there: bool) -> Result<BodyEnd> {
 
 fn error(object: &Object) -> Result<FlowError> {
     Ok(FlowError {
-        side: word(object, "side", &SIDES, Side::as_str)?,
-        stage: word(object, "stage", &STAGES, Stage::as_str)?,
+        side: word(object, "side", &Side::ALL, Side::as_str)?,
+        stage: word(object, "stage", &Stage::ALL, Stage::as_str)?,
         message: text(object, "message")?.unwrap_or_default(),
         at_us: number(object, "at_us")?.unwrap_or_default(),
     })
@@ -285,7 +285,7 @@ fn tls(object: &Object) -> Result<TlsInfo> {
         chain: list(object, "chain_der", der)?,
         verified: flag(object, "verified")?,
         error: text(object, "error")?,
-        client_auth: word(object, "client_auth", &CLIENT_AUTHS, ClientAuth::as_str)?,
+        client_auth: word(object, "client_auth", &ClientAuth::ALL, ClientAuth::as_str)?,
     })
 }
 
@@ -459,34 +459,6 @@ fn word<T: Copy + Default>(
     })
 }
 
-const KINDS: [Kind; 4] = [Kind::Http, Kind::Connect, Kind::Tunnel, Kind::Tls];
-const STATES: [State; 7] = [
-    State::Open,
-    State::Complete,
-    State::ClientAborted,
-    State::ServerAborted,
-    State::Refused,
-    State::Failed,
-    State::Interrupted,
-];
-const SCHEMES: [Scheme; 3] = [Scheme::Http, Scheme::Https, Scheme::Tcp];
-const SIDES: [Side; 3] = [Side::Client, Side::Server, Side::Proxy];
-const STAGES: [Stage; 10] = [
-    Stage::RequestHead,
-    Stage::RequestBody,
-    Stage::Target,
-    Stage::Dns,
-    Stage::Connect,
-    Stage::Tls,
-    Stage::ResponseHead,
-    Stage::ResponseBody,
-    Stage::Tunnel,
-    Stage::Shutdown,
-];
 const VERSIONS: [Version; 4] = [Version::Http10, Version::Http11, Version::Http2, Version::Http3];
-const FRAMINGS: [Framing; 5] =
-    [Framing::None, Framing::Length, Framing::Chunked, Framing::Close, Framing::Stream];
-const ENDS: [BodyEnd; 5] = [BodyEnd::Open, BodyEnd::Whole, BodyEnd::CutOff, BodyEnd::Capped, BodyEnd::Lost];
-const CLIENT_AUTHS: [ClientAuth; 3] = [ClientAuth::NotAsked, ClientAuth::Withheld, ClientAuth::Presented];
 const OPCODES: [Opcode; 5] = [Opcode::Text, Opcode::Binary, Opcode::Close, Opcode::Ping, Opcode::Pong];
 const CODINGS: [MessageCoding; 3] = [MessageCoding::Plain, MessageCoding::Deflate, MessageCoding::Unknown];

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::flow::{
-    Addr, Applied, Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Headers, Imported, Interim, Mid,
-    Note, Request, Response, ServerConn, Timing, TlsInfo, Value as Foreign, WebSocket,
+    Addr, Applied, Body, ClientConn, Flow, FlowError, Headers, Imported, Interim, Mid, Note, Request,
+    Response, ServerConn, Timing, TlsInfo, Value as Foreign, WebSocket,
 };
 
 /// The flow. Its bodies are objects that tell how long they are and how they ended, for the caller to put the bytes into:
@@ -124,30 +124,8 @@ fn websocket(ws: &WebSocket) -> Value {
 fn facts(body: &Body) -> Value {
     json!({
         "len": body.len, "recorded_len": body.recorded_len(), "truncated": body.is_truncated(),
-        "wire_len": body.wire_len, "framing": framing(body.framing), "end": body_end(body.end),
+        "wire_len": body.wire_len, "framing": body.framing.as_str(), "end": body.end.as_str(),
     })
-}
-
-pub(super) fn framing(framing: Framing) -> &'static str {
-    match framing {
-        Framing::None => "none",
-        Framing::Length => "length",
-        Framing::Chunked => "chunked",
-        Framing::Close => "close",
-        Framing::Stream => "stream",
-    }
-}
-
-/// The word for it.
-#[must_use]
-pub fn body_end(end: BodyEnd) -> &'static str {
-    match end {
-        BodyEnd::Open => "open",
-        BodyEnd::Whole => "whole",
-        BodyEnd::CutOff => "cut-off",
-        BodyEnd::Capped => "capped",
-        BodyEnd::Lost => "lost",
-    }
 }
 
 /// The facts of a body, and the bytes if they are in place.

@@ -65,7 +65,7 @@ pub(super) fn restore(flow: &mut Flow, metadata: &Value) {
     if let Some(Value::List(rules)) = get(ours, "rules") {
         flow.rules = rules.iter().filter_map(applied_of).collect();
     }
-    if let Some(kind) = named(ours, "kind", &KINDS, Kind::as_str) {
+    if let Some(kind) = named(ours, "kind", &Kind::ALL, Kind::as_str) {
         // One that the flow's own fields could be.
         let fits = match kind {
             Kind::Tunnel => flow.tunnel.is_some() && flow.response.is_none(),
@@ -79,14 +79,14 @@ pub(super) fn restore(flow: &mut Flow, metadata: &Value) {
             flow.tunnel = flow.tunnel.take().filter(|_| kind == Kind::Tunnel);
         }
     }
-    if let Some(state) = named(ours, "state", &STATES, State::as_str) {
+    if let Some(state) = named(ours, "state", &State::ALL, State::as_str) {
         flow.state = state;
     }
     if let Some(error) = &mut flow.error {
         let at_us = get(ours, "error_at_us").and_then(number).unwrap_or(error.at_us);
         *error = FlowError {
-            side: named(ours, "error_side", &SIDES, Side::as_str).unwrap_or(error.side),
-            stage: named(ours, "error_stage", &STAGES, Stage::as_str).unwrap_or(error.stage),
+            side: named(ours, "error_side", &Side::ALL, Side::as_str).unwrap_or(error.side),
+            stage: named(ours, "error_stage", &Stage::ALL, Stage::as_str).unwrap_or(error.stage),
             message: std::mem::take(&mut error.message),
             at_us,
         };
@@ -143,9 +143,7 @@ fn ours(flow: &Flow, cut: u64) -> Vec<(Value, Value)> {
     }
     let mut body = |name: &str, body: &Body| {
         if body.end != BodyEnd::Whole || body.recorded_len() != body.len {
-            let end =
-                ENDS.iter().find_map(|(end, word)| (*end == body.end).then_some(*word)).unwrap_or_default();
-            pairs.push(pair(name, Value::List(vec![text(end), int(body.len)])));
+            pairs.push(pair(name, Value::List(vec![text(body.end.as_str()), int(body.len)])));
         }
     };
     if let Some(request) = &flow.request {
@@ -197,8 +195,8 @@ fn timing(timing: &mut Timing) -> [(&'static str, &mut Option<u64>); 5] {
 fn restore_body(body: &mut Body, told: Option<&Value>) {
     let Some(Value::List(told)) = told else { return };
     let [Value::Text(end), len] = &told[..] else { return };
-    if let Some((end, _)) = ENDS.iter().find(|(_, word)| word == end) {
-        body.end = *end;
+    if let Some(end) = BodyEnd::ALL.into_iter().find(|it| it.as_str() == end) {
+        body.end = end;
         body.len = number(len).unwrap_or(0).max(body.recorded_len());
         body.wire_len = body.wire_len.max(body.len);
     }
@@ -284,38 +282,3 @@ const OURS: &str = "manent";
 
 /// Bytes of a tag: as `store::Change` has it.
 const MAX_TAG: usize = 100;
-
-const KINDS: [Kind; 4] = [Kind::Http, Kind::Connect, Kind::Tunnel, Kind::Tls];
-
-const STATES: [State; 7] = [
-    State::Open,
-    State::Complete,
-    State::ClientAborted,
-    State::ServerAborted,
-    State::Refused,
-    State::Failed,
-    State::Interrupted,
-];
-
-const SIDES: [Side; 3] = [Side::Client, Side::Server, Side::Proxy];
-
-const STAGES: [Stage; 10] = [
-    Stage::RequestHead,
-    Stage::RequestBody,
-    Stage::Target,
-    Stage::Dns,
-    Stage::Connect,
-    Stage::Tls,
-    Stage::ResponseHead,
-    Stage::ResponseBody,
-    Stage::Tunnel,
-    Stage::Shutdown,
-];
-
-const ENDS: [(BodyEnd, &str); 5] = [
-    (BodyEnd::Open, "open"),
-    (BodyEnd::Whole, "whole"),
-    (BodyEnd::CutOff, "cut-off"),
-    (BodyEnd::Capped, "capped"),
-    (BodyEnd::Lost, "lost"),
-];

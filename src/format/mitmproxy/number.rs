@@ -33,13 +33,14 @@ pub(super) fn repr(float: f64) -> String {
         let word = if float.is_nan() { "nan" } else { "inf" };
         return if float < 0.0 { format!("-{word}") } else { word.to_owned() };
     }
-    let scientific = format!("{float:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..16).contains(&exponent) {
+    // Nearly all are times, whose exponent need not be asked for.
+    if float == 0.0 || (1e-4..1e16).contains(&float.abs()) {
         let plain = float.to_string();
         return if plain.contains('.') { plain } else { plain + ".0" };
     }
+    let scientific = format!("{float:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
 }

@@ -111,24 +111,31 @@ fn frame(bytes: &[u8], at: usize) -> Result<(usize, usize), Bad> {
 /// Keys and values by turns; where a key is there twice, its first place and its last value.
 fn pairs(members: Vec<(usize, Value)>, len: usize) -> Result<Vec<(Value, Value)>, Bad> {
     let mut pairs: Vec<(Value, Value)> = Vec::with_capacity(members.len() / 2);
-    // Hostile files have many keys; a search through all of them for each would take for ever.
-    let mut seen: HashMap<(bool, Bytes), usize> = HashMap::new();
+    // Hostile files have many keys; a search through all of them for each would take for ever. Of few it is the quickest.
+    let mut seen: Option<HashMap<(bool, Bytes), usize>> = (members.len() > 2 * FEW).then(HashMap::new);
     let mut members = members.into_iter();
     while let Some((at, key)) = members.next() {
         let Some((_, value)) = members.next() else {
             return Err(Bad { at: len, what: "a key without a value" });
         };
-        let name = match &key {
-            Value::Text(text) => (true, Bytes::from(text.clone())),
-            Value::Bytes(bytes) => (false, bytes.clone()),
+        let (is_text, name) = match &key {
+            Value::Text(text) => (true, text.as_bytes()),
+            Value::Bytes(bytes) => (false, &bytes[..]),
             _ => return Err(Bad { at, what: "a key that is neither text nor bytes" }),
         };
-        match seen.entry(name) {
-            Entry::Occupied(place) => pairs[*place.get()].1 = value,
-            Entry::Vacant(place) => {
-                place.insert(pairs.len());
-                pairs.push((key, value));
-            }
+        let place = match &mut seen {
+            None => pairs.iter().position(|(known, _)| *known == key),
+            Some(seen) => match seen.entry((is_text, Bytes::copy_from_slice(name))) {
+                Entry::Occupied(place) => Some(*place.get()),
+                Entry::Vacant(place) => {
+                    place.insert(pairs.len());
+                    None
+                }
+            },
+        };
+        match place {
+            Some(place) => pairs[place].1 = value,
+            None => pairs.push((key, value)),
         }
     }
     Ok(pairs)
@@ -196,6 +203,9 @@ pub(super) fn write_scalar(payload: &[u8], tag: u8, out: &mut dyn Write) -> io::
 /// Lists and dicts in each other. mitmproxy's own flows have five; the record of a flow holds 64 (`codec::MAX_DEPTH`), with
 /// a few of them around.
 pub(super) const MAX_DEPTH: usize = 40;
+
+/// More keys than dicts of mitmproxy have, and few enough to look at each.
+const FEW: usize = 24;
 
 /// What a value costs besides its text: room in a list or, with its key, in a dict.
 const VALUE_COST: usize = 64;

@@ -9,7 +9,7 @@
 //!   codings were undone for it is coded again. One of these kinds that is too large or too damaged to be looked through is left
 //!   out, and so is what a tunnel carried.
 //!
-//! Heads in their raw form and what an imported file held besides are left out whole. **It is no promise**: a secret in a path, in
+//! Heads in their raw form and what an imported file held besides are left out whole, but for numbers. **It is no promise**: a secret in a path, in
 //! HTML, in binary messages or under a harmless name stays. What people wrote beside a flow stays, too.
 
 mod body;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::flow::{Body, BodyEnd, Content, Flow, Headers, Message, Note, Opcode};
+use crate::flow::{Body, BodyEnd, Content, Flow, Headers, Message, Note, Opcode, Value};
 
 use super::coding::{self, Caps};
 use super::transfer::{EncodeError, Encoder, Item, Part};
@@ -149,19 +149,41 @@ impl<'a> Redacted<'a> {
             imported.metadata = None;
             imported.unknown = None;
             imported.backup = None;
+            // What stood in the file where the record has it otherwise would be written over what is masked.
+            imported.exact.retain(|(path, value)| match value {
+                Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => true,
+                Value::Text(_) => path == KIND_OF_FLOW,
+                Value::Bytes(_) | Value::List(_) | Value::Dict(_) => false,
+            });
         }
         Ok(Self { inner, flow, of_messages: std::cell::RefCell::default() })
     }
 
-    /// A text message with its secrets masked; `None` if it has none.
-    fn message(&self, message: &Message, masked: &mut Masked) -> io::Result<Option<Bytes>> {
-        if message.opcode != Opcode::Text || message.len > MOST_BYTES || message.content == Content::Absent {
-            return Ok(None);
+    /// What is told of a message.
+    fn message(&self, message: &Message, masked: &mut Masked) -> io::Result<Told> {
+        if message.opcode != Opcode::Text || message.content == Content::Absent {
+            return Ok(Told::AsItIs);
         }
+        let is_large = message.len > MOST_BYTES;
         let mut text = Vec::new();
-        self.inner.payload(message)?.take(MOST_BYTES).read_to_end(&mut text)?;
-        Ok(body::Shape::of_text(&text).and_then(|shape| shape.redact(&text, masked)).map(Bytes::from))
+        let looked_at = if is_large { BEGINNING_BYTES } else { MOST_BYTES };
+        self.inner.payload(message)?.take(looked_at).read_to_end(&mut text)?;
+        Ok(match body::Shape::of_text(&text) {
+            Some(body::Shape::Json) if is_large => Told::LeftOut,
+            Some(shape) if !is_large => {
+                shape.redact(&text, masked).map_or(Told::AsItIs, |text| Told::Masked(text.into()))
+            }
+            _ => Told::AsItIs,
+        })
     }
+}
+
+/// What becomes of a message.
+enum Told {
+    AsItIs,
+    Masked(Bytes),
+    /// It is too large to be looked through.
+    LeftOut,
 }
 
 impl Item for Redacted<'_> {
@@ -189,18 +211,27 @@ impl Item for Redacted<'_> {
 
     fn messages(&self, each: &mut dyn FnMut(&Message) -> io::Result<()>) -> io::Result<()> {
         self.inner.messages(&mut |message| {
-            let redacted = self.message(message, &mut self.of_messages.borrow_mut())?;
-            let Some(bytes) = redacted else { return each(message) };
-            let len = bytes.len() as u64;
-            each(&Message { content: Content::Inline(bytes), len, wire_len: len, ..message.clone() })
+            let told = self.message(message, &mut self.of_messages.borrow_mut())?;
+            match told {
+                Told::AsItIs => each(message),
+                Told::Masked(bytes) => {
+                    let len = bytes.len() as u64;
+                    each(&Message { content: Content::Inline(bytes), len, wire_len: len, ..message.clone() })
+                }
+                Told::LeftOut => {
+                    self.of_messages.borrow_mut().bodies_left_out += 1;
+                    each(&Message { content: Content::Absent, end: BodyEnd::Capped, ..message.clone() })
+                }
+            }
         })
     }
 
     fn payload(&self, message: &Message) -> io::Result<Box<dyn Read + '_>> {
-        if let Some(bytes) = self.message(message, &mut Masked::default())? {
-            return Ok(Box::new(Cursor::new(bytes)));
+        match self.message(message, &mut Masked::default())? {
+            Told::AsItIs => self.inner.payload(message),
+            Told::Masked(bytes) => Ok(Box::new(Cursor::new(bytes))),
+            Told::LeftOut => Ok(Box::new(io::empty())),
         }
-        self.inner.payload(message)
     }
 }
 
@@ -267,6 +298,12 @@ fn leave_out(body: &mut Body, masked: &mut Masked) {
 
 /// What is looked through has to be in memory.
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What is looked at of a larger message, to tell whether it is JSON.
+const BEGINNING_BYTES: u64 = 1024;
+
+/// The path in a flow file of mitmproxy's under which a flow says what it is: `http`, `tcp`, ….
+const KIND_OF_FLOW: &str = "type";
 
 /// The name under which more names than are kept are counted.
 const OTHERS: &str = "others";

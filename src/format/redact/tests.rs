@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::{Request, Response, WebSocket};
+use crate::flow::{Imported, Request, Response, WebSocket};
 
 struct One(Flow, Vec<Message>, Note);
 
@@ -107,6 +107,34 @@ fn fields_and_urls_lose_their_secrets_and_keep_their_names() {
 }
 
 #[test]
+fn of_an_imported_flow_nothing_is_given_back_but_numbers_and_its_kind() {
+    let mut one = item(&[], b"", &[], b"");
+    let secret = || Value::Text("SECRET".into());
+    let exact = [
+        ("type", Value::Text("tcp".into())),
+        ("request.timestamp_start", Value::Float(1.5)),
+        ("request.path", Value::Bytes("/?token=SECRET".into())),
+        ("error.msg", secret()),
+        ("request.headers", Value::List(vec![Value::List(vec![secret(), secret()])])),
+        ("response", Value::Dict(vec![(secret(), secret())])),
+    ];
+    one.0.imported = Some(Box::new(Imported {
+        format: "mitmproxy 21".into(),
+        id: "1".into(),
+        metadata: Some(secret()),
+        unknown: Some(secret()),
+        exact: exact.iter().map(|(path, value)| ((*path).to_owned(), value.clone())).collect(),
+        backup: Some(Box::new(one.0.clone())),
+    }));
+    let redacted = Redacted::new(&one, &mut Masked::default()).unwrap();
+    assert!(!format!("{:?}", redacted.flow()).contains("SECRET"));
+    let kept = &redacted.flow().imported.as_ref().unwrap().exact;
+    assert!(
+        kept.iter().map(|(path, value)| (path.as_str(), value)).eq(exact[..2].iter().map(|(p, v)| (*p, v)))
+    );
+}
+
+#[test]
 fn bodies_lose_their_secrets_and_nothing_else() {
     let json =
         br#"{"user": "x", "pass\u0077ord" : "SEC\"RET", "n":[{"token":12345},{"tokens":["SECRET",{"a":1}]}],
@@ -192,6 +220,30 @@ fn messages_are_masked_and_counted_once() {
         .unwrap();
     assert_eq!(seen, [(r#"{"token":"(redacted)"}"#.to_owned(), 22), ("SECRET".to_owned(), 6)]);
     assert_eq!(redacted.of_messages.into_inner().by_name["token"], 1);
+}
+
+#[test]
+fn of_large_messages_json_is_left_out_and_all_else_stays() {
+    let mut one = item(&[], b"", &[], b"");
+    one.0.websocket = Some(WebSocket::default());
+    let large = |begin: &str| {
+        let text = format!("{begin}{}SECRET\"}}", "y".repeat(5 << 20));
+        let len = text.len() as u64;
+        Message { opcode: Opcode::Text, len, content: Content::Inline(text.into()), ..Message::default() }
+    };
+    one.1 = vec![large("{\"token\":\""), large("prose, ")];
+    let redacted = Redacted::new(&one, &mut Masked::default()).unwrap();
+    let mut seen = Vec::new();
+    redacted
+        .messages(&mut |message| {
+            let mut text = String::new();
+            redacted.payload(message)?.read_to_string(&mut text)?;
+            seen.push((text.len() as u64 == message.len, text.contains("SECRET"), message.end));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(seen, [(false, false, BodyEnd::Capped), (true, true, one.1[1].end)]);
+    assert_eq!(redacted.of_messages.into_inner().bodies_left_out, 1);
 }
 
 proptest! {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::cue::{self, PIECE};
 use super::edit::{Edits, NewBody};
 use super::prepare::{BodySource, Prepared, Refusal, prepare};
+use super::queue::Queue;
 use crate::flow::{Flow, Imported, Mid};
 use crate::proxy::{Errand, Payload, Script};
 use crate::store::{BodyReader, Reader, StoreError};
@@ -25,7 +26,7 @@ pub struct Feed {
     /// Whether answers go to another store.
     elsewhere: bool,
     speed: Option<f64>,
-    jobs: mpsc::Sender<Vec<Job>>,
+    queue: Arc<Queue>,
     round: u32,
 }
 
@@ -52,7 +53,7 @@ pub enum FeedError {
 /// A flow that waits for its turn.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) source: Flow,
+    pub(super) source: Box<Flow>,
     pub(super) mid: Mid,
     pub(super) what: Result<Ready, Refusal>,
     /// How often the list of flows was begun anew before.
@@ -90,9 +91,9 @@ impl Feed {
         edits: Arc<Edits>,
         elsewhere: bool,
         speed: Option<f64>,
-        jobs: mpsc::Sender<Vec<Job>>,
+        queue: Arc<Queue>,
     ) -> Result<Self, StoreError> {
-        Ok(Self { reader: Reader::open(path)?, path: path.into(), edits, elsewhere, speed, jobs, round: 0 })
+        Ok(Self { reader: Reader::open(path)?, path: path.into(), edits, elsewhere, speed, queue, round: 0 })
     }
 
     /// The same flows come once more: recorded times count from the first of them.
@@ -115,9 +116,9 @@ impl Feed {
                     Ok(prepared) => self.ready(mid, &source, prepared)?,
                     Err(refusal) => Err(refusal),
                 };
-                jobs.push(Job { source, mid, what, round: self.round });
+                jobs.push(Job { source: Box::new(source), mid, what, round: self.round });
             }
-            self.jobs.blocking_send(jobs).map_err(|_| FeedError::Stopped)?;
+            self.queue.push(jobs).map_err(|_| FeedError::Stopped)?;
         }
         Ok(())
     }
@@ -155,6 +156,12 @@ impl Feed {
             closed_by_client: source.websocket.as_ref().and_then(|websocket| websocket.closed_by_client),
         };
         Ok(Ok(Ready { prepared, body, from, speed: self.speed }))
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.queue.end();
     }
 }
 

@@ -5,10 +5,12 @@
 //! ([`crate::proxy::Outbound`]). Redirects are not followed; nothing is sent to listeners of ours.
 
 mod cue;
+mod desk;
 mod edit;
 mod feed;
 mod pace;
 mod prepare;
+mod queue;
 mod run;
 mod script;
 

@@ -1,20 +1,21 @@
 //! The run: requests go out as the pace and the places allow, and each answer is told when its flow is committed.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::desk::Desk;
 use super::edit::Edits;
 use super::feed::{Feed, Job};
-use super::pace::{Pace, Pacer};
+use super::pace::Pace;
 use super::prepare::Refusal;
+use super::queue::Queue;
 use crate::flow::{Flow, Mid, State};
 use crate::proxy::Outbound;
 use crate::record::{Committed, Rotating, Stats};
@@ -52,6 +53,13 @@ pub struct Reply {
     _place: Option<OwnedSemaphorePermit>,
 }
 
+#[cfg(test)]
+impl Reply {
+    pub(super) fn new(of: Mid, outcome: Result<Box<Answered>, Refusal>) -> Self {
+        Self { source: Box::default(), of, outcome, _place: None }
+    }
+}
+
 /// A request that went out, or tried to.
 #[derive(Debug)]
 pub struct Answered {
@@ -66,11 +74,23 @@ pub struct Answered {
 /// A run under way.
 #[derive(Debug)]
 pub struct Run {
-    replies: mpsc::Receiver<Reply>,
+    asked: Asked,
+    /// Replies of one commit that were not asked for yet.
+    ready: std::vec::IntoIter<Reply>,
     stop: CancellationToken,
     abort: CancellationToken,
     task: JoinHandle<Stats>,
     into: PathBuf,
+}
+
+/// As long as it is there, somebody may ask for replies.
+#[derive(Debug)]
+struct Asked(Arc<Desk>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Run {
@@ -86,58 +106,48 @@ impl Run {
         options: SendOptions,
     ) -> Result<(Feed, Self), StoreError> {
         let concurrency = options.concurrency.clamp(1, MAX_CONCURRENCY);
-        let (jobs, waiting) = mpsc::channel(1);
+        let queue = Arc::new(Queue::new(options.pace));
         let into = recorder.path();
         let same = |path: &Path| path.canonicalize().ok();
         let elsewhere = same(from) != same(&into);
-        let feed = Feed::new(from, Arc::new(options.edits), elsewhere, options.pace.speed(), jobs)?;
-        let commits = recorder.commits();
-        let (outcomes, settling) = mpsc::channel(OUTCOMES);
-        let (sender, replies) = mpsc::channel(OUTCOMES);
+        let speed = options.pace.speed();
+        let feed = Feed::new(from, Arc::new(options.edits), elsewhere, speed, Arc::clone(&queue))?;
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        let sending = Sending {
+        let desk = Arc::new(Desk::default());
+        let window = if options.in_step { concurrency } else { WINDOW + concurrency };
+        let sending = Arc::new(Sending {
             outbound,
-            places: Arc::new(Semaphore::new(concurrency)),
-            window: Arc::new(Semaphore::new(if options.in_step {
-                concurrency
-            } else {
-                WINDOW + concurrency
-            })),
-            pacer: Pacer::new(options.pace),
-            outcomes,
+            window: Arc::new(Semaphore::new(window)),
+            queue,
+            desk: Arc::clone(&desk),
             stop: stop.clone(),
-            abort: abort.clone(),
-        };
-        let settling = Settling {
-            outcomes: settling,
-            commits,
-            replies: sender,
-            recorder,
-            waiting: BTreeMap::new(),
-            early: BTreeSet::new(),
-            missed: false,
-        };
-        let task = tokio::spawn(async move {
-            let ((), stats) = tokio::join!(sending.run(waiting), settling.run());
-            stats
         });
-        Ok((feed, Self { replies, stop, abort, task, into }))
+        let settling =
+            Settling { commits: recorder.commits(), desk: Arc::clone(&desk), recorder, missed: false };
+        let all_sent = sending.run(concurrency, abort.clone());
+        let task = tokio::spawn(settling.run(all_sent));
+        Ok((feed, Self { asked: Asked(desk), ready: Vec::new().into_iter(), stop, abort, task, into }))
     }
 
     /// The next reply, in the order of the commits; `None` when all is done. Cancel-safe.
     pub async fn reply(&mut self) -> Option<Reply> {
-        self.replies.recv().await
+        loop {
+            if let Some(reply) = self.ready.next() {
+                return Some(reply);
+            }
+            self.ready = self.asked.0.ready().await?.into_iter();
+        }
+    }
+
+    /// Whether [`Run::reply`] has one at hand, which was committed together with the last one.
+    #[must_use]
+    pub fn has_reply(&self) -> bool {
+        self.ready.len() > 0
     }
 
     /// Sends nothing more. What is under way goes on to its end, and is told.
     pub fn stop(&self) {
         self.stop.cancel();
-    }
-
-    /// A handle to [`Run::stop`] from elsewhere.
-    #[must_use]
-    pub fn stopper(&self) -> CancellationToken {
-        self.stop.clone()
     }
 
     /// As [`Run::stop`], and ends what is under way: such flows are recorded as ended by us, and not told.
@@ -154,8 +164,8 @@ impl Run {
 
     /// Waits for the end: everything is stored and all connections are closed. What was not asked for by [`Run::reply`] is
     /// dropped.
-    pub async fn finish(mut self) -> Stats {
-        self.replies.close();
+    pub async fn finish(self) -> Stats {
+        drop((self.asked, self.ready));
         match self.task.await {
             Ok(stats) => stats,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -164,147 +174,126 @@ impl Run {
 }
 
 /// What leads to requests.
+#[derive(Debug)]
 struct Sending {
     outbound: Outbound,
-    /// One for each request that is under way.
-    places: Arc<Semaphore>,
+    queue: Arc<Queue>,
     /// One for each flow that was taken and not told: what waits for its commit is in memory.
     window: Arc<Semaphore>,
-    pacer: Pacer,
-    outcomes: mpsc::Sender<Reply>,
+    desk: Arc<Desk>,
     stop: CancellationToken,
-    abort: CancellationToken,
 }
 
 impl Sending {
-    async fn run(mut self, mut jobs: mpsc::Receiver<Vec<Job>>) {
-        let mut under_way = JoinSet::new();
-        let mut few = Vec::new().into_iter();
+    /// Sends all, so many at a time.
+    async fn run(self: Arc<Self>, concurrency: usize, abort: CancellationToken) {
+        let mut workers = JoinSet::new();
+        for _ in 0..concurrency {
+            let sending = Arc::clone(&self);
+            workers.spawn(async move { while sending.one().await.is_some() {} });
+        }
+        let mut stopped = false;
         loop {
-            let next = async {
-                let job = loop {
-                    match few.next() {
-                        Some(job) => break job,
-                        None => few = jobs.recv().await?.into_iter(),
-                    }
-                };
-                // They are never closed.
-                let window = Arc::clone(&self.window).acquire_owned().await.ok()?;
-                let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
-                let due = self.pacer.due(job.round, job.source.timing.started_unix_ns, Instant::now());
-                if due > Instant::now() {
-                    sleep_until(due).await;
-                }
-                Some((job, window, place))
-            };
-            let next = tokio::select! {
+            tokio::select! {
                 biased;
-                () = self.stop.cancelled() => None,
-                next = next => next,
-            };
-            let Some((job, window, place)) = next else { break };
-            let Job { source, mid, what, .. } = job;
-            let source = Box::new(source);
-            let (outbound, outcomes) = (self.outbound.clone(), self.outcomes.clone());
-            under_way.spawn(async move {
-                let outcome = match what {
-                    Ok(ready) => {
-                        let credentials = ready.prepared.credentials.clone();
-                        let flow = outbound.send(ready.into_errand()).await.flow;
-                        Ok(Box::new(Answered { mid: flow.mid, flow, credentials }))
-                    }
-                    Err(refusal) => Err(refusal),
-                };
-                drop(place);
-                // Nobody may want to be told any more.
-                let _ = outcomes.send(Reply { source, of: mid, outcome, _place: Some(window) }).await;
-            });
-            while under_way.try_join_next().is_some() {}
+                () = abort.cancelled() => {
+                    workers.shutdown().await;
+                    break;
+                }
+                () = self.stop.cancelled(), if !stopped => {
+                    stopped = true;
+                    self.queue.stop();
+                }
+                worker = workers.join_next() => match worker {
+                    Some(Ok(())) => {}
+                    // Its flow is recorded as ended by us, and not told; the others go on.
+                    Some(Err(error)) => tracing::error!(%error, "a request was given up"),
+                    None => break,
+                },
+            }
         }
         // Whoever feeds us is told that nothing more is taken.
-        drop(jobs);
-        let abort = self.abort.clone();
-        tokio::select! {
-            () = async { while under_way.join_next().await.is_some() {} } => {}
-            () = abort.cancelled() => under_way.shutdown().await,
-        }
+        self.queue.stop();
         self.outbound.close().await;
+    }
+
+    /// Takes the next flow and sends it; `None` when there is no more to do.
+    async fn one(&self) -> Option<()> {
+        let window = match Arc::clone(&self.window).try_acquire_owned() {
+            Ok(window) => window,
+            Err(_) => tokio::select! {
+                biased;
+                // Whoever holds a reply back does not hold up the end.
+                () = self.queue.over() => return None,
+                // It is never closed.
+                window = Arc::clone(&self.window).acquire_owned() => window.ok()?,
+            },
+        };
+        let (Job { source, mid, what, .. }, due) = self.queue.take().await?;
+        if due > Instant::now() {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                () = sleep_until(due) => {}
+            }
+        }
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        let outcome = match what {
+            Ok(ready) => {
+                let credentials = ready.prepared.credentials.clone();
+                // On the heap: most of many workers may have nothing to do.
+                let flow = Box::pin(self.outbound.send(ready.into_errand())).await.flow;
+                Ok(Box::new(Answered { mid: flow.mid, flow, credentials }))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        self.desk.sent(Reply { source, of: mid, outcome, _place: Some(window) });
+        Some(())
     }
 }
 
 /// What holds a reply back until its flow is committed.
 struct Settling {
-    outcomes: mpsc::Receiver<Reply>,
     commits: broadcast::Receiver<Arc<[Committed]>>,
-    replies: mpsc::Sender<Reply>,
+    desk: Arc<Desk>,
     recorder: Rotating,
-    waiting: BTreeMap<Mid, Reply>,
-    /// Committed before we heard of them from the other side.
-    early: BTreeSet<Mid>,
     /// News of commits were lost, so the store itself is asked now and then.
     missed: bool,
 }
 
 impl Settling {
-    async fn run(mut self) -> Stats {
+    async fn run(mut self, all_sent: impl Future<Output = ()>) -> Stats {
+        let mut all_sent = std::pin::pin!(all_sent);
         loop {
-            let wait = self.missed && !self.waiting.is_empty();
             tokio::select! {
                 biased;
                 group = self.commits.recv() => match group {
-                    Ok(group) => self.committed(&group).await,
+                    Ok(group) => self.desk.committed(&group),
                     Err(RecvError::Lagged(_)) => self.missed = true,
                     // The recorder is gone.
-                    Err(RecvError::Closed) => break,
+                    Err(RecvError::Closed) => {
+                        all_sent.await;
+                        break;
+                    }
                 },
-                outcome = self.outcomes.recv() => match outcome {
-                    Some(reply) => self.sent(reply).await,
-                    None => break,
-                },
-                () = tokio::time::sleep(ASK_AGAIN), if wait => self.ask().await,
+                () = &mut all_sent => break,
+                () = tokio::time::sleep(ASK_AGAIN), if self.missed => self.ask().await,
             }
-        }
-        while let Some(reply) = self.outcomes.recv().await {
-            self.sent(reply).await;
         }
         // All has ended: what is not committed now will never be.
         let stats = self.recorder.close().await.unwrap_or_else(|_| self.recorder.stats());
         while let Ok(group) = self.commits.try_recv() {
-            self.committed(&group).await;
+            self.desk.committed(&group);
         }
         self.ask().await;
-        for (_, mut reply) in std::mem::take(&mut self.waiting) {
-            if let Ok(answered) = &mut reply.outcome {
-                answered.mid = None;
-            }
-            self.tell(reply).await;
-        }
         stats
     }
 
-    async fn sent(&mut self, reply: Reply) {
-        match reply.outcome.as_ref().ok().and_then(|answered| answered.mid) {
-            Some(mid) if !self.early.remove(&mid) => {
-                self.waiting.insert(mid, reply);
-            }
-            _ => self.tell(reply).await,
-        }
-    }
-
-    async fn committed(&mut self, group: &[Committed]) {
-        for committed in group.iter().filter(|committed| committed.state != State::Open) {
-            match self.waiting.remove(&committed.mid) {
-                Some(reply) => self.tell(reply).await,
-                None => {
-                    self.early.insert(committed.mid);
-                }
-            }
-        }
-    }
-
     /// Asks the store for what waits.
-    async fn ask(&mut self) {
-        let (path, mids) = (self.recorder.path(), self.waiting.keys().copied().collect::<Vec<_>>());
+    async fn ask(&self) {
+        let (path, mids) = (self.recorder.path(), self.desk.waiting());
         if mids.is_empty() {
             return;
         }
@@ -314,29 +303,21 @@ impl Settling {
             mids.into_iter().filter_map(|mid| ended(&mid).map(|is| is.then_some(mid)).transpose()).collect()
         });
         match asked.await {
-            Ok(Ok(ended)) => {
-                for mid in ended {
-                    if let Some(reply) = self.waiting.remove(&mid) {
-                        self.tell(reply).await;
-                    }
-                }
-            }
+            Ok(Ok(ended)) => self.desk.tell(ended.into_iter()),
             Ok(Err(error)) => tracing::warn!(%error, "cannot ask the store what it has taken"),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
     }
+}
 
-    async fn tell(&self, reply: Reply) {
-        // Nobody may want to be told any more.
-        let _ = self.replies.send(reply).await;
+impl Drop for Settling {
+    fn drop(&mut self) {
+        self.desk.end();
     }
 }
 
 /// Far more than a process may have connections.
 const MAX_CONCURRENCY: usize = 65_536;
-
-/// Replies in memory that nobody has asked for.
-const OUTCOMES: usize = 64;
 
 /// Flows that may wait for their commits, beside those under way: what a fast origin answers in the time of a commit. A
 /// reply holds two records with bodies of up to 2 KiB each.

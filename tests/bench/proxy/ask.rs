@@ -57,6 +57,16 @@ impl Ask {
         Ok(first_byte)
     }
 
+    /// The head of this request for hyper, over HTTP/1.1.
+    pub(crate) fn plain_head(self, authority: &str) -> Result<http::Request<()>> {
+        ensure!(matches!(self, Ask::Get(_)), "only GET is sent with hyper");
+        let mut head = http::Request::get(self.target()).header("Host", authority);
+        for (name, value) in FIELDS {
+            head = head.header(*name, *value);
+        }
+        Ok(head.body(())?)
+    }
+
     /// The head of this request for HTTP/2.
     pub(crate) fn http2_head(self, authority: &str) -> Result<http::Request<()>> {
         ensure!(matches!(self, Ask::Get(_)), "only GET is sent over HTTP/2");

@@ -15,17 +15,21 @@ use tokio::task::JoinSet;
 
 use crate::ask::{Ask, get_http2};
 use crate::http2::Http2;
+use crate::plain::Plain;
 use crate::route::{Http1, Route};
 
 /// What one worker sends on.
 enum Conn {
     Http1(Box<Http1>),
+    Plain(Plain),
     Http2(Http2),
 }
 
 struct Load {
     route: Route,
     http2: bool,
+    /// Whether HTTP/1.1 is hyper's, rather than what costs least.
+    plain: bool,
     /// Whether each request has a connection of its own.
     fresh: bool,
     connections: usize,
@@ -33,16 +37,17 @@ struct Load {
     streams: usize,
     ask: Ask,
     bytes: u64,
-    /// The head of every request over HTTP/2.
-    http2_head: Option<http::Request<()>>,
+    /// The head of every request that is not written by hand.
+    crate_head: Option<http::Request<()>>,
     /// Requests per second where they are paced.
     rate: Option<u32>,
 }
 
-/// Prints `{"ready":true}`; then for each number N read, sends N requests and prints what they took.
+/// Prints `{"ready":true}`; then for each number N read, sends N requests and prints what they took. Connections are open by
+/// then, unless `cold` is set: then opening them is part of what is measured, as load generators measure.
 pub(crate) async fn drive(spec: &Value) -> Result<()> {
     let number = |key: &str| spec[key].as_u64().with_context(|| key.to_owned());
-    let (bytes, http2) = (number("bytes")?, spec["http2"] == true);
+    let (bytes, http2, plain) = (number("bytes")?, spec["http2"] == true, spec["plain"] == true);
     let ask = if spec["method"] == "POST" { Ask::Post(bytes) } else { Ask::Get(bytes) };
     let route = Route::from_spec(spec)?;
     let load = Arc::new(Load {
@@ -52,12 +57,18 @@ pub(crate) async fn drive(spec: &Value) -> Result<()> {
         streams: usize::try_from(number("streams")?)?,
         ask,
         bytes,
-        http2_head: if http2 { Some(ask.http2_head(&route.authority)?) } else { None },
+        crate_head: match (http2, plain) {
+            (true, _) => Some(ask.http2_head(&route.authority)?),
+            (false, true) => Some(ask.plain_head(&route.authority)?),
+            (false, false) => None,
+        },
+        plain,
         rate: spec["rate"].as_u64().map(u32::try_from).transpose()?,
         route,
     });
     let mut kept = Vec::new();
-    if !load.fresh {
+    let cold = spec["cold"] == true;
+    if !(load.fresh || cold) {
         for _ in 0..load.connections {
             load.open(&mut kept).await.context("connecting")?;
         }
@@ -69,6 +80,9 @@ pub(crate) async fn drive(spec: &Value) -> Result<()> {
         let requests = line.trim().parse()?;
         let begin = Instant::now();
         let run = async {
+            if cold && load.http2 {
+                load.open_all(&mut kept).await.context("connecting")?;
+            }
             match load.rate {
                 Some(rate) => paced(&load, &mut kept, requests, rate).await,
                 None => closed_loop(&load, &mut kept, requests).await,
@@ -102,7 +116,7 @@ async fn closed_loop(load: &Arc<Load>, kept: &mut Vec<Conn>, requests: u64) -> R
                 let begin = Instant::now();
                 let mut conn = match connection.take() {
                     Some(conn) => conn,
-                    None => Conn::Http1(Box::new(load.route.http1().await.context("connecting")?)),
+                    None => load.connect().await.context("connecting")?,
                 };
                 load.exchange(&mut conn, &mut head).await?;
                 latencies.push(micros(begin.elapsed()));
@@ -170,7 +184,32 @@ impl Load {
             let http2 = self.route.http2().await?;
             kept.extend((0..self.streams).map(|_| Conn::Http2(http2.clone())));
         } else {
-            kept.push(Conn::Http1(Box::new(self.route.http1().await?)));
+            kept.push(self.connect().await?);
+        }
+        Ok(())
+    }
+
+    /// A connection over HTTP/1.1.
+    async fn connect(&self) -> Result<Conn> {
+        let wire = self.route.http1().await?;
+        Ok(match self.plain {
+            true => Conn::Plain(Plain::handshake(wire.stream).await?),
+            false => Conn::Http1(Box::new(wire)),
+        })
+    }
+
+    /// Opens all connections of HTTP/2, at the same time.
+    async fn open_all(self: &Arc<Self>, kept: &mut Vec<Conn>) -> Result<()> {
+        let mut opening = JoinSet::new();
+        for _ in 0..self.connections {
+            let load = Arc::clone(self);
+            opening.spawn(async move {
+                let mut kept = Vec::new();
+                load.open(&mut kept).await.map(|()| kept)
+            });
+        }
+        while let Some(opened) = opening.join_next().await {
+            kept.extend(opened.context("a task panicked")??);
         }
         Ok(())
     }
@@ -179,8 +218,11 @@ impl Load {
     async fn exchange(&self, conn: &mut Conn, head: &mut Vec<u8>) -> Result<Instant> {
         match conn {
             Conn::Http1(wire) => self.ask.over_http1(wire, &self.route.authority, head).await,
+            Conn::Plain(plain) => {
+                plain.get(self.crate_head.as_ref().context("no head for hyper")?, self.bytes).await
+            }
             Conn::Http2(http2) => {
-                let head = self.http2_head.as_ref().context("no head for HTTP/2")?;
+                let head = self.crate_head.as_ref().context("no head for HTTP/2")?;
                 get_http2(http2, head, self.bytes).await
             }
         }

@@ -58,7 +58,7 @@ async fn run_all(plan: &Plan) -> Result<()> {
         }
         if scenario.shape == Shape::Replay {
             let dir = scratch()?;
-            let sent = replay::run(scenario, plan.rounds, dir.path(), LIMIT).await;
+            let sent = replay::run(scenario, plan, dir.path(), LIMIT).await;
             replay::print(scenario, &sent.context(scenario.name)?);
             continue;
         }

@@ -17,6 +17,7 @@ mod http2;
 mod mixed;
 mod origin;
 mod peer;
+mod plain;
 mod plan;
 mod process;
 mod raw;

@@ -1,5 +1,6 @@
 //! What is measured: scenarios, proxies, numbers, and the arguments that choose among them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -26,6 +27,7 @@ cargo bench --bench proxy [-- OPTIONS]
   --proxy NAME      relay, hudsucker, manent-off, manent, serve or serve-reuse; also direct and raw, which are
                     yardsticks; repeatable (all)
   --requests N      requests of keepalive, newconn, h2, firstbyte and firstbyte-h2
+  --generator PROG  oha or hey, where one is installed: replay (HTTP/1.1) is set against that, too
   --seconds N       how long mixed runs (600)
   --rounds N        how often each measurement is repeated; medians are printed (3)
   --quick           small numbers, mixed too: shows that it works, measures nothing
@@ -35,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) scenarios: Vec<Scenario>,
     pub(crate) proxies: Vec<Proxy>,
     pub(crate) rounds: usize,
+    /// A load generator of others, that is installed.
+    pub(crate) generator: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +157,7 @@ impl Plan {
         }
         let mut sizes = if args.iter().any(|arg| arg == "--quick") { Sizes::QUICK } else { Sizes::FULL };
         let (mut scenarios, mut proxies, mut rounds) = (Vec::new(), Vec::new(), None);
+        let mut generator = None;
         let mut rest = args.iter();
         while let Some(arg) = rest.next() {
             let mut value = || rest.next().with_context(|| format!("{arg} needs a value"));
@@ -161,6 +166,7 @@ impl Plan {
                 "--help" | "-h" => return Ok(None),
                 "--scenario" => scenarios.push(value()?.clone()),
                 "--proxy" => proxies.push(value()?.clone()),
+                "--generator" => generator = Some(value()?.into()),
                 "--rounds" => rounds = Some(value()?.parse().context("--rounds")?),
                 "--requests" => {
                     sizes.keepalive = value()?.parse().context("--requests")?;
@@ -181,6 +187,7 @@ impl Plan {
             plan.scenarios.retain(|scenario| scenario.shape != Shape::Mixed);
         }
         plan.rounds = rounds.unwrap_or(plan.rounds);
+        plan.generator = generator;
         choose("scenario", &mut plan.scenarios, &scenarios, |scenario| scenario.name)?;
         choose("proxy", &mut plan.proxies, &proxies, |proxy| proxy.name())?;
         Ok(Some(plan))
@@ -298,7 +305,7 @@ impl Plan {
             soak,
             mixed,
         ];
-        Plan { scenarios, proxies: Proxy::ALL.to_vec(), rounds: sizes.rounds }
+        Plan { scenarios, proxies: Proxy::ALL.to_vec(), rounds: sizes.rounds, generator: None }
     }
 }
 

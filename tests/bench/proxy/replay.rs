@@ -1,36 +1,44 @@
-//! Replay: recorded requests sent again to their origin by `manent replay`, beside the load client that sends as many there.
+//! Replay: recorded requests sent again to their origin by `manent replay`, beside the load client that sends as many there
+//! over as many connections, with the same TLS, and does nothing else: it reads no store, records nothing, compares nothing.
+//!
+//! The load client is measured as load generators measure themselves, from its first connect to its last answer. What is asked
+//! is how near `replay` comes to a plain load generator, as oha: that is hyper's client. The client by hand, which is what the
+//! other scenarios load with, costs a third of it, and is told too, also on connections that are open already.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use tokio::process::Command;
 
 use crate::driver::{MANENT_CA, STORE, Tree, last_mid};
-use crate::plan::{Proxy, Scenario};
+use crate::plan::{Plan, Proxy, Scenario};
 use crate::process::{Role, replay};
 use crate::trust;
 
 /// One round: requests a second.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
+    /// With connections that are open.
+    pub(crate) warm: f64,
+    /// With opening them.
     pub(crate) client: f64,
+    /// The same with hyper's client, which is what load generators are made of.
+    pub(crate) plain: f64,
+    /// What another load generator tells.
+    pub(crate) generated: Option<f64>,
     /// From the start of the process to its end, when all answers are committed.
     pub(crate) replay: f64,
     /// Peak memory of the replay, MiB.
     pub(crate) peak_mib: f64,
 }
 
-/// Records `scenario.steps[0]` requests, then sends them again `rounds` times, the load client's turn before each.
+/// Records `scenario.steps[0]` requests, then sends them again once a round, the load client's turn before each.
 ///
 /// # Errors
 /// When any request failed, or the store lacks one.
-pub(crate) async fn run(
-    scenario: &Scenario,
-    rounds: usize,
-    dir: &Path,
-    limit: Duration,
-) -> Result<Vec<Round>> {
+pub(crate) async fn run(scenario: &Scenario, plan: &Plan, dir: &Path, limit: Duration) -> Result<Vec<Round>> {
     let count = *scenario.steps.first().context("how many requests")?;
     let mut tree = Tree::start(scenario, Proxy::Manent, dir, "client").await?;
     tree.client.ask(&count.to_string(), limit).await?;
@@ -38,20 +46,31 @@ pub(crate) async fn run(
     client.end().await?;
     subject.end().await?;
     ensure!(last_mid(dir).await? == count, "the store does not end at mid {count}");
-    let spec = json!({
-        "proxy": null, "origin": origin_port, "ca": dir.join(trust::CA_CERT), "fresh": false,
-        "connections": scenario.connections, "streams": scenario.streams, "http2": scenario.http2,
-        "rate": null, "method": scenario.method, "bytes": scenario.bytes, "seconds": 0,
-        "limit_seconds": limit.as_secs(),
-    });
+    let spec = |cold, plain| {
+        json!({
+            "plain": plain,
+            "proxy": null, "origin": origin_port, "ca": dir.join(trust::CA_CERT), "fresh": false, "cold": cold,
+            "connections": scenario.connections, "streams": scenario.streams, "http2": scenario.http2,
+            "rate": null, "method": scenario.method, "bytes": scenario.bytes, "seconds": 0,
+            "limit_seconds": limit.as_secs(),
+        })
+    };
     let places = (scenario.connections * scenario.streams).to_string();
     let mut done = Vec::new();
-    for round in 0..rounds.max(1) {
-        let mut client = Role::spawn("client", &spec)?;
-        client.told(limit).await?;
-        let told = client.ask(&count.to_string(), limit).await?;
-        client.end().await?;
-        let elapsed = told["elapsed_s"].as_f64().context("elapsed_s")?;
+    for round in 0..plan.rounds.max(1) {
+        let mut elapsed = [0.0; 3];
+        let clients = [(false, false), (true, false), (true, !scenario.http2)];
+        for (elapsed, (cold, plain)) in elapsed.iter_mut().zip(clients) {
+            let mut client = Role::spawn("client", &spec(cold, plain))?;
+            client.told(limit).await?;
+            let told = client.ask(&count.to_string(), limit).await?;
+            client.end().await?;
+            *elapsed = told["elapsed_s"].as_f64().context("elapsed_s")?;
+        }
+        let generated = match &plan.generator {
+            Some(program) if !scenario.http2 => Some(generated(program, scenario, origin_port, limit).await?),
+            _ => None,
+        };
         let into = dir.join(format!("again-{round}.db"));
         let args = ["-j", &places, "--into"].map(std::ffi::OsString::from);
         let args = args.into_iter().chain([into.clone().into(), format!("1-{count}").into()]);
@@ -63,13 +82,33 @@ pub(crate) async fn run(
         ensure!(stored == count, "{count} flows were sent again, and the store ends at mid {stored}");
         let requests = crate::table::as_f64(count);
         done.push(Round {
-            client: requests / elapsed,
+            warm: requests / elapsed[0],
+            client: requests / elapsed[1],
+            plain: requests / elapsed[2],
+            generated,
             replay: requests / again,
             peak_mib: crate::table::as_f64(peak_kib) / 1024.0,
         });
     }
     origin.end().await?;
     Ok(done)
+}
+
+/// What a load generator tells of the same requests. oha and hey take the same flags for what is asked here, and print the
+/// same line.
+async fn generated(program: &Path, scenario: &Scenario, port: u16, limit: Duration) -> Result<f64> {
+    let count = scenario.steps.first().context("how many requests")?.to_string();
+    let mut command = Command::new(program);
+    command.args(["-n", &count, "-c", &scenario.connections.to_string()]);
+    if program.file_stem().is_some_and(|name| name == "oha") {
+        command.args(["--insecure", "--no-tui"]);
+    }
+    command.arg(format!("https://{}:{port}/bytes/{}", trust::NAME, scenario.bytes)).kill_on_drop(true);
+    let output =
+        tokio::time::timeout(limit, command.output()).await.context("the generator does not end")??;
+    let told = String::from_utf8_lossy(&output.stdout);
+    let rate = told.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
+    rate.with_context(|| format!("the generator told no rate: {told}"))?.trim().parse().context("its rate")
 }
 
 /// Prints the medians.
@@ -85,13 +124,19 @@ pub(crate) fn print(scenario: &Scenario, rounds: &[Round]) {
         scenario.steps.first().copied().unwrap_or(0),
         scenario.connections * scenario.streams
     );
-    println!("{:<24}{:>14}{:>14}{:>18}", "", "requests/s", "× client", "peak memory MiB");
-    println!("{:<24}{:>14.0}", "load client", median(&|round| round.client));
-    println!(
-        "{:<24}{:>14.0}{:>14.2}{:>18.1}",
-        "manent replay",
-        median(&|round| round.replay),
-        median(&|round| round.replay / round.client),
-        median(&|round| round.peak_mib)
-    );
+    println!("{:<28}{:>12}{:>22}{:>18}", "", "requests/s", "replay is × this", "peak memory MiB");
+    let beside = |name: &str, of: &dyn Fn(&Round) -> f64| {
+        let ratio = median(&|round| round.replay / of(round));
+        println!("{name:<28}{:>12.0}{ratio:>22.2}", median(of));
+    };
+    if !scenario.http2 {
+        beside("load client, hyper", &|round| round.plain);
+    }
+    beside("load client, by hand", &|round| round.client);
+    beside("  connected before", &|round| round.warm);
+    if rounds.iter().any(|round| round.generated.is_some()) {
+        beside("load generator", &|round| round.generated.unwrap_or(f64::NAN));
+    }
+    let (rate, peak) = (median(&|round| round.replay), median(&|round| round.peak_mib));
+    println!("{:<28}{rate:>12.0}{:>22}{peak:>18.1}", "manent replay", "");
 }

@@ -10,15 +10,8 @@ use proptest::test_runner::TestRunner;
 use serde_json::Value as Json;
 
 use super::{Sample, archive, gzip, read_all};
+use crate::flow::arbitrary::{bytes, client, server, text, version};
 use crate::flow::*;
-
-fn bytes() -> BoxedStrategy<Bytes> {
-    vec(any::<u8>(), 0..16).prop_map(Bytes::from).boxed()
-}
-
-fn text() -> BoxedStrategy<String> {
-    vec(any::<char>(), 0..6).prop_map(|chars| chars.into_iter().collect()).boxed()
-}
 
 fn headers() -> impl Strategy<Value = Headers> {
     let name = prop_oneof![bytes(), Just(Bytes::from_static(b"content-encoding"))];
@@ -44,10 +37,6 @@ fn body() -> impl Strategy<Value = Body> {
         let len = body.recorded_len() + more;
         Body { len, wire_len: len + u64::from(wire), framing, end, ..body }
     })
-}
-
-fn version() -> impl Strategy<Value = Version> {
-    prop_oneof![Just(Version::Http10), Just(Version::Http11), Just(Version::Http2), Just(Version::Http3)]
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -98,77 +87,15 @@ fn response() -> impl Strategy<Value = Response> {
     })
 }
 
-fn tls() -> impl Strategy<Value = TlsInfo> {
-    (vec(of(text()), 5), vec(bytes(), 0..3), vec(any::<u16>(), 0..3), any::<(bool, bool)>()).prop_map(
-        |(mut texts, list, cipher_offers, (resumed, verified))| TlsInfo {
-            sni: texts.pop().unwrap(),
-            version: texts.pop().unwrap(),
-            cipher: texts.pop().unwrap(),
-            group: texts.pop().unwrap(),
-            error: texts.pop().unwrap(),
-            alpn: list.first().cloned(),
-            alpn_offers: list.clone(),
-            chain: list,
-            cipher_offers,
-            resumed,
-            verified,
-            client_auth: ClientAuth::Withheld,
-        },
-    )
-}
-
-fn addr() -> impl Strategy<Value = Addr> {
-    (text(), any::<u16>(), any::<Option<u32>>(), any::<Option<u32>>())
-        .prop_map(|(host, port, flowinfo, scope)| Addr { host, port, flowinfo, scope })
-}
-
+/// Times that HAR has in floats of milliseconds, and sums of them, must be what those can hold.
 fn conns() -> impl Strategy<Value = (ClientConn, Option<ServerConn>)> {
-    let us = any::<[Option<u64>; 4]>();
-    let facts = (
-        any::<(u64, u32, i64)>(),
-        of(addr()),
-        addr(),
-        text(),
-        of(tls()),
-        us,
-        of(text()),
-        of((bytes(), headers())),
-    );
-    (facts, any::<bool>()).prop_map(|((ids, peer, local, word, tls, us, error, connect), has_server)| {
-        let client = ClientConn {
-            id: ConnId(ids.0),
-            revision: ids.1,
-            started_unix_ns: ids.2,
-            peer: peer.clone(),
-            local: Some(local.clone()),
-            mode: word.clone(),
-            connect: connect.map(|(authority, headers)| ConnectHead { authority, headers }),
-            proxy_tls: tls.clone(),
-            tls: tls.clone(),
-            tls_start_us: us[0],
-            tls_end_us: us[1],
-            closed_us: us[2],
-            bytes_in: us[3].unwrap_or(0),
-            bytes_out: ids.0,
-            error: error.clone(),
-        };
-        let server = ServerConn {
-            id: ConnId(ids.0),
-            revision: ids.1,
-            started_unix_ns: ids.2,
-            address: local,
-            via: peer.clone().map(|address| Via { scheme: word, address }),
-            local: None,
-            peer,
-            dns_us: us[0],
-            connect_us: us[1].map(|us| us >> 8),
-            tls_us: us[2].map(|us| us >> 8),
-            closed_us: us[3],
-            tls,
-            error,
-        };
-        (client, has_server.then_some(server))
-    })
+    let short = |us: Option<u64>| us.map(|us| us >> 8);
+    let server = server().prop_map(move |server| ServerConn {
+        connect_us: short(server.connect_us),
+        tls_us: short(server.tls_us),
+        ..server
+    });
+    (client(), of(server))
 }
 
 fn value() -> impl Strategy<Value = Value> {
