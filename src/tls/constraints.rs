@@ -83,7 +83,7 @@ impl Constraints {
     /// neither is permitted: what is wrong with it is told where a certificate for it is made.
     #[must_use]
     pub fn permit(&self, host: &str) -> bool {
-        self.is_empty() || server_name(host).map_or(true, |name| self.permit_name(&name))
+        self.is_empty() || server_name(host).ok().is_none_or(|name| self.permit_name(&name))
     }
 
     pub(super) fn permit_name(&self, name: &ServerName<'_>) -> bool {

@@ -20,8 +20,8 @@ pub(super) fn findings(
     for name in REPLACES_ROOTS.iter().chain(ADDS_ROOTS) {
         let Some(file) = variable(name) else { continue };
         match files.iter_mut().find(|(known, _)| *known == file) {
-            Some((_, names)) => names.push(name),
-            None => files.push((file, vec![name])),
+            Some((_, names)) => names.push(*name),
+            None => files.push((file, vec![*name])),
         }
     }
     findings.extend(files.iter().filter_map(|(file, names)| roots(names, Path::new(file), cert)));
