@@ -225,13 +225,11 @@ async fn cargo_needs_no_setting_up() {
     .await;
     cargo_package(scene.dir.path());
     let mut command = scene.run();
-    // Its own directory, and that of the toolchain's manager, are below the home that this test has not.
-    for (name, dir) in [("RUSTUP_HOME", ".rustup")] {
-        let there =
-            std::env::var_os("HOME").map(|home| Path::new(&home).join(dir)).filter(|dir| dir.is_dir());
-        if let Some(dir) = std::env::var_os(name).map(Into::into).or(there) {
-            command.env(name, dir);
-        }
+    // The toolchain's manager looks below the home that this test has not.
+    let rustup =
+        std::env::var_os("HOME").map(|home| Path::new(&home).join(".rustup")).filter(|dir| dir.is_dir());
+    if let Some(rustup) = std::env::var_os("RUSTUP_HOME").map(Into::into).or(rustup) {
+        command.env("RUSTUP_HOME", rustup);
     }
     command.env("CARGO_HOME", scene.dir.path().join("cargo"));
     command.arg(Program::CARGO.path()).args(["generate-lockfile", "-q"]);
