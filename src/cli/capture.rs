@@ -13,7 +13,7 @@ use super::feed::{self, Show, Stores, Tally};
 use super::flags::ProxyFlags;
 use super::output::Output;
 use super::signals::Signals;
-use super::{process, text};
+use super::{process, setup, text};
 use crate::app::{Grace, Proxy, Summary};
 use crate::config::Config;
 use crate::proxy::{Listen, Mode};
@@ -186,6 +186,9 @@ fn say_ready(proxy: &Proxy, config: &Config, output: &Output) {
     output.talk(&format!("  record  {record}"));
     if let Some(path) = proxy.ca().cert_path() {
         output.talk(&format!("  trust   {}", text::path(path)));
+    }
+    if let Some(place) = setup::place(proxy, config) {
+        output.talk(&format!("  setup   {place}"));
     }
     output.talk("  try     manent run -- curl https://example.com/   (nothing to install)");
 }

@@ -8,7 +8,7 @@
 //! and stage; `answer` is the one table that makes of it a status for the client.
 //!
 //! Where requests are answered in the place of their origins, `answered` asks an [`Answers`] before `forward` looks for a
-//! connection.
+//! connection. What is for the proxy itself is answered by a [`Site`], of which `site` tells.
 
 mod access;
 mod answer;
@@ -37,6 +37,7 @@ mod serve;
 mod serve_h2;
 mod server;
 mod shared;
+mod site;
 mod tunnel;
 
 pub use access::{AccessOptions, HtpasswdError, ProxyAuth, ProxyAuthError};
@@ -47,3 +48,4 @@ pub use onward::{Onward, Unsendable, onward};
 pub use outbound::{Errand, Outbound, Payload, Script, Sent};
 pub use passthrough::{HostPattern, HostPatternError, PassthroughOptions};
 pub use server::{Listening, Server, ServerError, ServerOptions};
+pub use site::{Site, Visit, Way};

@@ -26,5 +26,6 @@ mod node_http2;
 mod python;
 mod run;
 mod serve;
+mod setup_page;
 mod transparent;
 mod websocket;

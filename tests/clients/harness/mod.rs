@@ -3,6 +3,7 @@
 mod command;
 mod http2;
 mod origin;
+mod png;
 mod proxy;
 mod record;
 mod server;
@@ -11,6 +12,7 @@ mod trust;
 pub(crate) use command::{Program, clean, finish, mitmproxy, python, succeed, text};
 pub(crate) use http2::{Pair, pairs};
 pub(crate) use origin::{GZIP_TEXT, Origin, Seen, binary, numbered};
+pub(crate) use png::Picture;
 pub(crate) use proxy::{Proxy, Store, manent};
 pub(crate) use record::{Message, Record, assert_body, assert_exact, decoded};
 pub(crate) use server::{OverHttp2, Server, ServerStage, script};
