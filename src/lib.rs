@@ -23,7 +23,7 @@
 //! | 3 | [`record`] | admission, bounded queue, grouped commit, the feed of what was committed |
 //! | 4 | [`exchange`], [`transfer`] | a flow while it is alive, body taps; import and export |
 //! | 5 | [`proxy`] | serving clients |
-//! | 6 | [`replay`] | sending recorded requests again, recorded answers served again, telling two flows apart |
+//! | 6 | [`replay`], [`web`] | sending recorded requests again, recorded answers served again, telling two flows apart; the setup page |
 //! | 7 | [`config`] | settings, resolved once |
 //! | 8 | [`app`] | builds the parts; owns start and shutdown |
 //! | 9 | [`cli`] | subcommands, printing, exit codes |
@@ -49,4 +49,5 @@ pub mod store;
 pub mod tls;
 pub mod transfer;
 pub mod upstream;
+pub mod web;
 pub mod websocket;

@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Durability};
 use crate::http1::HeadLimits;
-use crate::proxy::{Answers, Injector, Limits, Outbound, Server, ServerError, ServerOptions};
+use crate::proxy::{Answers, Injector, Limits, Outbound, Server, ServerError, ServerOptions, Site};
 use crate::record::{self, Choice, RecordError, RecorderOptions, Rotating, Stats};
 use crate::store::{Limits as StoreLimits, StoreError};
 use crate::tls::{
     Ca, CaError, ClientTls, HostCert, HostCertError, LeafError, Leaves, Roots, RootsError, Verification,
 };
 use crate::upstream::{DialOptions, Dialer};
+use crate::web::SetupPage;
 
 /// A running proxy: listener, recorder and what they share.
 #[derive(Debug)]
@@ -218,6 +219,10 @@ fn parts(config: &Config) -> Result<(Arc<Ca>, ServerOptions), StartError> {
         answers: None,
         rules: (!config.rules.is_empty()).then(|| Arc::new(config.rules.clone())),
         access: config.access.clone(),
+        site: config
+            .setup_host
+            .clone()
+            .map(|host| -> Arc<dyn Site> { Arc::new(SetupPage::new(host, Arc::clone(&ca))) }),
     };
     Ok((ca, options))
 }

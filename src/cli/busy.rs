@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) name: String,
+    /// Whose it is.
+    pub(super) uid: Option<u32>,
+    /// When it began, nanoseconds since 1970.
+    pub(super) started_unix_ns: Option<i64>,
 }
 
 /// The process that listens where `addr` would.
@@ -24,7 +28,8 @@ pub(super) fn listener(addr: SocketAddr) -> Option<Process> {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         holds(&entry.path().join("fd"), &sockets).then_some(pid)
     })?;
-    Some(Process { pid, name: name_of(pid)? })
+    let uid = std::fs::metadata(format!("/proc/{pid}")).ok().map(|found| found.uid());
+    Some(Process { pid, name: name_of(pid)?, uid, started_unix_ns: started(pid) })
 }
 
 /// Whether anybody listens where `addr` would; `None` where it cannot be told.
@@ -64,6 +69,16 @@ fn listening_at(pid: u32) -> Vec<SocketAddr> {
         .filter(|(_, socket)| held.iter().any(|link| link.as_os_str() == socket.as_str()))
         .map(|(addr, _)| addr)
         .collect()
+}
+
+/// When a process began (proc_pid_stat(5)): in ticks after the machine did.
+fn started(pid: u32) -> Option<i64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let machine = std::fs::read_to_string("/proc/stat").ok()?;
+    let machine: i64 = machine.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    // Behind the name, which may hold anything: the 22nd field of all, the 20th from there.
+    let ticks: i64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    machine.checked_mul(1_000_000_000)?.checked_add(ticks.checked_mul(1_000_000_000 / TICKS)?)
 }
 
 /// The name of a running process.
@@ -112,6 +127,9 @@ fn parse_ip(hex: &str) -> Option<IpAddr> {
     }
 }
 
+/// A second, as Linux counts for programs (`USER_HZ`) on every machine that Rust's standard library runs on.
+const TICKS: i64 = 100;
+
 /// `TCP_LISTEN` in hexadecimal.
 const LISTEN: &str = "0A";
 
@@ -124,8 +142,13 @@ mod tests {
     fn our_own_listener_is_found() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
         let found = listener(socket.local_addr().expect("bound")).expect("this process");
-        assert_eq!(found.pid, std::process::id());
         let addr = socket.local_addr().expect("bound");
+        assert_eq!((found.pid, found.uid), (std::process::id(), Some(rustix::process::geteuid().as_raw())));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        let age =
+            i64::try_from(now.as_nanos()).expect("before 2262") - found.started_unix_ns.expect("it is known");
+        // The machine's own start is told in whole seconds.
+        assert!((-2_000_000_000..86_400_000_000_000).contains(&age), "{age}");
         assert_eq!(is_listening(addr), Some(true));
         drop(socket);
         assert_eq!(is_listening(addr), Some(false));

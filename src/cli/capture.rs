@@ -16,7 +16,7 @@ use super::notify::Notify;
 use super::output::Output;
 use super::reload::Reload;
 use super::signals::Signals;
-use super::{process, text};
+use super::{process, setup, text};
 use crate::app::{Grace, Proxy, Summary};
 use crate::config::Config;
 use crate::proxy::{Listen, Mode};
@@ -220,6 +220,9 @@ fn say_ready(proxy: &Proxy, config: &Config, output: &Output) {
     if proxy.ca().is_constrained() {
         let only = proxy.ca().constraints_text();
         output.talk(&format!("  only    {only}   (tunnels to other hosts pass through unread)"));
+    }
+    if let Some(place) = setup::place(proxy, config) {
+        output.talk(&format!("  setup   {place}"));
     }
     output.talk("  try     manent run -- curl https://example.com/   (nothing to install)");
 }

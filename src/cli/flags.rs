@@ -10,6 +10,7 @@ use super::access::AccessFlags;
 use super::args::Global;
 use super::errors::CliError;
 use super::rules::RuleFlags;
+use super::setup::SetupFlags;
 use super::via::ViaFlags;
 use crate::config::units::{
     UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
@@ -67,6 +68,8 @@ struct ListenFlags {
     keep_host: bool,
     #[command(flatten)]
     access: AccessFlags,
+    #[command(flatten)]
+    setup: SetupFlags,
 }
 
 #[derive(Debug, Default, Args)]
@@ -225,6 +228,7 @@ impl ProxyFlags {
         let config = Config {
             listen: self.listen.with_modes(listen),
             access: self.listen.access.options()?,
+            setup_host: self.listen.setup.host(),
             record: !self.record.no_record,
             record_filter,
             require_recording: self.record.require_recording,
@@ -456,6 +460,14 @@ mod tests {
     }
 
     #[test]
+    fn the_setup_page_has_a_name_or_is_off() {
+        let host = |line: &str| config(line).expect("good flags").setup_host;
+        assert_eq!(host(""), Some("manent".into()));
+        assert_eq!(host("--setup-host Manent.Test"), Some("manent.test".into()));
+        assert_eq!(host("--no-setup-page"), None);
+    }
+
+    #[test]
     fn contradictions_and_remote_listeners_are_refused() {
         for bad in [
             "-p 1 -l 2",
@@ -474,6 +486,8 @@ mod tests {
             "--proxy-auth user",
             "--proxy-auth @/no/such/file",
             "--allow 10.0.0.0/33",
+            "--setup-host 127.0.0.1",
+            "--setup-host http://manent/",
         ] {
             assert!(config(bad).is_err(), "{bad}");
         }

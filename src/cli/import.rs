@@ -58,7 +58,7 @@ pub(super) fn run(args: &ImportArgs, global: &Global, output: &Output) -> anyhow
         None => None,
         Some(STORE) => Some(Given::Store),
         Some(name) => {
-            let unknown = || CliError::UnknownFormat { name: format!("`{name}`") };
+            let unknown = || CliError::UnknownFormat { name: format!("`{name}`"), is_markup: false };
             let format = format::by_name(name).ok_or_else(unknown)?;
             Some(Given::Decoder(decoder(format)?))
         }
@@ -149,7 +149,9 @@ async fn import_file(
         None if input.is_store() => Given::Store,
         None => {
             let format = format::sniff(&input.beginning);
-            Given::Decoder(decoder(format.ok_or(CliError::UnknownFormat { name: name.clone() })?)?)
+            let is_markup = input.beginning.trim_ascii_start().starts_with(b"<");
+            let unknown = || CliError::UnknownFormat { name: name.clone(), is_markup };
+            Given::Decoder(decoder(format.ok_or_else(unknown)?)?)
         }
     };
     let watch = watcher(name.clone(), Passed::of(file, what, &input).await?, Arc::clone(stop), *output);

@@ -16,7 +16,7 @@ use super::notify::Notify;
 use super::output::Output;
 use super::progress::Progress;
 use super::signals::Signals;
-use super::{process, search, text};
+use super::{process, search, setup, text};
 use crate::app::{Proxy, Summary};
 use crate::config::Config;
 use crate::config::units::parse_duration;
@@ -296,6 +296,9 @@ fn say_ready(
     }
     if let Some(path) = proxy.ca().cert_path() {
         output.talk(&format!("  trust   {}", text::path(path)));
+    }
+    if let Some(place) = setup::place(proxy, config) {
+        output.talk(&format!("  setup   {place}"));
     }
 }
 

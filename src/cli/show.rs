@@ -13,7 +13,7 @@ use super::output::{Data, Output, Paint};
 use super::store::{self, Flows};
 use super::{connection, grpc, json, messages, note, text};
 use crate::config::units::parse_size;
-use crate::flow::{Applied, Flow, Headers, Mid};
+use crate::flow::{Applied, Flow, Headers, Mid, Side};
 use crate::format::coding::Caps;
 use crate::store::{Note, Reader};
 
@@ -114,6 +114,13 @@ impl Page<'_> {
             let (side, stage) = (error.side.as_str(), error.stage.as_str());
             let what = format!("error: {side} {stage}: {}", error.message);
             writeln!(self.data, "  {}", self.paint.red(&escape::line(what)))?;
+            let is_distrust = |words: &str| error.side == Side::Client && error.message.contains(words);
+            if ["refused our certificate", "not trust our CA"].into_iter().any(is_distrust) {
+                let hint = self.paint.cyan("hint:");
+                writeln!(self.data, "  The request never reached us, so there is nothing to show but this.")?;
+                writeln!(self.data, "  {hint} manent run -- COMMAND   needs nothing installed")?;
+                writeln!(self.data, "        http://manent/ through the proxy   tells how to trust the CA")?;
+            }
         }
         for Applied { rule, times, .. } in &flow.rules {
             let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };

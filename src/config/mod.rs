@@ -20,6 +20,7 @@ use crate::filter::Filter;
 use crate::proxy::{AccessOptions, Listen, Mode, PassthroughOptions};
 use crate::rules::Rules;
 use crate::upstream::Via;
+use crate::web::DEFAULT_HOST;
 
 /// All settings of a capturing proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Who may use the proxy; what an address in `listen` needs that other machines reach.
     pub access: AccessOptions,
+    /// The name under which the setup page is found through the proxy (see [`crate::web::parse_host`]); `None`: there is none,
+    /// neither so nor at a listener.
+    pub setup_host: Option<String>,
     /// The store's database file; a `%` in its name makes it follow the clock (see [`crate::record::Rotating`]).
     pub store: PathBuf,
     /// Whether flows are recorded at all; `false` for measurements and for debugging the proxy itself.
@@ -180,6 +184,7 @@ impl Config {
         Self {
             listen: vec![DEFAULT_LISTEN.into()],
             access: AccessOptions::default(),
+            setup_host: Some(DEFAULT_HOST.to_owned()),
             store,
             record: true,
             record_filter: None,

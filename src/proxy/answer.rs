@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::error::{Error, Kind};
 use crate::flow::{Body, Headers, Response, Version};
+use crate::tls::CERTIFICATE_REFUSED;
 
 /// The status for a failure; `None` where nobody is there to be told.
 pub(super) fn status(kind: Kind) -> Option<(u16, &'static str)> {
@@ -36,7 +37,8 @@ pub(super) fn response(error: &Error) -> Option<Response> {
         let headers = empty.headers.iter().filter(|(name, _)| tells(name)).collect();
         return Some(Response { headers, ..empty });
     }
-    let text = format!("manent: {error}\n");
+    let hint = if error.message.starts_with(CERTIFICATE_REFUSED) { UNTRUSTED } else { "" };
+    let text = format!("manent: {error}\n{hint}");
     let mut response = local(status, reason, "text/plain; charset=utf-8", Bytes::from(text));
     if error.kind == Kind::Unauthorized {
         // RFC 9110 §11.7.1, RFC 7617 §2.1.
@@ -71,3 +73,7 @@ pub(super) fn local(status: u16, reason: &'static str, content_type: &str, body:
         ..Response::default()
     }
 }
+
+/// What to do about an origin whose certificate was refused.
+const UNTRUSTED: &str =
+    "hint: --upstream-ca FILE trusts the issuer in FILE as well; --insecure checks no certificate\n";

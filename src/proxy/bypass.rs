@@ -10,6 +10,7 @@ use super::intercept::{self, Opened, Opener, Reached};
 use super::mode::explicit;
 use super::passthrough::KEEP;
 use super::serve::{Scope, Tunneled};
+use super::site;
 use crate::flow::{self, Side, Stage, State, Target, TlsInfo};
 use crate::tls;
 
@@ -25,7 +26,8 @@ pub(super) async fn reason(
     // Where nobody is asked in the place of an origin, there is nothing to pass on to: the handshake fails, and tells why.
     let forwards = || shared.answers.as_ref().is_none_or(|answers| answers.forwards());
     let is_constrained = shared.leaves.ca().is_constrained() && forwards();
-    if !(shared.passthrough.is_active() || is_constrained) || matches!(first, First::Nothing) {
+    let nothing_to_ask = matches!(first, First::Nothing) || site::is_target(&shared, &opened.opener.target);
+    if !(shared.passthrough.is_active() || is_constrained) || nothing_to_ask {
         return None;
     }
     let hello = match first {
@@ -124,6 +126,10 @@ impl Left {
 pub(super) fn rejected(client: &Client, target: &Target, sni: Option<&str>, left: Left) -> bool {
     let (host, now) = (place(target, sni), Instant::now());
     let peer = client.peer.ip();
+    if site::is_target(&client.shared, target) {
+        // There is no origin to be seen instead.
+        return true;
+    }
     if left == Left::Silently && client.shared.passthrough.has_accepted(peer, &host, now) {
         return false;
     }

@@ -16,6 +16,7 @@ use super::forward::{HTTP1, HTTP2, Wanted};
 use super::mode::Mode;
 use super::serve::{self, Connect, Scope, Tunneled};
 use super::shared::Shared;
+use super::site;
 use crate::exchange::Live;
 use crate::flow::{self, ConnectHead, Scheme, ServerConn, Side, Stage, State, Target, TlsInfo, Version};
 use crate::http2;
@@ -84,6 +85,9 @@ pub(super) async fn reach_ahead(
     stream: &mut Stream,
     target: &Target,
 ) -> Result<Reached, Error> {
+    if site::is_target(&client.shared, target) {
+        return Ok(Reached::NotYet);
+    }
     let key = Key { target: Target { scheme: Scheme::Https, ..target.clone() }, name: target.host.clone() };
     if let Some(connection) = client.shared.pool.take(&key, |_| true) {
         return Ok(Reached::Pooled(connection));
@@ -121,7 +125,7 @@ pub(super) async fn dial(
                     Some(via) => format!("upstream proxy {}://{}", via.scheme, via.address),
                     None => target.host_port(),
                 };
-                let message = format!("{way} is this proxy itself ({there})");
+                let message = format!("{way} is this proxy itself ({there}){}", site::pointer(shared));
                 let error = Error::new(Kind::Loop, Side::Proxy, Stage::Target, message);
                 return Err(Error { server: Some(Box::new(dialed.conn)), ..error });
             }
@@ -236,21 +240,18 @@ fn dial_error(shared: &Shared, error: DialError) -> Error {
     if conn.id.0 == 0 {
         conn.id = shared.next_conn_id();
     }
-    Error {
-        server: Some(Box::new(conn)),
-        io: error.io,
-        ..Error::new(
-            kind,
-            if error.refused_own { Side::Proxy } else { Side::Server },
-            error.stage,
-            error.message,
-        )
-    }
+    let (side, message) = match error.refused_own {
+        true => (Side::Proxy, error.message + &site::pointer(shared)),
+        false => (Side::Server, error.message),
+    };
+    Error { server: Some(Box::new(conn)), io: error.io, ..Error::new(kind, side, error.stage, message) }
 }
 
 /// The flow of what was opened and ends without a request inside it.
 pub(super) async fn begin(client: &Client, kind: flow::Kind, opener: Opener) -> Live {
-    let recorder = client.shared.recorder.as_ref();
+    // A client that looks whether it trusts us, on our own page, asks for no origin.
+    let is_flow = kind != flow::Kind::Tls || !site::is_target(&client.shared, &opener.target);
+    let recorder = client.shared.recorder.as_ref().filter(|_| is_flow);
     let live = Live::begin(recorder, opener.started, kind, Arc::clone(&client.facts)).await;
     live.with(|flow| {
         flow.request = opener.request;

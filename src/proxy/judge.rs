@@ -11,6 +11,7 @@ use super::mode::explicit::{self, Route};
 use super::redact::recorded;
 use super::serve::{Scope, Tunneled};
 use super::shared::Shared;
+use super::site::{self, Way};
 use crate::exchange::Live;
 use crate::flow::{self, ClientConn, Request, Scheme, Side, Stage, Target, Version};
 use crate::http1::{BodyLength, FramingError, upgrade_tokens};
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     pub(super) tunnel: bool,
     /// We are the last hop for it (RFC 9110 §7.6.2).
     pub(super) own_answer: Option<flow::Response>,
+    /// It is for the proxy itself, and so no flow.
+    pub(super) way: Option<Way>,
 }
 
 /// Admits a request other than a plain `CONNECT` and judges it: the flow has begun, and says what is known so far.
@@ -38,18 +41,30 @@ pub(super) async fn admit(
     length: Result<BodyLength, FramingError>,
     started: Instant,
 ) -> (Live, Result<Plan, Error>) {
-    let live = Live::begin(shared.recorder.as_ref(), started, flow::Kind::Http, Arc::clone(facts)).await;
     // To a client that speaks TLS to us, a path alone is of an https URL: it must not leave in clear.
     let scheme = if facts.proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let judged = judge(shared, scope, scheme, request, length);
+    let judged = judge(shared, scope, scheme, facts, request, length);
     let target = match (&judged, scope) {
         (Ok(plan), _) => plan.route.target.clone(),
         (Err(_), Scope::Tunnel(tunneled)) => tunneled.target().clone(),
         (Err(_), Scope::Explicit) => Target::default(),
     };
-    // Inside a tunnel it was asked before. A request that is malformed is told so, whoever sent it.
-    let judged = match (judged, scope) {
-        (Ok(plan), Scope::Explicit) => shared.access.check(&request.headers).await.map(|()| plan),
+    let way = judged.as_ref().ok().and_then(|plan| plan.way);
+    // Inside a tunnel it was asked before. Of an origin, which it takes us for that opens us, nobody expects to be asked
+    // (RFC 9110 §11.7.1).
+    let is_asked = matches!(scope, Scope::Explicit) && way != Some(Way::Opened);
+    // What is for ourselves is recorded only if it is refused, which has to be known before.
+    let shown = match way {
+        Some(_) if is_asked => Some(shared.access.check(&request.headers).await),
+        Some(_) => Some(Ok(())),
+        None => None,
+    };
+    let recorder = shared.recorder.as_ref().filter(|_| !matches!(shown, Some(Ok(()))));
+    let live = Live::begin(recorder, started, flow::Kind::Http, Arc::clone(facts)).await;
+    // A request that is malformed is told so, whoever sent it.
+    let judged = match (judged, shown) {
+        (Ok(plan), Some(shown)) => shown.map(|()| plan),
+        (Ok(plan), None) if is_asked => shared.access.check(&request.headers).await.map(|()| plan),
         (judged, _) => judged,
     };
     let length = judged.as_ref().ok().map_or(length.ok(), |plan| Some(plan.length));
@@ -69,6 +84,7 @@ fn judge(
     shared: &Shared,
     scope: &Scope,
     default_scheme: Scheme,
+    facts: &ClientConn,
     request: &Request,
     length: Result<BodyLength, FramingError>,
 ) -> Result<Plan, Error> {
@@ -89,12 +105,16 @@ fn judge(
         Scope::Explicit => explicit::route(request, default_scheme)?,
         Scope::Tunnel(tunneled) => inside(tunneled, request)?,
     };
-    recording_works(shared)?;
+    let way = site::way(shared, scope, request, &route, facts);
+    if way.is_none() {
+        recording_works(shared)?;
+    }
     let host = replaced_host(request, &route);
     let (max_forwards, own_answer) = count_down(request);
     let own_answer = own_answer.or_else(|| revocations(shared, request, &route));
+    let own_answer = own_answer.or_else(|| site::answer(shared, way?, request, &route, facts));
     let tunnel = upgrade_tokens(request).is_some() || request.protocol.is_some();
-    Ok(Plan { route, length, host, max_forwards, tunnel, own_answer })
+    Ok(Plan { route, length, host, max_forwards, tunnel, own_answer, way })
 }
 
 /// Whether requests may go on unrecorded, or recording works.

@@ -11,7 +11,7 @@
 //! that are open.
 //!
 //! Where requests are answered in the place of their origins, `answered` asks an [`Answers`] before `forward` looks for a
-//! connection.
+//! connection. What is for the proxy itself is answered by a [`Site`], of which `site` tells.
 
 mod access;
 mod answer;
@@ -42,6 +42,7 @@ mod serve;
 mod serve_h2;
 mod server;
 mod shared;
+mod site;
 mod sockets;
 mod tunnel;
 
@@ -53,4 +54,5 @@ pub use onward::{Onward, Unsendable, onward};
 pub use outbound::{Errand, Outbound, Payload, Script, Sent};
 pub use passthrough::{HostPattern, HostPatternError, PassthroughOptions};
 pub use server::{Listening, Server, ServerError, ServerOptions};
+pub use site::{Site, Visit, Way};
 pub use sockets::{InjectError, Injector};

@@ -109,7 +109,7 @@ impl Outbound {
     /// is sent: listeners of ours, in whatever process.
     #[must_use]
     pub fn new(options: ServerOptions, own: Vec<SocketAddr>) -> Self {
-        let shared = Arc::new(Shared::new(options, own));
+        let shared = Arc::new(Shared::new(options, own, Vec::new()));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let facts = Arc::new(ClientConn {
             id: shared.next_conn_id(),
@@ -179,6 +179,7 @@ impl Outbound {
             host: request.authority.as_deref().filter(|_| is_http2).map(<[u8]>::to_vec),
             max_forwards: None,
             own_answer: None,
+            way: None,
             tunnel: false,
         };
         let prior_knowledge = offers.iter().all(|offer| offer[..] == *forward::HTTP2) && !offers.is_empty();

@@ -54,7 +54,9 @@ pub(super) async fn accept(client: &mut Client, stream: Stream) -> Option<Stream
 async fn failed(client: &mut Client, started: Instant, message: String, offered: TlsInfo) -> Option<Stream> {
     client.learn(|facts| facts.proxy_tls = Some(TlsInfo { error: Some(message.clone()), ..offered }));
     let facts = std::sync::Arc::clone(&client.facts);
-    let live = Live::begin(client.shared.recorder.as_ref(), started, Kind::Tls, facts).await;
+    let is_flow = !client.shared.checks.are_due(client.peer.ip());
+    let recorder = client.shared.recorder.as_ref().filter(|_| is_flow);
+    let live = Live::begin(recorder, started, Kind::Tls, facts).await;
     live.fail(State::Failed, Side::Client, Stage::Tls, message);
     None
 }

@@ -21,6 +21,7 @@ use super::limits::Limits;
 use super::mode::{Listen, Mode, transparent};
 use super::passthrough::PassthroughOptions;
 use super::shared::Shared;
+use super::site::Site;
 use super::sockets::Injector;
 use crate::record::Rotating;
 use crate::rules::Rules;
@@ -62,6 +63,8 @@ pub struct ServerOptions {
     pub passthrough: PassthroughOptions,
     /// Who may use the proxy.
     pub access: AccessOptions,
+    /// Who answers for the proxy itself; `None`: nobody does.
+    pub site: Option<Arc<dyn Site>>,
 }
 
 /// An address that was taken.
@@ -109,7 +112,10 @@ impl Server {
             listeners.push((listener, Arc::new(mode)));
         }
         let max_connections = options.limits.max_connections;
-        let shared = Arc::new(Shared::new(options, addresses.clone()));
+        let is_explicit =
+            |((_, mode), addr): (&(_, Arc<Mode>), &SocketAddr)| (**mode == Mode::Explicit).then_some(*addr);
+        let explicit = listeners.iter().zip(&addresses).filter_map(is_explicit).collect();
+        let shared = Arc::new(Shared::new(options, addresses.clone(), explicit));
         let (tasks, kill) = (TaskTracker::new(), CancellationToken::new());
         let registry = Arc::new(Registry::new(max_connections));
         for (listener, mode) in listeners {

@@ -12,6 +12,7 @@ use super::answers::Answers;
 use super::limits::Limits;
 use super::passthrough::Passthrough;
 use super::server::{KEEP_ORIGINS, ServerOptions};
+use super::site::{Checks, Site};
 use super::sockets::Sockets;
 use crate::flow::ConnId;
 use crate::record::Rotating;
@@ -45,6 +46,12 @@ pub(super) struct Shared {
     pub(super) access: Access,
     /// Our own listeners: nothing is dialled there.
     pub(super) own: Vec<SocketAddr>,
+    /// Those of them that know explicit clients.
+    pub(super) explicit: Vec<SocketAddr>,
+    /// Who answers for the proxy itself, if anybody does.
+    pub(super) site: Option<Arc<dyn Site>>,
+    /// Whom it was shown to just now.
+    pub(super) checks: Checks,
     /// Cancelled when no new request is to be begun.
     pub(super) stop: CancellationToken,
     /// Connection ids where there is no recorder to give them.
@@ -52,8 +59,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// What a proxy with these parts shares, and that listens at `own`.
-    pub(super) fn new(options: ServerOptions, own: Vec<SocketAddr>) -> Self {
+    /// What a proxy with these parts shares, and that listens at `own`, to explicit clients at `explicit` of them.
+    pub(super) fn new(options: ServerOptions, own: Vec<SocketAddr>, explicit: Vec<SocketAddr>) -> Self {
         Self {
             limits: options.limits,
             recorder: options.recorder,
@@ -69,6 +76,9 @@ impl Shared {
             passthrough: Passthrough::new(options.passthrough),
             access: Access::new(options.access),
             own,
+            explicit,
+            site: options.site,
+            checks: Checks::default(),
             stop: CancellationToken::new(),
             conn_ids: AtomicU64::new(1),
         }

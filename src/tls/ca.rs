@@ -220,6 +220,12 @@ impl Ca {
         self.spki_sha256
     }
 
+    /// SHA-256 over the certificate: its fingerprint, as browsers and systems show it.
+    #[must_use]
+    pub fn cert_sha256(&self) -> [u8; 32] {
+        crypto::sha256(&self.cert)
+    }
+
     /// The file that its certificate was read from; that of a given CA may hold its key, too. `None` without a file.
     #[must_use]
     pub fn cert_path(&self) -> Option<&Path> {

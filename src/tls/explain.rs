@@ -12,6 +12,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::crypto::{self, DAY};
 
+/// How [`explain_upstream`] begins where it is the certificate that is wrong.
+pub const CERTIFICATE_REFUSED: &str = "the server's certificate was refused";
+
 /// A TLS failure in words, with nothing known about the peer.
 #[must_use]
 pub fn explain(error: &Error) -> String {
@@ -37,7 +40,7 @@ pub fn explain(error: &Error) -> String {
 pub fn explain_upstream(error: &io::Error, presented: &[Bytes]) -> String {
     match tls_error(error) {
         Some(Error::InvalidCertificate(error)) => {
-            format!("the server's certificate was refused: {}", certificate(error, presented))
+            format!("{CERTIFICATE_REFUSED}: {}", certificate(error, presented))
         }
         Some(Error::AlertReceived(alert)) => {
             let meaning = match alert {

@@ -41,7 +41,7 @@ pub use ca_rotate::Kept;
 pub use client::{ClientTls, HandshakeError, Verification};
 pub use constraints::{Constraints, Subtree, SubtreeError};
 pub use describe::{describe_client_side, describe_hello, describe_server_side, read_hello};
-pub use explain::{explain, explain_client, explain_upstream, is_rejection};
+pub use explain::{CERTIFICATE_REFUSED, explain, explain_client, explain_upstream, is_rejection};
 pub use host_cert::{HostCert, HostCertError};
 pub use leaf::LeafError;
 pub use leaves::{Alpn, Leaves};

@@ -32,6 +32,7 @@ mod quick_start;
 mod run;
 mod runtimes;
 mod serve;
+mod setup_page;
 mod shell;
 mod transparent;
 mod trust;

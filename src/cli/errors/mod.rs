@@ -123,7 +123,7 @@ pub(super) enum CliError {
     },
     /// A file is in none of the formats that are read.
     #[error("{name} is in no format that manent reads")]
-    UnknownFormat { name: String },
+    UnknownFormat { name: String, is_markup: bool },
     /// Nothing says in which format to write.
     #[error("{name} does not say in which format to write")]
     NoFormat { name: String },
@@ -305,7 +305,8 @@ fn of_cli(error: &CliError) -> Report {
         CliError::Write { source, .. } => {
             Report::new("E209", NO, error.to_string()).fact(sentence(&plain_io(source)))
         }
-        CliError::UnknownFormat { .. } => Report::new("E701", DATA, error.to_string())
+        CliError::UnknownFormat { is_markup, .. } => Report::new("E701", DATA, error.to_string())
+            .facts(is_markup.then_some("It looks like HTML or XML: the page of a login, perhaps."))
             .fact(format!("It reads: {}.", formats(|format| format.decoder.is_some())))
             .hint("--format NAME   says what it is"),
         CliError::NoFormat { .. } => Report::new("E702", USAGE, error.to_string())

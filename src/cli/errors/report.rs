@@ -27,6 +27,14 @@ impl Report {
         self
     }
 
+    /// A fact, if there is one.
+    pub(super) fn facts(self, fact: Option<impl Into<String>>) -> Self {
+        match fact {
+            Some(fact) => self.fact(fact),
+            None => self,
+        }
+    }
+
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self

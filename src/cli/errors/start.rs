@@ -7,7 +7,7 @@ use super::report::{Report, causes, plain_io};
 use super::store::of_store;
 use super::{NETWORK, NOT_FOUND, TLS, USAGE};
 use crate::app::StartError;
-use crate::cli::busy;
+use crate::cli::{busy, text, user};
 use crate::tls::{CaError, RootsError};
 
 pub(super) fn of_start(error: &StartError) -> Report {
@@ -30,7 +30,14 @@ fn of_bind(addr: SocketAddr, error: &io::Error) -> Report {
         io::ErrorKind::AddrInUse => {
             let report = Report::new("E101", NETWORK, format!("port {port} on {ip} is already in use"));
             let report = match busy::listener(addr) {
-                Some(process) => report.fact(format!("by: {} (pid {})", process.name, process.pid)),
+                Some(process) => {
+                    let started = process.started_unix_ns.map(text::local_short);
+                    let started = started.map_or_else(String::new, |at| format!(", started {at}"));
+                    let owner =
+                        process.uid.map_or_else(String::new, |uid| format!(" by {}", user::name(uid)));
+                    let since = if started.is_empty() { String::new() } else { started + &owner };
+                    report.fact(format!("by: {} (pid {}){since}", process.name, process.pid))
+                }
                 None => report,
             };
             let next = port.checked_add(2).unwrap_or(8082);

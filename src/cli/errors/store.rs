@@ -1,8 +1,12 @@
 //! What went wrong with a store.
 
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
 use super::report::{Report, causes, plain_io, sentence};
 use super::{NOT_FOUND, STORE, USAGE};
-use crate::cli::{busy, text};
+use crate::cli::{busy, text, user};
 use crate::store::StoreError;
 
 #[expect(clippy::too_many_lines, reason = "a table: an entry an error")]
@@ -43,8 +47,13 @@ pub(super) fn of_store(error: &StoreError) -> Report {
             .fact("Flows before it may have been changed.")
             .hint("manent tag MIDS -name   removes one"),
         StoreError::NotWritable { path, source } => {
-            Report::new("E402", STORE, format!("cannot write to {}: {}", text::path(path), plain_io(source)))
-                .hint("manent -s FILE   records elsewhere")
+            let message = format!("cannot write to {}: {}", text::path(path), plain_io(source));
+            let report = Report::new("E402", STORE, message);
+            let report = match source.kind() {
+                io::ErrorKind::PermissionDenied => forbidden(report, path),
+                _ => report,
+            };
+            report.hint("manent -s FILE   records elsewhere")
         }
         StoreError::NewerSchema { path, found, known } => {
             let message = format!("{} was written by a newer manent", text::path(path));
@@ -95,7 +104,9 @@ pub(super) fn of_store(error: &StoreError) -> Report {
                 )
         }
         StoreError::Damaged { path, detail } => {
-            Report::new("E405", STORE, format!("{} is damaged", text::path(path))).fact(sentence(detail))
+            Report::new("E405", STORE, format!("{} is damaged", text::path(path)))
+                .fact(sentence(detail))
+                .hint(format!("manent check -s {}   tells by mid what is damaged", text::path(path)))
         }
         StoreError::Busy { .. } => Report::new("E425", STORE, error.to_string()).hint(
             "another program has a transaction open in it for more than 5 s: let it end, then try again",
@@ -113,6 +124,24 @@ pub(super) fn of_store(error: &StoreError) -> Report {
         StoreError::Sqlite { .. } | StoreError::Io { .. } | StoreError::Panicked { .. } => {
             Report::new("E408", STORE, causes(error))
         }
+    }
+}
+
+/// Who may write to a file that is there.
+fn forbidden(report: Report, path: &Path) -> Report {
+    let Ok(found) = std::fs::metadata(path) else { return report };
+    match found.uid() == rustix::process::geteuid().as_raw() {
+        false => {
+            let (owner, own) = (user::name(found.uid()), user::own_name());
+            report
+                .fact(format!("It belongs to {owner}, and you are {own}."))
+                .hint(format!("manent ls -s {}   reads it, if you may", text::path(path)))
+        }
+        true if found.mode() & 0o200 == 0 => report
+            .fact(format!("It is yours, and read-only (mode {:04o}).", found.mode() & 0o7777))
+            .hint(format!("chmod u+w {}", text::path(path))),
+        // It is the folder that may not be written.
+        true => report,
     }
 }
 

@@ -4,6 +4,7 @@ mod command;
 mod http2;
 mod onward;
 mod origin;
+mod png;
 mod proxy;
 mod record;
 mod server;
@@ -13,6 +14,7 @@ pub(crate) use command::{Program, clean, finish, mitmproxy, python, succeed, tex
 pub(crate) use http2::{Pair, pairs};
 pub(crate) use onward::Onward;
 pub(crate) use origin::{GZIP_TEXT, Origin, Seen, binary, numbered};
+pub(crate) use png::Picture;
 pub(crate) use proxy::{Proxy, Store, manent};
 pub(crate) use record::{Message, Record, assert_body, assert_exact, decoded};
 pub(crate) use server::{OverHttp2, Server, ServerStage, script};

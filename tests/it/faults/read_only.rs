@@ -103,6 +103,8 @@ fn a_store_that_may_only_be_read_is_read_and_capturing_into_it_is_refused() {
             said.contains("error[E402]: cannot write to") && said.contains("permission denied"),
             "{said}"
         );
+        assert!(said.contains("\n  It is yours, and read-only (mode 0444).\n  hint: chmod u+w "), "{said}");
+        assert!(said.ends_with("\n  hint: manent -s FILE   records elsewhere\n"), "{said}");
         assert!(std::fs::read(&guest.store).unwrap() == before, "a refused writer has changed the store");
         set_mode(&guest.folder, 0o700);
     }
