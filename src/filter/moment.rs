@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused_and_named() {
-        for text in ["~s", "status:200", "~d a & !~hs b", "~b x", "~e", "time>1s", "~tag x", "~dst a", "~a"] {
+        for text in ["~s", "status:200", "~d a & !~hs b", "~b x", "~e", "time>1s", "tag:x", "~dst a", "~a"] {
             assert!(at_request(text).is_err(), "{text}");
         }
         assert_eq!(at_request("~d a ~c 404").unwrap_err(), "status:404: there is no response yet");

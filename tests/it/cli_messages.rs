@@ -114,7 +114,7 @@ fn show_json_holds_the_messages_under_stable_keys() {
     assert_eq!((messages.len(), &all["messages_left"]), (6, &json!(0)));
     let first = json!({
         "seq": 1, "from_client": true, "opcode": "text", "at_us": 1000, "len": 11, "wire_len": 11,
-        "coding": "plain", "fragments": 1, "injected": false, "end": "whole", "text": "hello\n\u{1b}[31m",
+        "coding": "plain", "fragments": 1, "injected": false, "dropped": false, "end": "whole", "text": "hello\n\u{1b}[31m",
     });
     assert_eq!(messages[0], first);
     assert_eq!((&messages[1]["base64"], &messages[1]["text"]), (&json!("AAH/"), &Value::Null));

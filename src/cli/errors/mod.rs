@@ -358,9 +358,9 @@ fn of_rule(error: &RuleError) -> Report {
     }
     let report = Report::new("E005", USAGE, format!("{flag}: {}", error.problem)).fact(error.text.clone());
     match &error.problem {
-        Problem::Form { .. } | Problem::Answer(_) if error.text.starts_with('/') => {
-            report.hint(format!("a filter that begins with a / goes in quotes: {flag} '\"/ads/\"'"))
-        }
+        Problem::Form { .. } | Problem::Answer(_) if error.text.starts_with('/') => report.hint(format!(
+            "the first sign separates the parts, so a / in one takes another: {flag} '|~u /ads/|…'"
+        )),
         _ => report.hint("manent capture --help   tells the form"),
     }
 }
