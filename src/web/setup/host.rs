@@ -14,7 +14,9 @@ pub enum BadHost {
     #[error("a host name was expected: letters, digits, `-` and `.`, such as manent or manent.test")]
     Name,
     /// Names that lead to machines of their own would be taken from them.
-    #[error("localhost and IP addresses are not names that nobody has; manent or manent.test is one")]
+    #[error(
+        "localhost and IP addresses are machines' own: a name that nobody has was expected, such as manent or manent.test"
+    )]
     Taken,
 }
 

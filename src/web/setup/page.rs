@@ -101,7 +101,7 @@ impl<'a> Facts<'a> {
             ("spki", self.ca.spki_sha256_base64().into()),
             ("subject", self.ca.subject().strip_prefix("CN=").unwrap_or(self.ca.subject()).into()),
             ("until", date(self.ca.not_after_unix()).into()),
-            ("sum", fingerprint(&self.ca.cert_sha256()).into()),
+            ("sum", Value::Html(fingerprint(&self.ca.cert_sha256()))),
             ("version", env!("CARGO_PKG_VERSION").into()),
         ];
         let user_agent = visit.request.headers.get("user-agent").unwrap_or_default();
@@ -131,9 +131,9 @@ fn date(unix: i64) -> String {
     at.strftime("%Y-%m-%d").to_string()
 }
 
-/// As browsers and systems write it.
+/// As browsers and systems write it, to be broken between bytes.
 fn fingerprint(sum: &[u8]) -> String {
-    sum.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+    sum.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":<wbr>")
 }
 
 const NAMED: &str = "<span class=\"yes\">Yes.</span> This page came through it.";
