@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn levels_are_words_or_parts() {
-        for good in ["debug", "manent::proxy=debug", "manent=trace, h2=off,warn"] {
+        for good in ["debug", "manent::proxy=debug", "manent=trace,h2=off,warn"] {
             assert!(parse_level(good).is_ok(), "{good}");
         }
         for bad in ["debgu", "", "manent", "manent=loud", "3"] {

@@ -46,11 +46,10 @@ pub(super) fn visible() -> Command {
         Err(_) => arg, // told where the path is needed
     };
     let listen = |command: Command, addr: String| {
-        command.mut_arg("listen", |arg| arg.default_value(addr).hide_default_value(true))
+        change(command, "listen", |arg| arg.default_value(addr.clone()).hide_default_value(true))
     };
-    let tree = Cli::command()
-        .mut_arg("store", |arg| default(arg, default_store()))
-        .mut_arg("ca_dir", |arg| default(arg, default_ca_dir()))
+    let tree = change(Cli::command(), "store", |arg| default(arg, default_store()));
+    let tree = change(tree, "ca_dir", |arg| default(arg, default_ca_dir()))
         .mut_subcommand("capture", |capture| listen(capture, DEFAULT_LISTEN.to_string()))
         .mut_subcommand("doctor", |doctor| listen(doctor, DEFAULT_LISTEN.to_string()))
         .mut_subcommand("env", |env| listen(env, DEFAULT_LISTEN.to_string()))
@@ -108,7 +107,12 @@ fn global_width(root: &Command, arg: &str) -> Option<usize> {
 
 /// Takes some of a command's flags out of the reach of file and environment.
 fn without_layers(command: Command, ids: &[&str]) -> Command {
-    ids.iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.env(None::<&str>)))
+    ids.iter().fold(command, |command, id| change(command, id, |arg| arg.env(None::<&str>)))
+}
+
+/// Changes one flag, where it stands: clap's `mut_arg` puts it at the end.
+fn change(command: Command, id: &str, to: impl Fn(Arg) -> Arg) -> Command {
+    command.mut_args(|arg| if arg.get_id() == id { to(arg) } else { arg })
 }
 
 /// The name of the switch that takes this one back; `None` for what is no switch of file or environment.
@@ -128,9 +132,8 @@ fn with_negations(mut command: Command) -> Command {
         }
         let (id, not) = (switch.get_id().clone(), negation(&switch));
         let negative = Arg::new(not.clone()).long(name).action(ArgAction::SetTrue).hide(true);
-        command = command
-            .arg(negative.overrides_with(id.clone()).global(switch.is_global_set()))
-            .mut_arg(id, |arg| arg.overrides_with(not));
+        let negative = negative.overrides_with(id.clone()).global(switch.is_global_set());
+        command = change(command.arg(negative), id.as_str(), |arg| arg.overrides_with(not.clone()));
     }
     command.mut_subcommands(with_negations)
 }
@@ -140,15 +143,12 @@ fn with_helps(command: Command, above: &[String]) -> Command {
     let path = [above, &[command.get_name().to_owned()]].concat();
     let examples = command.get_after_help().map(ToString::to_string);
     let command = command.mut_args(with_help);
-    let command = match examples {
-        Some(examples) => {
-            let codes = if examples.contains("Exit code") { "" } else { EXIT_CODES };
-            let more = if above.is_empty() { "COMMAND".to_owned() } else { path[1..].join(" ") };
-            let short = format!("{examples}\n\n`manent help {more}` tells more.");
-            command.after_help(short).after_long_help(format!("{examples}{codes}"))
-        }
-        None => command,
-    };
+    let examples = examples.unwrap_or_default();
+    let codes = if examples.contains("Exit code") { "" } else { EXIT_CODES };
+    let more = if above.is_empty() { "COMMAND".to_owned() } else { path[1..].join(" ") };
+    let short = format!("{examples}\n\n`manent help {more}` tells more.").trim_start().to_owned();
+    let long = format!("{examples}{codes}").trim_start().to_owned();
+    let command = command.after_help(short).after_long_help(long);
     command.mut_subcommands(|below| with_helps(below, &path))
 }
 
@@ -163,7 +163,7 @@ fn with_help(arg: Arg) -> Arg {
 }
 
 /// The first sentence, and the default, which stands at the end where it is said in words.
-pub(super) fn first_sentence(help: &str) -> String {
+fn first_sentence(help: &str) -> String {
     let Some((first, rest)) = help.split_once(". ") else { return help.to_owned() };
     match rest.find("[default: ") {
         Some(at) => format!("{first} {}", &rest[at..]),

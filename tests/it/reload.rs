@@ -82,7 +82,8 @@ impl Capture {
 
     /// The path of the next flow that is stored.
     fn stored(&self) -> String {
-        parse(self.running.line().as_bytes())["path"].as_str().unwrap().to_owned()
+        let url = parse(self.running.line().as_bytes())["url"].as_str().unwrap().to_owned();
+        url[url.rfind('/').unwrap()..].to_owned()
     }
 }
 
@@ -144,10 +145,10 @@ fn a_file_of_passwords_is_read_again() {
 fn a_broken_file_keeps_what_held_before() {
     let capture = Capture::start("record = \"!path:/not\"\n");
     for (file, why) in [
-        ("recrod = \"~all\"\n", "error[E002]: "),
-        ("record = \"~~\"\n", "error[E003]: "),
-        ("record = \"~bs x\"\n", "error[E102]: "),
-        ("proxy-auth = \"@/nowhere/who\"\n", "error[E002]: --proxy-auth: /nowhere/who"),
+        ("recrod = \"~all\"\n", "unknown key `recrod`"),
+        ("record = \"~~\"\n", "\"code\":\"E003\""),
+        ("record = \"~bs x\"\n", "\"code\":\"E102\""),
+        ("proxy-auth = \"@/nowhere/who\"\n", "--proxy-auth: /nowhere/who"),
     ] {
         let told = capture.reload(file, "warning: the settings could not be read again");
         assert!(told.contains(why) && told.contains("they stay as they were"), "{file}: {told}");
@@ -236,7 +237,7 @@ async fn tunnels_that_are_left_unread_change_while_it_runs() {
 fn a_hangup_of_the_terminal_ends_the_capture() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();

@@ -121,7 +121,7 @@ fn the_log_as_json_is_json_line_by_line() {
     assert_eq!(running.end().0, Some(0));
 
     home.write_config("");
-    for args in [&["ls"][..], &["ls", "--nosuch"]] {
+    for args in [&["show", "99"][..], &["ls", "--nosuch"]] {
         let output = home.command(args).env("MANENT_LOG_FORMAT", "json").output().unwrap();
         assert_eq!(parse(&output.stderr)["level"], "ERROR", "{}", text(&output.stderr));
     }

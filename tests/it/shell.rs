@@ -17,7 +17,7 @@ fn short_help_is_short_and_long_help_is_long() {
         assert_eq!(short, of(&[command, &["-h"]].concat()));
         assert!(long.len() > short.len(), "{command:?}");
         assert!(short.contains(&format!("`manent help {}` tells more.", command.join(" "))), "{short}");
-        assert!(long.contains("Examples:") && long.contains("Exit code"), "{long}");
+        assert!(long.contains("Exit code"), "{long}");
         assert!(long.contains("[config.toml: store] [env: MANENT_STORE]"), "{long}");
     }
     assert!(of(&["help"]).contains("Exit codes:\n  0  done"));
@@ -61,12 +61,13 @@ fn bash_completes_commands_and_flags() {
              _manent manent {last} ''; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         );
         let output = Command::new("bash").args(["--norc", "-c", &ask]).output().unwrap();
-        text(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
+        let words = text(&output.stdout);
+        words.lines().filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(offered("manent expo", "expo"), ["export"]);
     assert_eq!(offered("manent capture --max-a", "--max-a"), ["--max-age"]);
     assert_eq!(offered("manent config in", "in"), ["init"]);
-    assert_eq!(offered("manent capture --no-insec", "--no-insec"), [""; 0]);
+    assert_eq!(offered("manent capture --no-insec", "--no-insec"), [] as [&str; 0]);
 }
 
 #[test]
@@ -92,7 +93,7 @@ fn each_command_has_a_page_of_the_manual() {
 
 /// Both ends of a terminal.
 fn terminal() -> (std::fs::File, OwnedFd) {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();
