@@ -224,7 +224,10 @@ fn refusals_at_the_start_say_what_to_do() {
         (&["--proxy-auth", "canary"], &["--proxy-auth: user:pass was expected, or @FILE"]),
         (&["--via", "ftp://u:canary@h"], &["--via: it must begin with http://, https:// or socks5://"]),
         (&["-l", "nosuch@0"], &["is no mode: explicit, socks5, transparent or reverse:URL was expected"]),
-        (&["run", "--reverse", "http://a.test", "--", "true"], &["`run` needs an explicit listener"]),
+        (
+            &["run", "--reverse", "http://a.test", "--", "true"],
+            &["`run` needs a listener for programs that know a proxy"],
+        ),
     ] {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_manent"))
             .args(args)
