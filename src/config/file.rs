@@ -64,7 +64,7 @@ pub enum FileError {
         /// What is wrong.
         what: String,
         /// The line, and carets under the place.
-        quote: [String; 2],
+        quote: Box<[String; 2]>,
         /// What would be right, if that can be guessed.
         hint: Option<String>,
     },
@@ -179,7 +179,7 @@ fn wrong(
         _ => line.to_owned(),
     };
     let what = what.trim().to_owned();
-    let quote = caret(&shown, &within);
+    let quote = Box::new(caret(&shown, &within));
     FileError::Wrong { path: path.to_owned(), line: line_at(text, span.start), what, quote, hint }
 }
 
@@ -224,7 +224,7 @@ mod tests {
         let file = parse("proxy-aut = \"me:secret\"\n").unwrap();
         let error = file.wrong(&file.entries[0], Part::Key, "unknown".into(), None);
         let FileError::Wrong { quote, .. } = error else { panic!("{error}") };
-        assert_eq!(quote, ["proxy-aut = …", "^^^^^^^^^"]);
+        assert_eq!(*quote, ["proxy-aut = …", "^^^^^^^^^"]);
     }
 
     proptest::proptest! {

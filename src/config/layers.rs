@@ -43,8 +43,8 @@ pub(crate) enum LayerError {
     #[error("{name} is {value:?}: {why}")]
     Variable { name: String, value: String, why: String },
     /// Two settings of one layer exclude each other.
-    #[error("{} ({}) cannot be used with {} ({})", .first.0, .first.1, .second.0, .second.1)]
-    Together { first: (String, Origin), second: (String, Origin) },
+    #[error("{first} cannot be used with {second}")]
+    Together { first: String, second: String },
 }
 
 /// What a layer says of a setting.
@@ -192,10 +192,11 @@ impl Decided {
                     continue;
                 }
                 if let Some(other) = excluding(&self.set) {
-                    let first = self.origins.get(other.get_id()).cloned().unwrap_or(Origin::Default);
+                    let first = self.origins.get(other.get_id()).unwrap_or(&Origin::Default);
+                    let told = |arg: &Arg, origin: &Origin| format!("{} ({origin})", key(arg));
                     return Err(LayerError::Together {
-                        first: (key(other), first),
-                        second: (key(arg), origin),
+                        first: told(other, first),
+                        second: told(arg, &origin),
                     });
                 }
                 self.set.insert(arg.get_id().clone());
