@@ -59,7 +59,7 @@ mod tests {
     fn what_is_quoted_cannot_end_its_string() {
         assert_eq!(
             escaped("a\"b\\\n</x>\u{2028}é😀"),
-            concat!("a\\u0022b\\u005c\\u000a\\u003c\\u002fx\\u003e\\u2028\\u00e9\\ud83d\\ude00")
+            "a\\u0022b\\u005c\\u000a\\u003c\\u002fx\\u003e\\u2028\\u00e9\\ud83d\\ude00"
         );
         let via = Via { host: "x\");evil(\"".into(), port: 1, socks: false };
         let text = file(&via);
