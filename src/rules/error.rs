@@ -26,7 +26,7 @@ pub enum Problem {
     },
     /// Its filter is none.
     #[error("in its filter, {0}")]
-    Filter(FilterError),
+    Filter(Box<FilterError>),
     /// Its filter asks what is not known when a rule is asked.
     #[error("a rule is asked when the head of a request has come, and cannot depend on `{test}`: {why}")]
     TooEarly {

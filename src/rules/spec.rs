@@ -29,7 +29,7 @@ pub(super) fn filter(text: &str) -> Result<Option<Filter>, Problem> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let filter = Filter::parse(text).map_err(Problem::Filter)?;
+    let filter = Filter::parse(text).map_err(|error| Problem::Filter(Box::new(error)))?;
     let filter = filter.at_request().map_err(|(test, why)| Problem::TooEarly { test, why })?;
     Ok(Some(filter))
 }
