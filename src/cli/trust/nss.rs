@@ -11,28 +11,25 @@ use crate::tls;
 #[derive(Debug)]
 pub(super) struct Nss {
     dir: PathBuf,
-    /// Chromium has not made it yet: so we do, as it would.
-    is_new: bool,
 }
 
 /// Those of this user. Where there is none for Chromium, one that is to be made: if it was asked for, or a browser is there
 /// that will use it.
 pub(super) fn find(is_asked_for: bool) -> Vec<Nss> {
     let Some(home) = home() else { return Vec::new() };
-    let is_database = |dir: &PathBuf| dir.join("cert9.db").is_file();
+    let is_database = |dir: &PathBuf| database_file(dir).is_file();
     let mut chromium: Vec<PathBuf> = CHROMIUM.iter().map(|place| home.join(place)).collect();
     chromium.retain(is_database);
     let has_browser = || BROWSERS.iter().any(|name| step::program(name).is_some());
-    let is_new = chromium.is_empty();
-    if is_new && (is_asked_for || has_browser()) {
+    if chromium.is_empty() && (is_asked_for || has_browser()) {
         chromium.push(home.join(CHROMIUM[0]));
     }
-    let mut found: Vec<Nss> = chromium.into_iter().map(|dir| Nss { dir, is_new }).collect();
+    let mut found: Vec<Nss> = chromium.into_iter().map(|dir| Nss { dir }).collect();
     let profiles = FIREFOX.iter().flat_map(|place| std::fs::read_dir(home.join(place)).into_iter().flatten());
     let mut profiles: Vec<PathBuf> =
         profiles.flatten().map(|entry| entry.path()).filter(is_database).collect();
     profiles.sort();
-    found.extend(profiles.into_iter().map(|dir| Nss { dir, is_new: false }));
+    found.extend(profiles.into_iter().map(|dir| Nss { dir }));
     found
 }
 
@@ -68,7 +65,7 @@ impl Store for Nss {
     }
 
     fn state(&self, of: &Subject) -> State {
-        if self.is_new {
+        if self.is_to_be_made() {
             return State::Absent;
         }
         if step::program("certutil").is_none() {
@@ -88,7 +85,7 @@ impl Store for Nss {
 
     fn install(&self, it: &Subject) -> Result<Vec<Step>, String> {
         let mut steps = Vec::new();
-        if self.is_new {
+        if self.is_to_be_made() {
             steps.push(Step::new("mkdir").args(&["-p", "-m", "0700"]).arg(&self.dir).writing(&self.dir));
             steps.push(self.certutil()?.args(&["-N", "--empty-password"]).writing(&self.dir));
         }
@@ -108,9 +105,18 @@ impl Store for Nss {
 }
 
 impl Nss {
-    fn writing(&self, step: Step) -> Step {
-        step.writing(Path::new(&self.dir).join("cert9.db"))
+    /// Chromium has not made it yet: so we do, as it would.
+    fn is_to_be_made(&self) -> bool {
+        !database_file(&self.dir).is_file()
     }
+
+    fn writing(&self, step: Step) -> Step {
+        step.writing(database_file(&self.dir))
+    }
+}
+
+fn database_file(dir: &Path) -> PathBuf {
+    dir.join("cert9.db")
 }
 
 /// What the certificate managers of browsers show.
