@@ -29,8 +29,8 @@ use crate::transfer::{ExportEvent, ExportOptions, Exported, export};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ExportArgs {
-    /// Which flows: mids (12, 12,15, 40-60, last:5, @FILE) or a filter; all without. Options stand before it
-    #[arg(value_name = "MIDS|FILTER", allow_hyphen_values = true, trailing_var_arg = true)]
+    /// Which flows: mids (12, 12,15, 40-60, last:5, @FILE) or a filter; all without
+    #[arg(value_name = "MIDS|FILTER")]
     which: Vec<String>,
     /// The file to write; `-` is standard output. Compressed if its name ends in .gz or .zst
     #[arg(short, long, value_name = "FILE", default_value = "-")]

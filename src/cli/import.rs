@@ -163,11 +163,11 @@ async fn import_file(
     };
     result.map_err(|error| match error {
         ImportError::File { ref done, .. } | ImportError::Read { ref done, .. } => {
-            let before = format!(
-                "{} before that {} imported.",
-                count(done),
-                if done.flows == 1 { "was" } else { "were" }
-            );
+            let before = match done.flows {
+                0 => "No flow before that was imported.".to_owned(),
+                1 => format!("{} before that was imported.", count(done)),
+                _ => format!("{} before that were imported.", count(done)),
+            };
             CliError::BadFile { name, why: error.to_string(), before }.into()
         }
         other => other.into(),

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::atoms::{self, Arg, Atom, Meaning};
 use super::error::{FilterError, MAX_DEPTH, MAX_TESTS, MAX_TEXT, Problem, nearest};
+use super::pattern::NOT_LINEAR;
 use super::{Clock, Expr, How, Number, Pattern, Ranges, Test, Text, units};
 
 /// Reads a filter.
@@ -320,8 +321,29 @@ impl<'a> Parser<'a> {
     fn pattern(&mut self, how: How, value: &str, span: Range<usize>, of: Text) -> Result<Expr, FilterError> {
         match Pattern::new(how, value, of) {
             Ok(pattern) => self.test(span, Ok(Test::Text(of, pattern))),
+            Err(Problem::RegexNotLinear) => Err(self.not_linear(value, span)),
             Err(problem) => Err(self.error(span, problem)),
         }
+    }
+
+    /// Shows the look-around, and says how to do without, where that is `this, and not that behind it`.
+    fn not_linear(&self, value: &str, span: Range<usize>) -> FilterError {
+        let Some(look) = NOT_LINEAR.iter().find(|look| self.text[span.clone()].contains(**look)) else {
+            return self.error(span, Problem::RegexNotLinear);
+        };
+        let at = span.start + self.text[span.clone()].find(look).unwrap_or(0);
+        let mut error = self.error(at..at + look.len(), Problem::RegexNotLinear);
+        let parts = value.strip_suffix(')').and_then(|value| value.split_once("(?!"));
+        let is_plain = |text: &str| {
+            !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || "()'\"&|!".contains(c))
+        };
+        if let Some((first, then)) = parts.filter(|(first, then)| is_plain(first) && is_plain(then)) {
+            let operator =
+                self.text[..span.start].split_whitespace().next_back().filter(|word| word.starts_with('~'));
+            let operator = operator.map(|operator| format!("{operator} ")).unwrap_or_default();
+            error.hint = Some(format!("write it as two terms: {operator}{first} & !{operator}{first}{then}"));
+        }
+        error
     }
 
     fn test(&mut self, span: Range<usize>, test: Result<Test, String>) -> Result<Expr, FilterError> {

@@ -173,7 +173,7 @@ impl PartialEq for Pattern {
 impl Eq for Pattern {}
 
 fn refused(text: &str, error: &regex::Error) -> Problem {
-    let python = ["(?=", "(?!", "(?<=", "(?<!", "(?P=", "(?("].iter().any(|look| text.contains(look));
+    let python = NOT_LINEAR.iter().any(|look| text.contains(look));
     let reference = text.as_bytes().windows(2).any(|w| w[0] == b'\\' && matches!(w[1], b'1'..=b'9'));
     match error {
         regex::Error::CompiledTooBig(_) => Problem::RegexTooLarge,
@@ -186,6 +186,9 @@ fn refused(text: &str, error: &regex::Error) -> Problem {
         }
     }
 }
+
+/// What Python's patterns have and ours have not: looking around, and asking for what was found before.
+pub(super) const NOT_LINEAR: [&str; 6] = ["(?=", "(?!", "(?<=", "(?<!", "(?P=", "(?("];
 
 /// What a compiled pattern may take, and what its search may keep besides: far beyond what people write.
 const COMPILED_BYTES: usize = 1 << 20;

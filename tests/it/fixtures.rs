@@ -8,18 +8,21 @@ use serde_json::Value;
 
 use crate::cli::{Home, parse, text};
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store_v9")
+/// The versions that have fixtures of this kind.
+const VERSIONS: [u32; 2] = [9, 10];
+
+fn fixtures(version: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/store_v{version}"))
 }
 
 /// A copy of a fixture.
-fn unpack(name: &str, home: &Home) -> PathBuf {
+fn unpack(version: u32, name: &str, home: &Home) -> PathBuf {
     let path = home.path(&format!("{name}.db"));
-    let packed = std::fs::File::open(fixtures().join(format!("{name}.db.gz"))).unwrap();
+    let packed = std::fs::File::open(fixtures(version).join(format!("{name}.db.gz"))).unwrap();
     let mut db = Vec::new();
     flate2::read::GzDecoder::new(packed).read_to_end(&mut db).unwrap();
     std::fs::write(&path, db).unwrap();
-    let segment = fixtures().join(format!("{name}.seg"));
+    let segment = fixtures(version).join(format!("{name}.seg"));
     if segment.exists() {
         let bodies = home.path(&format!("{name}.db-bodies"));
         std::fs::create_dir(&bodies).unwrap();
@@ -42,8 +45,8 @@ fn holds(now: &Value, then: &Value) -> bool {
 }
 
 /// Asks what was asked when the fixture called `of` was made.
-fn expect_the_same(home: &Home, of: &str, path: &Path) {
-    let answers: Value = parse(&std::fs::read(fixtures().join("answers.json")).unwrap());
+fn expect_the_same(version: u32, home: &Home, of: &str, path: &Path) {
+    let answers: Value = parse(&std::fs::read(fixtures(version).join("answers.json")).unwrap());
     let asked = answers[of].as_array().unwrap();
     assert!(asked.len() > 5);
     for asked in asked {
@@ -68,32 +71,35 @@ fn expect_the_same(home: &Home, of: &str, path: &Path) {
 }
 
 #[test]
-fn stores_of_version_9_say_what_they_said() {
-    for name in ["plain", "compressed"] {
+fn older_stores_say_what_they_said() {
+    for (version, name) in VERSIONS.iter().flat_map(|version| [(*version, "plain"), (*version, "compressed")])
+    {
         let home = Home::new();
-        let path = unpack(name, &home);
-        expect_the_same(&home, name, &path);
+        let path = unpack(version, name, &home);
+        expect_the_same(version, &home, name, &path);
         // Opened by one that writes, and upgraded where there is a newer version.
         let mut annotator = Annotator::open(&path).unwrap();
         annotator.apply(&[manent::flow::Mid(6)], &Change::uncomment()).unwrap();
         drop(annotator);
-        expect_the_same(&home, name, &path);
+        expect_the_same(version, &home, name, &path);
         home.fill(&format!("{name}.db"), []);
-        expect_the_same(&home, name, &path);
+        expect_the_same(version, &home, name, &path);
     }
 }
 
 #[test]
-fn a_packed_store_of_version_9_says_what_the_store_said_and_is_unpacked() {
-    let home = Home::new();
-    let path = unpack("packed", &home);
-    expect_the_same(&home, "plain", &path);
-    let again = home.path("again.db");
-    let output = home.run(&["store", "unpack", path.to_str().unwrap(), again.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    expect_the_same(&home, "plain", &again);
-    let stats = parse(&home.run(&["stats", "--json", "-s", path.to_str().unwrap()]).stdout);
-    assert!(stats["files"]["packed_bytes"].as_u64().unwrap() > 10_000, "{stats}");
-    let told = text(&home.run(&["stats", "-s", path.to_str().unwrap()]).stdout);
-    assert!(told.contains("of the database packed bodies"), "{told}");
+fn older_packed_stores_say_what_the_store_said_and_are_unpacked() {
+    for version in VERSIONS {
+        let home = Home::new();
+        let path = unpack(version, "packed", &home);
+        expect_the_same(version, &home, "plain", &path);
+        let again = home.path("again.db");
+        let output = home.run(&["store", "unpack", path.to_str().unwrap(), again.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        expect_the_same(version, &home, "plain", &again);
+        let stats = parse(&home.run(&["stats", "--json", "-s", path.to_str().unwrap()]).stdout);
+        assert!(stats["files"]["packed_bytes"].as_u64().unwrap() > 10_000, "{stats}");
+        let told = text(&home.run(&["stats", "-s", path.to_str().unwrap()]).stdout);
+        assert!(told.contains("of the database packed bodies"), "{told}");
+    }
 }

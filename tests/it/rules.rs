@@ -164,7 +164,7 @@ fn show_tells_what_rules_did() {
     // What is exported for others to see has no secret in it.
     flow.request.as_mut().unwrap().changed = Some([("Authorization", "Bearer secret")].into_iter().collect());
     home.fill("flows.db", [flow]);
-    let masked = text(&home.run(&["export", "--format", "har", "2"]).stdout);
+    let masked = text(&home.run(&["export", "2", "--format", "har"]).stdout);
     assert!(masked.contains("\"changed\"") && !masked.contains("Bearer secret"), "{masked}");
 }
 
