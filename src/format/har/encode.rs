@@ -150,10 +150,9 @@ pub(super) fn url(flow: &Flow) -> String {
 /// HAR 1.2: `time` is the sum of the phases that are not -1, TLS being part of the connect.
 fn total_us(flow: &Flow) -> u64 {
     let phases = flow.timing.har(flow.server.as_deref().filter(|_| !flow.server_reused));
-    [phases.blocked, phases.dns, phases.connect].into_iter().flatten().sum::<u64>()
-        + phases.send
-        + phases.wait
-        + phases.receive
+    let before = [phases.blocked, phases.dns, phases.connect].into_iter().flatten();
+    // A file of strangers may have had any numbers.
+    before.chain([phases.send, phases.wait, phases.receive]).fold(0, u64::saturating_add)
 }
 
 fn timings(json: &mut Writer<'_>, flow: &Flow) {
