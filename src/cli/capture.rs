@@ -1,5 +1,6 @@
 //! `manent capture`: record until told to stop.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::reload::Reload;
 use super::signals::Signals;
 use super::{process, setup, text};
 use crate::app::{Grace, Proxy, Summary};
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_LISTEN};
 use crate::proxy::{Listen, Mode};
 use crate::record::Rotating;
 
@@ -224,7 +225,25 @@ fn say_ready(proxy: &Proxy, config: &Config, output: &Output) {
     if let Some(place) = setup::place(proxy, config) {
         output.talk(&format!("  setup   {place}"));
     }
-    output.talk("  try     manent run -- curl https://example.com/   (nothing to install)");
+    let mut listeners = proxy.addrs().iter().zip(&config.listen);
+    if let Some((addr, _)) = listeners.find(|(_, listen)| listen.mode == Mode::Explicit) {
+        // Not `manent run`, which is a capture of its own: this one has the store.
+        let env = env_command(*addr);
+        let line = format!("eval \"$({env})\"; curl https://example.com/   (in another terminal)");
+        output.talk(&format!("  try     {line}"));
+    }
+}
+
+/// What prints the variables that lead to an explicit listener, as briefly as that can be said.
+fn env_command(addr: SocketAddr) -> String {
+    let ip = addr.ip();
+    match () {
+        () if addr == DEFAULT_LISTEN => "manent env".to_owned(),
+        () if ip == Ipv4Addr::LOCALHOST || ip == Ipv4Addr::UNSPECIFIED => {
+            format!("manent env -p {}", addr.port())
+        }
+        () => format!("manent env -l {addr}"),
+    }
 }
 
 /// The first address begins the text, without its mode where that is the common one: it stands right behind `listening on`.

@@ -41,8 +41,8 @@ pub(super) struct ExportArgs {
     /// Leave bodies out that have more bytes than this
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_body: Option<u64>,
-    /// Mask passwords, cookies, tokens and the like [default: with har]
-    #[arg(long, overrides_with = "no_redact")]
+    /// Mask passwords, cookies, tokens and the like
+    #[arg(long, overrides_with = "no_redact", help = redact_help())]
     redact: bool,
     /// Write secrets as they are
     #[arg(long)]
@@ -53,6 +53,12 @@ pub(super) struct ExportArgs {
     /// Write over a file that is there
     #[arg(long)]
     force: bool,
+}
+
+fn redact_help() -> String {
+    let names: Vec<_> =
+        format::FORMATS.iter().filter(|format| format.redacts).map(|format| format.name).collect();
+    format!("Mask passwords, cookies, tokens and the like [default: with {}]", names.join(", "))
 }
 
 fn format_help() -> String {

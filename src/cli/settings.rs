@@ -1,7 +1,7 @@
 //! `manent config`: what the settings are and where they come from, and a file to begin with.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Args, Subcommand};
@@ -108,30 +108,30 @@ fn show(settings: &[Setting], output: &Output) -> anyhow::Result<()> {
 }
 
 fn init(args: &InitArgs, path: PathBuf, output: &Output) -> anyhow::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-
     let failed = |source| CliError::Write { path: text::path(&path), source };
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(failed)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    // It may come to hold passwords.
-    options.write(true).mode(0o600);
-    if args.force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    let mut file = match options.open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    match write(&path, dir, &template(), args.force) {
+        Ok(()) => output.talk(&format!("written: {}", text::path(&path))),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(CliError::FileExists { path: text::path(&path) }.into());
         }
         Err(error) => return Err(failed(error).into()),
-    };
-    file.write_all(template().as_bytes()).map_err(failed)?;
-    output.talk(&format!("written: {}", text::path(&path)));
+    }
     Ok(())
+}
+
+/// Puts the file in its place whole, and readable by its owner alone, as it may come to hold passwords: one that was there
+/// keeps neither its mode nor, if it is a link, what it leads to. `/dev/null` and its like are written to as they are.
+fn write(path: &Path, dir: &Path, text: &str, force: bool) -> io::Result<()> {
+    if force && path.metadata().is_ok_and(|found| !found.is_file()) {
+        return std::fs::write(path, text);
+    }
+    // A temporary file of this crate has mode 0600. What it tells of an error names a file that nobody has heard of.
+    let mut new = tempfile::NamedTempFile::new_in(dir).map_err(|error| io::Error::from(error.kind()))?;
+    new.write_all(text.as_bytes())?;
+    let placed = if force { new.persist(path) } else { new.persist_noclobber(path) };
+    placed.map(|_| ()).map_err(|error| error.error)
 }
 
 /// Each setting with its default and the first sentence of its help, by groups as the help has them.
@@ -185,3 +185,35 @@ Examples:
   manent config show --json | jq 'select(.source != \"default\")'
   manent config init                       a file with all of them, commented out
   manent config path                       where it is";
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    /// `config init --force` once kept the mode 0644 of the file that it wrote over, and wrote to wherever a link led.
+    #[test]
+    fn a_file_that_is_written_over_becomes_private_and_a_link_is_not_followed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (file, other) = (dir.path().join("config.toml"), dir.path().join("other"));
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        fs::write(&file, "old").expect("writable");
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("ours");
+        let write = |force| write(&file, dir.path(), "new", force);
+        let error = write(false).expect_err("it is there");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&file).expect("there"), "old");
+        write(true).expect("writable");
+        assert_eq!((fs::read_to_string(&file).expect("there").as_str(), mode(&file)), ("new", 0o600));
+
+        fs::write(&other, "untouched").expect("writable");
+        fs::remove_file(&file).expect("there");
+        symlink(&other, &file).expect("writable");
+        write(true).expect("writable");
+        assert_eq!(fs::read_to_string(&other).expect("there"), "untouched");
+        assert!(fs::symlink_metadata(&file).expect("there").is_file() && mode(&file) == 0o600);
+        assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 2, "no temporary file stays");
+    }
+}

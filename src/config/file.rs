@@ -78,6 +78,8 @@ pub(crate) enum Part {
     Value,
     /// The key, whose value is a secret.
     SecretValue,
+    /// A place that is no TOML: nobody knows what stands there, which may be a secret without its closing quote.
+    Syntax,
 }
 
 impl File {
@@ -107,7 +109,7 @@ impl File {
             Err(error) => {
                 let span = error.span().unwrap_or(text.len()..text.len());
                 let what = error.message().lines().collect::<Vec<_>>().join(", ");
-                return Err(wrong(path, &text, &span, Part::Value, what, None));
+                return Err(wrong(path, &text, &span, Part::Syntax, what, None));
             }
         };
         let mut file = Self { path: path.to_owned(), text, entries };
@@ -174,13 +176,32 @@ fn wrong(
     let begin = text.get(..span.start).and_then(|before| before.rfind('\n')).map_or(0, |end| end + 1);
     let line = text.get(begin..).and_then(|rest| rest.lines().next()).unwrap_or_default();
     let within = span.start.saturating_sub(begin)..span.end.saturating_sub(begin).min(line.len());
-    let shown = match line.split_once('=') {
-        Some((key, _)) if part != Part::Value => format!("{}= …", key),
-        _ => line.to_owned(),
+    let (shown, within) = match (part, line.split_once('=')) {
+        (Part::Syntax, _) => {
+            let known = up_to_value(line);
+            match known.len() {
+                whole if whole == line.len() => (line.to_owned(), within),
+                // What is wrong is in the part that is left out.
+                end if within.start >= end => (format!("{known} …"), end + 1..end + 1 + '…'.len_utf8()),
+                end => (format!("{known} …"), within.start..within.end.min(end)),
+            }
+        }
+        (Part::Key | Part::SecretValue, Some((key, _))) => (format!("{key}= …"), within),
+        _ => (line.to_owned(), within),
     };
     let what = what.trim().to_owned();
     let quote = Box::new(caret(&shown, &within));
     FileError::Wrong { path: path.to_owned(), line: line_at(text, span.start), what, quote, hint }
+}
+
+/// The key that a line begins with, if that is what it does, and the `=`.
+fn up_to_value(line: &str) -> &str {
+    let blank = |c: char| c == ' ' || c == '\t';
+    let rest = line.trim_start_matches(blank);
+    let rest = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let behind = rest.trim_start_matches(blank);
+    let rest = behind.strip_prefix('=').unwrap_or(rest);
+    &line[..line.len() - rest.len()]
 }
 
 fn line_at(text: &str, at: usize) -> usize {
@@ -225,6 +246,19 @@ mod tests {
         let error = file.wrong(&file.entries[0], Part::Key, "unknown".into(), None);
         let FileError::Wrong { quote, .. } = error else { panic!("{error}") };
         assert_eq!(*quote, ["proxy-aut = …", "^^^^^^^^^"]);
+    }
+
+    #[test]
+    fn a_line_that_is_no_toml_is_quoted_up_to_its_value() {
+        for (text, shown) in [
+            ("proxy-auth = \"me:secret", "proxy-auth = …"),
+            ("proxy-auth \"me:secret\"", "proxy-auth …"),
+            ("grace", "grace"),
+        ] {
+            let Err(FileError::Wrong { quote, .. }) = parse(text) else { panic!("{text}") };
+            assert_eq!(quote[0], shown, "{text}");
+        }
+        assert_eq!(up_to_value(" \"Authorization: Basic secret==\","), " ");
     }
 
     proptest::proptest! {

@@ -11,6 +11,7 @@ use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -19,7 +20,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Id};
 use super::HostCert;
 use super::file::{Entry, File, FileError, Part, Value};
 use super::paths::default_config;
-use super::setting::{Origin, SECRETS, Setting};
+use super::setting::{Origin, SECRETS, Setting, masked};
 use crate::filter::nearest;
 
 /// A command line with what lies below it.
@@ -37,7 +38,7 @@ pub(crate) enum LayerError {
     Usage(clap::Error),
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file that `--config` or `MANENT_CONFIG` names is not there.
+    /// The file that `--config` or `MANENT_CONFIG` names is not there, or the usual one is not there any more.
     #[error("there is no {}", .path.display())]
     NoFile { path: PathBuf },
     #[error("{name} is {value:?}: {why}")]
@@ -220,7 +221,7 @@ fn from_environment<'a>(
         let given = given_by_variable(arg, &value).and_then(|given| checker.check(arg, given));
         let given = given.map_err(|why| LayerError::Variable {
             name: name.clone(),
-            value: value.to_string_lossy().into_owned(),
+            value: masked(&key(arg), &value.to_string_lossy()),
             why,
         })?;
         layer.push((arg, given, Origin::Environment { name }));
@@ -257,13 +258,14 @@ fn unknown_key(file: &File, entry: &Entry, known: &[&Arg]) -> FileError {
         Value::Other("a table") => "there are no sections: keys stand alone".to_owned(),
         _ => match nearest(&entry.key.replace('_', "-"), known.iter().filter_map(|arg| arg.get_long())) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => "manent config show   lists all keys".to_owned(),
+            None => "manent help capture   lists all keys".to_owned(),
         },
     };
     file.wrong(entry, Part::Key, format!("unknown key `{}`", entry.key), Some(hint))
 }
 
-/// The file that is named, or else the one at its usual place, if there is one.
+/// The file that is named, or else the one at its usual place, if there is one. Once this process has read that, it has to be
+/// there: an editor that is about to put a new one in its place must not lay open what the old one guards.
 fn find_file(
     said: &ArgMatches,
     variable: &dyn Fn(&str) -> Option<OsString>,
@@ -276,7 +278,17 @@ fn find_file(
             Some(file) => Ok(Some(file)),
             None => Err(LayerError::NoFile { path }),
         },
-        None => Ok(default_config().ok().map(|path| File::read(&path)).transpose()?.flatten()),
+        None => {
+            let Ok(path) = default_config() else { return Ok(None) };
+            match File::read(&path)? {
+                Some(file) => {
+                    READ.get_or_init(|| path);
+                    Ok(Some(file))
+                }
+                None if READ.get() == Some(&path) => Err(LayerError::NoFile { path }),
+                None => Ok(None),
+            }
+        }
     }
 }
 
@@ -445,6 +457,9 @@ fn with_default(command: Command, path: &[String], id: &Id, values: Vec<OsString
         }
     }
 }
+
+/// The file at its usual place, once it was there. Of the process, since that reads the same one each time.
+static READ: OnceLock<PathBuf> = OnceLock::new();
 
 /// The command that has all settings.
 const KEYS_OF: &str = "capture";

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches};
 use serde_json::{Value, json};
 
+use crate::rules::RuleKind;
+
 /// Which layer has spoken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -105,8 +107,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// `user:***`, `http://***@proxy.test:3128`; what holds no secret stays.
-fn masked(key: &str, value: &str) -> String {
+/// `user:***`, `http://***@proxy.test:3128`, `Authorization: ***`; what holds no secret stays.
+pub(super) fn masked(key: &str, value: &str) -> String {
     match key {
         "proxy-auth" if !value.starts_with('@') => {
             value.split_once(':').map_or_else(|| HIDDEN.to_owned(), |(user, _)| format!("{user}:{HIDDEN}"))
@@ -116,14 +118,17 @@ fn masked(key: &str, value: &str) -> String {
             (Some((_, host)), None) => format!("{HIDDEN}@{host}"),
             (None, _) => value.to_owned(),
         },
+        "set-header" => format!("{}: {HIDDEN}", RuleKind::SetHeader.without_secret(value)),
+        "ws-replace" => format!("{}{HIDDEN}", RuleKind::WsReplace.without_secret(value)),
+        "ws-inject" => format!("{}{HIDDEN}", RuleKind::WsInject.without_secret(value)),
         _ => value.to_owned(),
     }
 }
 
 const HIDDEN: &str = "***";
 
-/// Keys whose values may hold a password.
-pub(super) const SECRETS: &[&str] = &["proxy-auth", "via"];
+/// Keys whose values may hold a password, or another secret.
+pub(super) const SECRETS: &[&str] = &["proxy-auth", "via", "set-header", "ws-replace", "ws-inject"];
 
 #[cfg(test)]
 mod tests {
@@ -138,6 +143,12 @@ mod tests {
             ("via", "http://u:p@ss@proxy.test:3128", "http://***@proxy.test:3128"),
             ("via", "u:p@proxy.test", "***@proxy.test"),
             ("via", "socks5://[::1]:1080", "socks5://[::1]:1080"),
+            ("set-header", "Authorization: Bearer s", "Authorization: ***"),
+            ("set-header", "|~u /a|X-Key: s:t", "|~u /a|X-Key: ***"),
+            ("set-header", "Authorization=Bearer s", "Authorization: ***"),
+            ("ws-replace", "//client/token/s/t", "//client/token/***"),
+            ("ws-inject", "|~u /a|server||s", "|~u /a|server||***"),
+            ("ws-inject", "s", "***"),
             ("max-age", "a@b", "a@b"),
         ] {
             assert_eq!(masked(key, value), shown);

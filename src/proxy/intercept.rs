@@ -265,6 +265,7 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
     // A client that asks by SOCKS5 may have looked up the name itself; one of a transparent proxy always has.
     let by_address = opened.opener.request.is_none() && opened.opener.target.host.parse::<IpAddr>().is_ok();
     let target = Target { scheme: Scheme::Http, ..opened.opener.target };
+    let broken = own_tunnel(&client.shared, &target, &target);
     let first = match opened.origin {
         Reached::Dialed(dialed, since) => Some((*dialed, since)),
         // It speaks TLS: of no use here, but to the next client.
@@ -285,7 +286,7 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
         identity: None,
         reverse: None,
         by_address,
-        broken: Mutex::default(),
+        broken: Mutex::new(broken),
         opened_by: None,
         first: Mutex::new(first),
     }))
@@ -393,9 +394,11 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         Reached::NotYet => Ok(None),
         origin => reach(client, &wanted, origin).await.map(Some),
     };
+    let asked = Target { host: identity.clone(), ..wanted.key.target.clone() };
+    let own = own_tunnel(&client.shared, &opener.target, &asked);
     let alpn = mirrored(&wanted.offers, reached.as_ref().ok().and_then(Option::as_ref));
     let (origin, broken) = match reached {
-        Ok(origin) => (origin, None),
+        Ok(origin) => (origin, own),
         Err(error) => (None, Some(error)),
     };
     let stream = accept(client, hello, &opener, &identity, alpn, origin).await?;
@@ -409,6 +412,17 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         first: Mutex::default(),
     };
     Some((stream, Scope::Tunnel(Box::new(scope))))
+}
+
+/// Why a tunnel to the proxy itself goes nowhere, if what is asked for in it is not our page: no origin was dialled for it, and
+/// a name that stands for us is none to look up.
+fn own_tunnel(shared: &Shared, opened: &Target, asked: &Target) -> Option<Error> {
+    let is_page = asked.port == asked.scheme.default_port() && site::is_target(shared, asked);
+    if is_page || !site::is_target(shared, opened) {
+        return None;
+    }
+    let message = format!("{} is this proxy itself{}", opened.host_port(), site::pointer(shared));
+    Some(Error::new(Kind::Loop, Side::Proxy, Stage::Target, message))
 }
 
 /// Those of the client's protocols that we speak, once each, in its order.

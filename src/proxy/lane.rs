@@ -1,5 +1,6 @@
 //! One direction of a WebSocket: its bytes go on untouched, between two messages a message of ours may be put, and where
-//! rules concern it, each message is held until they have said what becomes of it.
+//! rules concern it, each message is held until they have said what becomes of it. What is held when the direction breaks goes
+//! on, and on record, as it came: what no rule has judged is not changed by having been held.
 //!
 //! Where rules concern a WebSocket it has no extensions (see [`crate::rules::Rules::request`]), so a message is its bytes.
 //! Else the bytes are never changed: a message of ours stands between two others and is not compressed, so it touches
@@ -7,15 +8,16 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
-use super::sockets::{Errand, InjectError};
+use super::sockets::{Errand, InjectError, WAITING};
 use super::tunnel::Broken;
 use crate::exchange::{Live, Mark, MessageTee};
 use crate::flow::Opcode;
@@ -42,12 +44,18 @@ pub(super) struct Judge<'a> {
     /// Messages of ours for the other end.
     other: mpsc::Sender<Errand>,
     assembler: Assembler,
+    /// What was read and the assembler has not taken.
+    input: Bytes,
+    /// Something is being recorded: if it is never done, what would follow it on record would not be what followed.
+    recording: bool,
     /// When the message under way began.
     since_us: u64,
     /// A close frame went by.
     closed: bool,
-    /// It was told that a message was too long.
-    told: bool,
+    /// It was told that a message was too long to be held.
+    told_of_long: bool,
+    /// It was told that the frames are not understood any more.
+    told_of_broken: bool,
 }
 
 /// What comes next.
@@ -63,7 +71,32 @@ impl<'a> Judge<'a> {
             End::Client => Assembler::of_client(MOST_HELD),
             End::Server => Assembler::of_server(MOST_HELD),
         };
-        Self { rules, other, assembler, since_us: 0, closed: false, told: false }
+        Self {
+            rules,
+            other,
+            assembler,
+            input: Bytes::new(),
+            recording: false,
+            since_us: 0,
+            closed: false,
+            told_of_long: false,
+            told_of_broken: false,
+        }
+    }
+
+    /// Says once that what comes is not judged, as it goes on all the same: the user may count on his rules.
+    fn tell_of_unjudged(&mut self, mid: Option<u64>) {
+        if self.assembler.is_silent() {
+            if !std::mem::replace(&mut self.told_of_broken, true) {
+                tracing::warn!(mid, "rules do not look at what follows a frame that breaks the protocol");
+            }
+        } else if !std::mem::replace(&mut self.told_of_long, true) {
+            tracing::warn!(
+                mid,
+                "a message was not held for the rules: it has more than {} MiB, or too much is held already",
+                MOST_HELD >> 20
+            );
+        }
     }
 }
 
@@ -77,6 +110,36 @@ impl Lane<'_> {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
+        let broken = self.relay(reader, writer).await.err();
+        // After a write that failed there is nobody to send it to; the drop of the lane records it.
+        if !matches!(broken, Some(Broken::Write(_)))
+            && let Some(judge) = &mut self.judge
+            && let Some(rest) = judge.assembler.end()
+        {
+            let mark = Mark { at_us: Some(judge.since_us), ..Mark::default() };
+            self.record(&rest, mark).await;
+            writer.queue_data(&rest, false);
+            let sent = self.flush(writer).await;
+            // Where the reader failed first, that is what is told.
+            if broken.is_none() {
+                sent.map_err(Broken::Write)?;
+            }
+        }
+        if let Some(broken) = broken {
+            return Err(broken);
+        }
+        self.tee.end();
+        // The peer may have closed both directions already.
+        let _ = writer.shutdown().await;
+        Ok(())
+    }
+
+    /// Passes on what comes, to its end.
+    async fn relay<R, W>(&mut self, reader: &mut Reader<R>, writer: &mut Writer<W>) -> Result<(), Broken>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
         let opening = self.judge.as_ref().map(|judge| judge.rules.opening()).unwrap_or_default();
         let from = self.from;
         for injection in opening.into_iter().filter(|injection| injection.to != from) {
@@ -86,26 +149,19 @@ impl Lane<'_> {
             if reader.buffer().is_empty() {
                 match self.next(reader).await {
                     Ok(Next::Data) => {}
-                    Ok(Next::End) => break,
+                    Ok(Next::End) => return Ok(()),
                     Ok(Next::Errand(errand)) => {
                         self.inject(errand, writer).await.map_err(Broken::Write)?;
                         continue;
                     }
                     // TLS that ends without close_notify ends all the same: what is inside has its own end.
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                     Err(error) => return Err(Broken::Read(error)),
                 }
             }
             let data = reader.take_buffer().freeze();
             self.pass(data, writer).await.map_err(Broken::Write)?;
         }
-        if let Some(rest) = self.judge.as_mut().and_then(|judge| judge.assembler.end()) {
-            self.send(&rest, writer).await.map_err(Broken::Write)?;
-        }
-        self.tee.end();
-        // The peer may have closed both directions already.
-        let _ = writer.shutdown().await;
-        Ok(())
     }
 
     async fn next<R: AsyncRead + Unpin>(&mut self, reader: &mut Reader<R>) -> io::Result<Next> {
@@ -144,8 +200,9 @@ impl Lane<'_> {
         mut data: Bytes,
         writer: &mut Writer<W>,
     ) -> io::Result<()> {
-        if self.judge.is_some() {
-            return Box::pin(self.judged(data, writer)).await;
+        if let Some(judge) = &mut self.judge {
+            judge.input = data;
+            return Box::pin(self.judged(writer)).await;
         }
         if self.inbox.is_empty() {
             return self.send(&data, writer).await;
@@ -156,18 +213,43 @@ impl Lane<'_> {
             self.tee.write_some(&mut rest).await;
             let passed = data.split_to(data.len() - rest.len());
             writer.queue_data(&passed, false);
-            while self.tee.is_between() || self.tee.is_over() {
-                let Ok(errand) = self.inbox.try_recv() else { break };
-                self.inject(errand, writer).await?;
-            }
+            self.inject_waiting(writer).await?;
         }
         self.flush(writer).await
     }
 
+    /// Sends the messages of ours that wait, if they may stand here. No more than may wait at once: whoever makes them without
+    /// a pause must not stop the direction.
+    async fn inject_waiting<W: AsyncWrite + Unpin>(&mut self, writer: &mut Writer<W>) -> io::Result<()> {
+        for _ in 0..WAITING {
+            if !self.is_between() && !self.is_over() {
+                break;
+            }
+            let Ok(errand) = self.inbox.try_recv() else { break };
+            self.inject(errand, writer).await?;
+        }
+        Ok(())
+    }
+
     async fn send<W: AsyncWrite + Unpin>(&mut self, data: &Bytes, writer: &mut Writer<W>) -> io::Result<()> {
+        self.set_recording(true);
         self.tee.write(data).await;
+        self.set_recording(false);
         writer.queue_data(data, false);
         self.flush(writer).await
+    }
+
+    /// Records whole messages of either end, or of ours, or what there is of one.
+    async fn record(&mut self, data: &Bytes, mark: Mark) {
+        self.set_recording(true);
+        self.tee.write_marked(data, mark).await;
+        self.set_recording(false);
+    }
+
+    fn set_recording(&mut self, recording: bool) {
+        if let Some(judge) = &mut self.judge {
+            judge.recording = recording;
+        }
     }
 
     async fn flush<W: AsyncWrite + Unpin>(&mut self, writer: &mut Writer<W>) -> io::Result<()> {
@@ -176,22 +258,20 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Lets rules look at each message.
-    async fn judged<W: AsyncWrite + Unpin>(
-        &mut self,
-        mut data: Bytes,
-        writer: &mut Writer<W>,
-    ) -> io::Result<()> {
+    /// Lets rules look at each message of what was read.
+    async fn judged<W: AsyncWrite + Unpin>(&mut self, writer: &mut Writer<W>) -> io::Result<()> {
         loop {
             let now = self.live.now_us();
             let Some(judge) = &mut self.judge else { return Ok(()) };
             if judge.assembler.is_between() {
                 judge.since_us = now;
             }
-            let Some(piece) = judge.assembler.next(&mut data) else { break };
+            let Some(piece) = judge.assembler.next(&mut judge.input) else { break };
             match piece {
                 Piece::Message { opcode, raw, payload, fragments } => {
                     let judged = judge.rules.judge(self.from, opcode, &payload);
+                    // The end that it goes to may be slow.
+                    drop(payload);
                     let mark = Mark { at_us: Some(judge.since_us), ..Mark::default() };
                     let in_fragments = fragments > 1;
                     self.carry_out(judged, (opcode, &raw, in_fragments), mark, writer).await?;
@@ -201,16 +281,12 @@ impl Lane<'_> {
                     self.send(&raw, writer).await?;
                 }
                 Piece::Other(raw) => {
-                    if !std::mem::replace(&mut judge.told, true) && !judge.assembler.is_silent() {
-                        tracing::warn!(
-                            mid = self.live.mid().map(|mid| mid.0),
-                            "a message of more than {} MiB was not held for the rules",
-                            MOST_HELD >> 20
-                        );
-                    }
+                    judge.tell_of_unjudged(self.live.mid().map(|mid| mid.0));
                     self.send(&raw, writer).await?;
                 }
             }
+            // The stream may never pause.
+            self.inject_waiting(writer).await?;
         }
         self.flush(writer).await
     }
@@ -224,16 +300,16 @@ impl Lane<'_> {
     ) -> io::Result<()> {
         match judged.fate {
             Fate::Pass => {
-                self.tee.write_marked(raw, mark).await;
+                self.record(raw, mark).await;
                 writer.queue_data(raw, false);
             }
             Fate::Drop { rule } => {
                 self.note(rule);
-                self.tee.write_marked(raw, Mark { dropped: true, ..mark }).await;
+                self.record(raw, Mark { dropped: true, ..mark }).await;
             }
             Fate::Replace { text, rules } => {
                 rules.into_iter().for_each(|rule| self.note(rule));
-                self.tee.write_marked(raw, Mark { dropped: true, ..mark }).await;
+                self.record(raw, Mark { dropped: true, ..mark }).await;
                 // Where its fragments would end now is nobody's to say.
                 let fragment_len = if in_fragments { FRAGMENT } else { usize::MAX };
                 self.say(opcode, &text, fragment_len, writer).await;
@@ -311,13 +387,29 @@ impl Lane<'_> {
         let mut out = BytesMut::new();
         put_message(&mut out, opcode, payload, fragment_len, || (self.from == End::Client).then(&mut key));
         let out = out.freeze();
-        self.tee.write_marked(&out, Mark { injected: true, ..Mark::default() }).await;
+        self.record(&out, Mark { injected: true, ..Mark::default() }).await;
         writer.queue_data(&out, false);
     }
 
     fn note(&self, rule: usize) {
         if let Some(judge) = &self.judge {
             self.live.applied(judge.rules.text(rule));
+        }
+    }
+}
+
+impl Drop for Lane<'_> {
+    /// Records what is held where the lane is given up: the time is over, the proxy stops, the other direction broke.
+    fn drop(&mut self) {
+        let Some(judge) = self.judge.as_mut().filter(|judge| !judge.recording) else { return };
+        let mark = Mark { at_us: Some(judge.since_us), ..Mark::default() };
+        let rest = [judge.assembler.end().unwrap_or_default(), std::mem::take(&mut judge.input)];
+        for data in rest.iter().filter(|data| !data.is_empty()) {
+            let write = pin!(self.tee.write_marked(data, mark));
+            // If the recorder has no room for it at once, some of it is missing: it was cut off anyhow.
+            if write.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                return;
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::http1::BadField;
 pub struct RuleError {
     /// The flag that it was given by, such as `--block`.
     pub flag: &'static str,
-    /// The rule as it was given.
+    /// The rule as it was given; of one that sets a field, without the value, which may be a secret.
     pub text: String,
     /// What is wrong.
     pub problem: Problem,

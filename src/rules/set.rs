@@ -11,7 +11,7 @@ use super::header::{self, Edit};
 use super::inject::{self, Inject};
 use super::messages::{MessageRules, Who};
 use super::replace::{self, Replace};
-use super::{delay, drop};
+use super::{delay, drop, spec};
 use crate::filter::{Filter, FlowSubject};
 use crate::flow::{Flow, Headers, Request};
 use crate::http1::{remove_field, upgrade_tokens};
@@ -47,6 +47,20 @@ impl RuleKind {
             RuleKind::WsReplace => "--ws-replace",
             RuleKind::WsDrop => "--ws-drop",
             RuleKind::WsInject => "--ws-inject",
+        }
+    }
+
+    /// How a rule of this kind begins, up to what it sends, which may be a secret; the whole rule where it sends nothing of
+    /// its own.
+    pub(crate) fn without_secret(self, text: &str) -> &str {
+        match self {
+            RuleKind::SetHeader => header::without_value(text),
+            RuleKind::WsReplace | RuleKind::WsInject => match spec::parts::<4>(text, "") {
+                Ok([_, _, _, sent]) => &text[..text.len() - sent.len()],
+                // Nobody knows where it is.
+                Err(_) => "",
+            },
+            RuleKind::Block | RuleKind::Delay | RuleKind::RemoveHeader | RuleKind::WsDrop => text,
         }
     }
 
@@ -122,7 +136,10 @@ impl Rules {
     /// # Errors
     /// If the text is no rule of this kind: what is wrong, and for a filter where.
     pub fn add(&mut self, kind: RuleKind, text: &str) -> Result<(), RuleError> {
-        let wrong = |problem| RuleError { flag: kind.flag(), text: text.to_owned(), problem };
+        let wrong = |problem| {
+            let text = if kind == RuleKind::SetHeader { header::told(text) } else { text.to_owned() };
+            RuleError { flag: kind.flag(), text, problem }
+        };
         let (filter, action) = kind.parse(text).map_err(wrong)?;
         let name = kind.flag().trim_start_matches('-');
         let told = if matches!(action, Action::Edit(_)) { header::without_value(text) } else { text };

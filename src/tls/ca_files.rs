@@ -1,11 +1,11 @@
-//! The CA's files: made once, never overwritten, and refused when others can read the key.
+//! The CA's files: made once, never overwritten, and refused when others can read the key or own it.
 //!
 //! The pair is `manent-ca.pem` (the certificate, nothing else, so that it can be handed round) and `manent-ca.key`.
 //! Any other file in the directory is left alone, such as another tool's CA.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rcgen::KeyPair;
@@ -49,16 +49,17 @@ impl Ca {
     /// blocks in any order, such as mitmproxy's `mitmproxy-ca.pem`. The files are never changed.
     ///
     /// # Errors
-    /// When a file cannot be read, can be read by others though it holds a key, or is refused; see [`CaError`].
+    /// When a file cannot be read, can be read by others or is another user's though it holds a key, or is refused; see
+    /// [`CaError`].
     pub fn load_files(cert: &Path, key: Option<&Path>) -> Result<Self, CaError> {
-        let (mode, text) = read(cert)?;
+        let (access, text) = read(cert)?;
         let mut blocks = read_pem(&text, cert)?;
         if let Some(key) = key {
             let of_key = read_pem(&read_secret(key)?, key)?;
             blocks.keys = of_key.keys;
             blocks.encrypted_key = of_key.encrypted_key;
         } else if !blocks.keys.is_empty() {
-            refuse_exposed(cert, mode)?;
+            refuse_exposed(cert, access)?;
         }
         let from = key.unwrap_or(cert);
         Ok(Self::from_blocks(blocks, cert, from)?.at(cert.into()))
@@ -135,25 +136,49 @@ pub(super) fn exists(path: &Path) -> Result<bool, CaError> {
     path.try_exists().map_err(io("look for", path))
 }
 
-/// Permission bits and content. Asked of the open file, so that both are of the same one.
-pub(super) fn read(path: &Path) -> Result<(u32, Vec<u8>), CaError> {
+/// Who has which rights to a file.
+#[derive(Clone, Copy)]
+pub(super) struct FileAccess {
+    /// Permission bits.
+    mode: u32,
+    /// The number of the user.
+    owner: u32,
+}
+
+/// Rights and content. Asked of the open file, so that both are of the same one.
+pub(super) fn read(path: &Path) -> Result<(FileAccess, Vec<u8>), CaError> {
     let mut content = Vec::new();
     let of_open = fs::File::open(path).and_then(|file| {
-        let mode = file.metadata()?.permissions().mode() & 0o7777;
+        let found = file.metadata()?;
         file.take(MAX_FILE).read_to_end(&mut content)?;
-        Ok(mode)
+        Ok(FileAccess { mode: found.permissions().mode() & 0o7777, owner: found.uid() })
     });
     Ok((of_open.map_err(io("read", path))?, content))
 }
 
 fn read_secret(path: &Path) -> Result<Vec<u8>, CaError> {
-    let (mode, content) = read(path)?;
-    refuse_exposed(path, mode)?;
+    let (access, content) = read(path)?;
+    refuse_exposed(path, access)?;
     Ok(content)
 }
 
-fn refuse_exposed(path: &Path, mode: u32) -> Result<(), CaError> {
-    if mode & 0o077 == 0 { Ok(()) } else { Err(CaError::KeyExposed { path: path.into(), mode }) }
+/// A key that another user owns is theirs, whatever its mode: root can read it, and what it signs would be trusted. Root's own
+/// is nothing that the user could be protected from.
+fn refuse_exposed(path: &Path, access: FileAccess) -> Result<(), CaError> {
+    let FileAccess { mode, owner } = access;
+    if mode & 0o077 != 0 {
+        return Err(CaError::KeyExposed { path: path.into(), mode });
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if owner == user || owner == 0 {
+        return Ok(());
+    }
+    let shown = path.display();
+    let reason = format!(
+        "it belongs to user {owner}, who can read and replace it, and this is user {user}; run this as its owner, \
+         or, if it is yours, run: chown {user} '{shown}'"
+    );
+    Err(io("use the key in", path)(std::io::Error::new(ErrorKind::PermissionDenied, reason)))
 }
 
 pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> CaError {

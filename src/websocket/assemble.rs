@@ -2,7 +2,10 @@
 //!
 //! Unlike [`super::Tap`] it holds a message back until it is whole, up to a bound, so that whoever asks it can send
 //! something else in its place. Control frames between its fragments are not held back. Each byte that goes in comes out
-//! once. What breaks a rule of the frames ends the assembling, and all that follows comes out as it is.
+//! once. All assemblers together hold no more than 64 MiB; what does not fit passes as what is too long.
+//! What breaks a rule of the frames ends the assembling, and all that follows comes out as it is.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
@@ -20,6 +23,8 @@ pub struct Assembler {
     /// The frame under way as it came.
     raw: BytesMut,
     message: Option<Held>,
+    /// For the message under way, or the one that was given out last.
+    reserved: Reserved,
     silent: bool,
 }
 
@@ -27,12 +32,16 @@ pub struct Assembler {
 #[derive(Debug)]
 struct Held {
     opcode: Opcode,
-    raw: BytesMut,
-    payload: BytesMut,
+    /// Its frames as they came. The payload is taken out of them when they are whole, so that it is not held twice.
+    raw: Vec<u8>,
     fragments: u32,
-    /// It is too long, and not held any more.
+    /// It is too long, or too much is held elsewhere: it is not held any more.
     passes: bool,
 }
+
+/// Room for a message, of that which all share. Dropping it gives it back.
+#[derive(Debug, Default)]
+struct Reserved(usize);
 
 /// What came of a direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +84,7 @@ impl Assembler {
             frame: None,
             raw: BytesMut::new(),
             message: None,
+            reserved: Reserved::default(),
             silent: false,
         }
     }
@@ -93,6 +103,10 @@ impl Assembler {
 
     /// The next piece; `None` when `input`, which goes on where the last one ended, is used up.
     pub fn next(&mut self, input: &mut Bytes) -> Option<Piece> {
+        // Whoever asks for the next piece has done with the last one.
+        if self.message.as_ref().is_none_or(|held| held.passes) {
+            self.reserved.release();
+        }
         loop {
             if self.silent {
                 return (!input.is_empty()).then(|| Piece::Other(std::mem::take(input)));
@@ -111,12 +125,9 @@ impl Assembler {
                     self.frame = Some(frame);
                     return None;
                 }
-                let before = input.clone();
-                let data = frame.take(input);
-                self.raw.extend_from_slice(&before[..before.len() - input.len()]);
-                if let Some(held) = self.message.as_mut().filter(|held| !frame.is_control() && !held.passes) {
-                    held.payload.extend_from_slice(&data);
-                }
+                let len = usize::try_from(frame.left).unwrap_or(usize::MAX).min(input.len());
+                frame.left -= len as u64;
+                self.raw.extend_from_slice(&input.split_to(len));
             }
             let ended = frame.left == 0;
             let piece = match frame.opcode.filter(|opcode| !opcode.is_data()) {
@@ -138,7 +149,7 @@ impl Assembler {
         rest.extend_from_slice(&self.raw.split());
         rest.extend_from_slice(std::mem::take(&mut self.head).as_bytes());
         self.silent = true;
-        (!rest.is_empty()).then(|| rest.freeze())
+        (!rest.is_empty()).then(|| rest.into())
     }
 
     /// Takes the head of a frame; gives what was held if it breaks a rule.
@@ -158,12 +169,14 @@ impl Assembler {
         if !frame.is_control() {
             let held = self.message.get_or_insert_with(|| Held {
                 opcode: frame.opcode.unwrap_or_default(),
-                raw: BytesMut::new(),
-                payload: BytesMut::new(),
+                raw: Vec::new(),
                 fragments: 0,
                 passes: false,
             });
             held.fragments = held.fragments.saturating_add(1);
+            // What will be too long is not held until it is.
+            let len = frame.left.saturating_add((held.raw.len() + self.raw.len()) as u64);
+            held.passes |= len > self.limit as u64;
         }
         self.frame = Some(frame);
         None
@@ -176,14 +189,25 @@ impl Assembler {
     /// Goes on with a message whose frame under way is `frame`.
     fn data(&mut self, frame: &Frame, ended: bool) -> Option<Piece> {
         let held = self.message.as_mut()?;
-        held.raw.extend_from_slice(&self.raw.split());
-        if held.raw.len() > self.limit {
-            held.passes = true;
-            held.payload = BytesMut::new();
+        let came = self.raw.split();
+        let len = held.raw.len() + came.len();
+        if !held.passes && len > held.raw.capacity() {
+            // Doubled, as there may be many small frames, but not beyond what may come. A length is the peer's word only, so
+            // nothing is reserved for it before it comes.
+            let most = match frame.is_last {
+                true => len.saturating_add(usize::try_from(frame.left).unwrap_or(usize::MAX)),
+                false => self.limit.max(len),
+            };
+            let capacity = held.raw.capacity().saturating_mul(2).clamp(len, most);
+            held.passes = !self.reserved.grow_to(capacity);
+            if !held.passes {
+                held.raw.reserve_exact(capacity - held.raw.len());
+            }
         }
+        held.raw.extend_from_slice(&came);
         let is_whole = ended && frame.is_last;
         if held.passes {
-            let raw = held.raw.split().freeze();
+            let raw = std::mem::take(&mut held.raw).into();
             if is_whole {
                 self.message = None;
             }
@@ -192,10 +216,59 @@ impl Assembler {
         if !is_whole {
             return None;
         }
-        let Held { opcode, raw, payload, fragments, .. } = self.message.take()?;
-        Some(Piece::Message { opcode, raw: raw.freeze(), payload: payload.freeze(), fragments })
+        let Held { opcode, raw, fragments, .. } = self.message.take()?;
+        let raw = Bytes::from(raw);
+        let payload = payload_of(&raw);
+        Some(Piece::Message { opcode, raw, payload, fragments })
     }
 }
+
+impl Reserved {
+    /// Whether there was room for so many bytes in all; if not, it stays as it is.
+    fn grow_to(&mut self, len: usize) -> bool {
+        let more = len.saturating_sub(self.0);
+        if HELD_BY_ALL.fetch_add(more, Ordering::Relaxed).saturating_add(more) > MOST_HELD_BY_ALL {
+            HELD_BY_ALL.fetch_sub(more, Ordering::Relaxed);
+            return false;
+        }
+        self.0 += more;
+        true
+    }
+
+    fn release(&mut self) {
+        HELD_BY_ALL.fetch_sub(std::mem::take(&mut self.0), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// The payload, unmasked, of the frames of a whole message. That of a single frame which is not masked is not copied.
+fn payload_of(raw: &Bytes) -> Bytes {
+    let (mut rest, mut payload) = (raw.clone(), BytesMut::new());
+    loop {
+        let mut head = HeadBuffer::default();
+        if !head.fill(&mut rest) {
+            return payload.freeze();
+        }
+        // Each head was looked at when it came, so this is the end only by a mistake of ours.
+        let Ok(mut frame) = head.into_frame() else { return payload.freeze() };
+        let piece = frame.take(&mut rest);
+        if payload.is_empty() && rest.is_empty() {
+            return piece;
+        }
+        payload.extend_from_slice(&piece);
+    }
+}
+
+/// Bytes that all assemblers of the process hold at most: sixteen of the longest messages, or some thousands of usual ones.
+const MOST_HELD_BY_ALL: usize = 64 << 20;
+
+/// What of it is in use.
+static HELD_BY_ALL: AtomicUsize = AtomicUsize::new(0);
 
 #[cfg(test)]
 mod tests {
@@ -257,6 +330,29 @@ mod tests {
         let messages = pieces.iter().filter(|piece| matches!(piece, Piece::Message { .. }));
         assert_eq!(messages.count(), 1);
         assert_eq!(pieces.len(), 3, "it came in several: {pieces:?}");
+    }
+
+    #[test]
+    fn what_is_announced_as_too_long_is_not_held_at_all() {
+        let mut assembler = Assembler::of_server(1000);
+        let mut input = Bytes::from_static(b"\x82\x7e\x03\xffabc");
+        let piece = assembler.next(&mut input);
+        assert_eq!(piece, Some(Piece::Other((&b"\x82\x7e\x03\xffabc"[..]).into())));
+        assert!(!assembler.is_between() && assembler.end().is_none());
+    }
+
+    #[test]
+    fn room_is_given_back() {
+        let mut assembler = Assembler::of_server(1000);
+        let mut input = Bytes::from_static(b"\x82\x05hello\x82\x05he");
+        assert!(matches!(assembler.next(&mut input), Some(Piece::Message { .. })));
+        assert_eq!(assembler.reserved.0, 7, "until the next one is asked for");
+        assert_eq!(assembler.next(&mut input), None);
+        assert_eq!(assembler.reserved.0, 4, "what came, not what was announced");
+        assert!(matches!(assembler.next(&mut Bytes::from_static(b"llo")), Some(Piece::Message { .. })));
+        assert_eq!(assembler.reserved.0, 7);
+        assert_eq!(assembler.next(&mut Bytes::new()), None);
+        assert_eq!(assembler.reserved.0, 0);
     }
 
     #[test]

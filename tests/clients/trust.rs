@@ -1,6 +1,7 @@
 //! `manent ca` against the real tools: what openssl, keytool, plistlib, certutil and update-ca-certificates make of what it
 //! exports and installs, and that clients then trust the proxy. Every store is in a directory of the test's own.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -182,7 +183,8 @@ async fn java_trusts_by_install_and_no_longer_after_uninstall() {
     let java_home = root.join("usr/lib/jvm/java");
     std::fs::create_dir_all(java_home.join("bin")).expect("writable");
     std::fs::create_dir_all(java_home.join("lib/security")).expect("writable");
-    std::os::unix::fs::symlink(Program::KEYTOOL.path(), java_home.join("bin/keytool")).expect("writable");
+    // Its own keytool is never run: this machine's is, whose name is found in the search path.
+    trap(&java_home.join("bin/keytool"), &dir.join("image-ran"));
     let cacerts = java_home.join("lib/security/cacerts");
     let mut keytool = Program::KEYTOOL.command(&dir);
     keytool.args([
@@ -215,6 +217,13 @@ async fn java_trusts_by_install_and_no_longer_after_uninstall() {
     let list =
         text(&succeed(keytool.args(["-list", "-storepass", "changeit", "-keystore"]).arg(&cacerts)).await);
     assert!(list.contains("1 entry") && list.contains("other"), "what else is in there stays: {list}");
+    assert!(!dir.join("image-ran").exists());
+}
+
+/// A program of an image, which leaves a mark where it is run.
+fn trap(path: &Path, mark: &Path) {
+    std::fs::write(path, format!("#!/bin/sh\n: > '{}'\n", mark.display())).expect("writable");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("ours");
 }
 
 #[tokio::test]
@@ -284,6 +293,7 @@ async fn curl_trusts_by_update_ca_certificates() {
     ] {
         std::fs::create_dir_all(root.join(place)).expect("writable");
     }
+    trap(&root.join("etc/ca-certificates/update.d/hook"), &dir.join("image-ran"));
     // The tool leaves the bundle alone where no certificate at all is left.
     let other = dir.join("origin-ca.pem");
     std::fs::copy(&other, root.join("usr/share/ca-certificates/other.crt")).expect("writable");
@@ -302,4 +312,5 @@ async fn curl_trusts_by_update_ca_certificates() {
     let links = std::fs::read_dir(Path::new(root).join("etc/ssl/certs")).expect("there").flatten();
     let stays = links.filter(|entry| entry.file_name().to_string_lossy().starts_with("manent-ca"));
     assert_eq!(stays.count(), 0, "no link to it stays");
+    assert!(!dir.join("image-ran").exists(), "its hooks are not run");
 }

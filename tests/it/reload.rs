@@ -167,6 +167,18 @@ fn a_broken_file_keeps_what_held_before() {
     assert_eq!(capture.running.end().0, Some(0));
 }
 
+/// An editor that writes a new file in the place of the old one takes that away first: what it guarded stays guarded.
+#[test]
+fn a_file_that_is_gone_keeps_what_held_before() {
+    let capture = Capture::start("proxy-auth = \"me:secret\"\n");
+    std::fs::remove_file(capture.home.config()).unwrap();
+    capture.running.signal(Signal::HUP);
+    let next = || capture.said.recv_timeout(PATIENCE).unwrap();
+    while !next().contains("they stay as they were") {}
+    assert_eq!(capture.ask("/", REFUSED), "HTTP/1.1 407 Proxy Authentication Required");
+    capture.reload("", "settings read again: proxy-auth none");
+}
+
 /// The addresses that count are those that are listened on, whatever the file has come to say.
 #[test]
 fn a_listener_is_not_laid_open_by_a_reload() {
@@ -175,7 +187,7 @@ fn a_listener_is_not_laid_open_by_a_reload() {
     let mut running = Running::start(&home, &["-l", "0.0.0.0:0"]);
     let said = running.said();
     let next = || said.recv_timeout(PATIENCE).unwrap();
-    while !next().contains("nothing to install") {}
+    while !next().contains("in another terminal") {}
     home.write_config("");
     running.signal(Signal::HUP);
     assert!(next().starts_with("error[E102]: refusing to listen on 0.0.0.0:0"));
@@ -255,7 +267,7 @@ fn a_hangup_of_the_terminal_ends_the_capture() {
     }
     let mut running = Running::of(command, slave.into());
     let said = running.said();
-    while !said.recv_timeout(PATIENCE).unwrap().contains("nothing to install") {}
+    while !said.recv_timeout(PATIENCE).unwrap().contains("in another terminal") {}
     drop(terminal);
     assert!(said.recv_timeout(PATIENCE).unwrap().starts_with("stopping"));
     assert_eq!(running.end().0, Some(0));

@@ -183,9 +183,31 @@ fn bad_rules_are_told_with_their_place() {
     home.refuses(&["--delay", "/~s/1s"], 2, "cannot depend on `~s`: there is no response yet");
     home.refuses(&["--delay", "soon"], 2, "no duration");
     home.refuses(&["--set-header", "Host: a.test"], 2, "Host names the origin");
+    for rule in ["Authorization=Bearer s3cret", "X Key: s3cret", "Connection: s3cret"] {
+        let told = home.refuses(&["--set-header", rule], 2, "error[E005]: --set-header: ");
+        assert!(!told.contains("s3cret"), "{told}");
+    }
     home.refuses(&["--ws-replace", "//any/(/x"], 2, "unclosed group");
     home.refuses(&["--ws-inject", "/client/hello"], 2, "its form is /FILTER/client|server/REGEX/TEXT");
     assert!(!home.store.exists());
+}
+
+/// A field that the client calls one of its connection is taken away before a request is sent on: so it could take away what a
+/// rule had set, and the record said that it went.
+#[tokio::test]
+async fn a_client_cannot_cancel_a_field_that_is_set() {
+    let mut setup = Setup::ruled(&[(RuleKind::SetHeader, "X-Env: test")]).await;
+    let origin = Origin::listen().await;
+    let request = "GET http://{addr}/ HTTP/1.1\r\nHost: {addr}\r\nConnection: X-Env, close\r\n\r\n";
+    let (mut client, mut server) = setup.begin(&origin, request).await;
+    let head = server.head().await;
+    assert!(head.contains("\r\nX-Env: test\r\n"), "{head}");
+    server.send(OK).await;
+    // The other word still counts.
+    client.drain().await;
+    let changed = setup.flow().await.request.unwrap().changed.unwrap();
+    assert_eq!(changed.get("connection"), Some(&b"close"[..]));
+    assert_eq!(changed.get("x-env"), Some(&b"test"[..]));
 }
 
 /// A request that is held and whose client breaks off is not sent; with a body too.

@@ -93,7 +93,7 @@ fn the_log_as_json_is_json_line_by_line() {
     let mut running = Running::start(&home, &args);
     let said = running.said();
     let mut lines = Vec::new();
-    while !lines.iter().any(|line: &String| line.contains("nothing to install")) {
+    while !lines.iter().any(|line: &String| line.contains("in another terminal")) {
         lines.push(said.recv_timeout(PATIENCE).unwrap());
     }
     home.write_config("nonsense = 1");

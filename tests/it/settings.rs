@@ -127,8 +127,8 @@ fn unknown_keys_are_refused_with_line_and_suggestion() {
         ("\nlisen = \"1\"", 2, "lisen", "did you mean `listen`?"),
         ("max_age = \"1h\"", 1, "max_age", "did you mean `max-age`?"),
         ("grace = \"1s\"\n[capture]\nport = 1", 2, "capture", "there are no sections"),
-        ("config = \"x\"", 1, "config", "manent config show   lists all keys"),
-        ("xyzzy = 1", 1, "xyzzy", "manent config show   lists all keys"),
+        ("config = \"x\"", 1, "config", "manent help capture   lists all keys"),
+        ("xyzzy = 1", 1, "xyzzy", "manent help capture   lists all keys"),
     ] {
         home.write_config(file);
         let told =
@@ -255,6 +255,18 @@ fn passwords_are_not_shown() {
         assert!(!told.contains("s3cret") && told.contains("me:***"), "{told}");
         assert!(told.contains("http://***@proxy.test:3128"), "{told}");
     }
+    home.write_config(
+        "set-header = [\"Authorization: Bearer s3cret\"]\nws-inject = [\"//server/hello/s3cret\"]\n",
+    );
+    for args in [&["config", "show"][..], &["config", "show", "--json"]] {
+        let told = text(&home.run(args).stdout);
+        assert!(!told.contains("s3cret") && told.contains("Authorization: ***"), "{told}");
+        assert!(told.contains("//server/hello/***"), "{told}");
+    }
+    // Without its closing quote it is no TOML, and nobody knows where it ends.
+    home.write_config("proxy-auth = \"me:s3cret");
+    let told = home.refuses(&["ls"], 2, "error[E002]: ");
+    assert!(!told.contains("s3cret") && told.contains("1 | proxy-auth = …"), "{told}");
 }
 
 /// A path in a file is found from the file, wherever the command is started.

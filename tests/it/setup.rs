@@ -316,6 +316,19 @@ async fn credentials_are_for_who_uses_the_proxy() {
     assert!(client.head().await.starts_with("HTTP/1.1 407 "));
 }
 
+/// A tunnel to the proxy itself is for its page alone: for another name in TLS, nobody is looked up and dialled.
+#[tokio::test]
+async fn another_name_in_a_tunnel_to_the_proxy_is_refused() {
+    let mut setup = Setup::start().await;
+    let mut client = setup.tls_client("manent:443", "a.test", &["http/1.1"]).await.unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").await;
+    let answer = client.expect_error("400").await;
+    assert!(answer.contains("manent:443 is this proxy itself"), "{answer}");
+    let flow = setup.flow().await;
+    assert_eq!(ending(&flow), (State::Refused, Some((Side::Proxy, Stage::Target))));
+    assert!(flow.server.is_none());
+}
+
 /// A client of SOCKS5 that leaves names to the proxy finds it, too.
 #[tokio::test]
 async fn a_client_of_socks5_finds_it_by_name() {
@@ -367,16 +380,12 @@ fn the_page_is_named_when_the_proxy_is_ready() {
     let said = |args: &[&str]| {
         let home = Home::new();
         let mut child = home.command(args).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let mut said: Vec<String> = Vec::new();
-        for line in lines {
-            let is_last = line.contains("  try ");
-            said.push(line);
-            if is_last {
-                break;
-            }
-        }
-        child.kill().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut said: Vec<String> = vec![lines.next().unwrap()];
+        // It says all before it looks for signals.
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        said.extend(lines);
         child.wait().unwrap();
         said
     };
@@ -384,8 +393,14 @@ fn the_page_is_named_when_the_proxy_is_ready() {
     let addr = lines[0].split_once("listening on ").unwrap().1.split(' ').next().unwrap();
     let line = format!("  setup   http://{addr}/ in a browser, http://manent/ through the proxy");
     assert!(lines.contains(&line), "{lines:?}");
+    let port = addr.rsplit(':').next().unwrap();
+    let line = format!(
+        "  try     eval \"$(manent env -p {port})\"; curl https://example.com/   (in another terminal)"
+    );
+    assert!(lines.contains(&line), "{lines:?}");
     let lines = said(&["-l", "socks5@0", "--setup-host", "manent.test"]);
     assert!(lines.contains(&"  setup   http://manent.test/ through the proxy".to_owned()), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("  try ")), "no client there knows a proxy: {lines:?}");
     for off in [&["-p", "0", "--no-setup-page"][..], &["--reverse", "http://a.test", "-p", "0"]] {
         assert!(!said(off).iter().any(|line| line.contains("setup")));
     }

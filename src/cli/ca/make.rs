@@ -1,5 +1,6 @@
 //! `manent ca create`, `rotate` and `import`: how a CA comes to be.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{cert_file, fingerprint};
+use crate::cli::errors::TrustError;
 use crate::cli::output::Output;
 use crate::cli::text;
 use crate::tls::{Ca, CaCert, Constraints, Kept, Subtree};
@@ -61,17 +63,27 @@ pub(super) fn create(args: &CreateArgs, dir: &Path, output: &Output) -> anyhow::
 }
 
 pub(super) fn rotate(args: &RotateArgs, dir: &Path, output: &Output) -> anyhow::Result<ExitCode> {
-    // Before it is moved. What cannot be read limits nothing.
-    let before = CaCert::read(&cert_file(dir)).ok();
-    let only = match (&args.only[..], &before) {
-        ([], Some(before)) if !args.any_host => before.constraints().clone(),
-        ([], _) => Constraints::default(),
-        (given, _) => Constraints::only(given.to_vec()),
+    let only = match &args.only[..] {
+        [] if args.any_host => Constraints::default(),
+        [] => limits_of_old(dir)?,
+        given => Constraints::only(given.to_vec()),
     };
     let (ca, kept) = Ca::rotate(dir, &only)?;
     tell("made a new CA", &ca.certificate()?, dir, Some(&kept), output)?;
     what_next(&kept, output);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the CA that is there is limited to. One whose certificate is damaged may have been limited: the new one is not made to
+/// sign for every host just because that can no longer be told.
+fn limits_of_old(dir: &Path) -> Result<Constraints, TrustError> {
+    let path = cert_file(dir);
+    // Not `exists`: a link that leads nowhere is a certificate that is somewhere else at the moment.
+    if path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return Ok(Constraints::default());
+    }
+    let unknown = |source| TrustError::LimitsUnknown { path: text::path(&path), source };
+    Ok(CaCert::read(&path).map_err(unknown)?.constraints().clone())
 }
 
 pub(super) fn import(args: &ImportArgs, dir: &Path, output: &Output) -> anyhow::Result<ExitCode> {

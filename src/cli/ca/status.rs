@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{fingerprint, older, subject};
+use crate::cli::errors::causes;
 use crate::cli::output::Output;
 use crate::cli::trust::{self, State, Store, Subject};
 use crate::cli::{escape, text};
@@ -140,7 +141,7 @@ fn to_json(
     json!({
         "certificate": current.path.to_string_lossy(), "subject": cert.subject(), "sha256": hex(cert),
         "not_before": date(cert.not_before_unix()), "not_after": date(cert.not_after_unix()),
-        "days_left": days_left(cert), "only": only(cert), "problem": problem.map(CaError::to_string),
+        "days_left": days_left(cert), "only": only(cert), "problem": problem.map(|problem| causes(problem)),
         "trusted": states.contains(&State::Trusted), "stores": stores, "older": older,
     })
 }

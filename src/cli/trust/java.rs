@@ -16,6 +16,9 @@ pub(super) struct Java {
 
 /// Those of the Javas below `root`; with a root that is this machine's, also that of `JAVA_HOME`, of the search path, and
 /// those that people keep in their home directory.
+///
+/// Of another root, nothing is executed: an image that one only asks about would run its own code here, with the rights of
+/// whoever asks. Its stores are files, which the `keytool` of this machine changes as well.
 pub(super) fn find(root: &Path) -> Vec<Java> {
     let mut homes: Vec<PathBuf> = Vec::new();
     let is_here = root == Path::new("/");
@@ -42,7 +45,7 @@ pub(super) fn find(root: &Path) -> Vec<Java> {
         if stores.iter().any(|known| known.cacerts == cacerts) {
             continue;
         }
-        let keytool = Some(home.join("bin/keytool")).filter(|keytool| keytool.is_file());
+        let keytool = Some(home.join("bin/keytool")).filter(|keytool| is_here && keytool.is_file());
         stores.push(Java { cacerts, keytool: keytool.or_else(|| step::program("keytool")) });
     }
     stores
@@ -150,4 +153,4 @@ const SYSTEM: &[&str] = &["usr/lib/jvm", "usr/lib64/jvm", "usr/java", "opt/java"
 const USER: &[&str] =
     &[".sdkman/candidates/java", ".jdks", ".asdf/installs/java", ".local/share/mise/installs/java"];
 
-const MISSING: &str = "keytool is not installed; it comes with every Java";
+const MISSING: &str = "keytool is not installed here; it comes with every Java";

@@ -96,15 +96,37 @@ impl System {
         }
         let mut step = Step::new(step::program(name).ok_or_else(missing)?).args(&words[1..]);
         for (option, place) in [
-            ("--certsconf", "etc/ca-certificates.conf"),
-            ("--certsdir", "usr/share/ca-certificates"),
+            ("--certsconf", CERTS_CONF),
+            ("--certsdir", CERTS),
             ("--localcertsdir", self.layout.anchors),
-            ("--etccertsdir", "etc/ssl/certs"),
-            ("--hooksdir", "etc/ca-certificates/update.d"),
+            ("--etccertsdir", ETC_CERTS),
         ] {
             step = step.args(&[option]).arg(self.root.join(place));
         }
-        Ok(step.writing(self.bundle()))
+        Ok(step.args(NO_HOOKS).writing(self.bundle()))
+    }
+
+    /// That nothing of another root which is read or written for `of` leads out of it. A link that is meant inside of an
+    /// image leads into this machine's files, which would then be changed in its stead.
+    ///
+    /// Whoever can write in the image while the commands run can still put a link there in between.
+    fn confined(&self, of: &Subject) -> Result<(), String> {
+        if self.root == Path::new("/") {
+            return Ok(());
+        }
+        let top = self.root.canonicalize().map_err(|error| format!("{}: {error}", self.root.display()))?;
+        let mut places = vec![self.root.join(self.layout.anchors), self.anchor(of), self.bundle()];
+        if self.layout.families == "Debian" {
+            places.extend([CERTS_CONF, CERTS, ETC_CERTS].map(|place| self.root.join(place)));
+        }
+        match places.iter().find(|place| !is_below(&top, place)) {
+            None => Ok(()),
+            Some(place) => Err(format!(
+                "{} leads out of {}; make it a link that stays below, or run manent inside of that system",
+                place.display(),
+                self.root.display()
+            )),
+        }
     }
 }
 
@@ -118,6 +140,9 @@ impl Store for System {
     }
 
     fn state(&self, of: &Subject) -> State {
+        if let Err(reason) = self.confined(of) {
+            return State::Unknown(reason);
+        }
         let is_anchor = self.anchor(of).exists();
         match tls::certificates(&self.bundle()) {
             Ok(certs) if certs.iter().any(|der| der == of.cert.der()) => State::Trusted,
@@ -130,15 +155,34 @@ impl Store for System {
     }
 
     fn install(&self, it: &Subject) -> Result<Vec<Step>, String> {
+        self.confined(it)?;
         let anchor = self.anchor(it);
         let copy = Step::new("install").args(&["-m", "0644"]).arg(&it.path).arg(&anchor).writing(&anchor);
         Ok(vec![copy, self.update(self.layout.update)?])
     }
 
     fn remove(&self, it: &Subject) -> Result<Vec<Step>, String> {
+        self.confined(it)?;
         let anchor = self.anchor(it);
         let within = anchor.parent().unwrap_or(&self.root).to_owned();
         let remove = Step::new("rm").args(&["-f"]).arg(&anchor).writing(within);
         Ok(vec![remove, self.update(self.layout.update_after_removal)?])
     }
 }
+
+/// Whether a path, through all its links, is below `top`, which has none. Of one that is not there yet, the nearest directory
+/// above it counts; a link that leads nowhere may be made to lead anywhere, and does not.
+fn is_below(top: &Path, path: &Path) -> bool {
+    let nearest = path.ancestors().find(|path| path.symlink_metadata().is_ok());
+    nearest.is_some_and(|nearest| nearest.canonicalize().is_ok_and(|real| real.starts_with(top)))
+}
+
+/// What Debian's command reads and writes besides the administrator's certificates.
+const CERTS_CONF: &str = "etc/ca-certificates.conf";
+const CERTS: &str = "usr/share/ca-certificates";
+const ETC_CERTS: &str = "etc/ssl/certs";
+
+/// The hooks of another root are programs of that root, and the command would run them on this machine. It has no option to
+/// run none; where it is given no directory, it finds none. A directory that is empty would have to be there for whoever
+/// runs the command as it is shown.
+const NO_HOOKS: &[&str] = &["--hooksdir", "/dev/null"];

@@ -187,7 +187,11 @@ impl<R: Read> Parser<'_, R> {
                 self.json.enter_object()?;
                 while self.json.next_member(&mut name)? {
                     let value = self.short()?;
-                    headers.push((name.clone().into_bytes(), value.into_bytes()));
+                    self.spend(name.len() + PER_FIELD);
+                    // Empty values cost nothing by themselves.
+                    if self.budget > 0 {
+                        headers.push((name.clone().into_bytes(), value.into_bytes()));
+                    }
                 }
                 return Ok(headers);
             }
@@ -267,7 +271,9 @@ impl<R: Read> Parser<'_, R> {
                 }
             }
             self.spend(PER_FIELD);
-            params.push(param);
+            if self.budget > 0 {
+                params.push(param);
+            }
         }
         Ok(params)
     }

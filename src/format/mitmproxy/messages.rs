@@ -183,13 +183,13 @@ impl Messages {
     /// What two directions hold, in bytes. The log counts if it is about just that many.
     pub(super) fn of_stream(from_client: u64, from_server: u64, at: [f64; 2], log: Log) -> Self {
         let mut sums = [0u64; 2];
-        let mut payload_len = 0;
         for entry in log.entries() {
             let sum = &mut sums[usize::from(entry.from_client)];
             *sum = sum.saturating_add(entry.len);
-            payload_len += framed_len(stream_list_len(entry));
         }
         if sums == [from_server, from_client] {
+            // Of lengths that are true: those of a file of strangers need not be.
+            let payload_len = log.entries().map(|entry| framed_len(stream_list_len(entry))).sum();
             return Self { payload_len, form: Form::LoggedStream, log, cut: 0 };
         }
         let mut log = Log::default();

@@ -10,7 +10,7 @@ pub(super) enum Shape {
     Json,
     /// `application/x-www-form-urlencoded`
     Form,
-    /// `multipart/form-data`, with its boundary.
+    /// `multipart/form-data`, with its boundary; empty, if the type names none.
     Parts(Vec<u8>),
 }
 
@@ -23,7 +23,10 @@ impl Shape {
             return Some(Shape::Form);
         }
         if essence == "multipart/form-data" {
-            let at = text.find("boundary=")? + "boundary=".len();
+            // In the bytes themselves: what is no UTF-8 has another length as text.
+            let lower = media_type.to_ascii_lowercase();
+            let at =
+                memchr::memmem::find(&lower, BOUNDARY).map_or(media_type.len(), |at| at + BOUNDARY.len());
             let rest = &media_type[at..];
             let rest = rest.strip_prefix(b"\"").unwrap_or(rest);
             let end = rest.iter().position(|b| matches!(b, b'"' | b';')).unwrap_or(rest.len());
@@ -57,6 +60,8 @@ impl Shape {
         (redacted != body).then_some(redacted)
     }
 }
+
+const BOUNDARY: &[u8] = b"boundary=";
 
 /// Looks for `"name" : value` and nothing else, so that broken JSON is masked as far as can be.
 fn json(text: &[u8], masked: &mut Masked) -> Vec<u8> {

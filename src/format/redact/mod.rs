@@ -145,6 +145,11 @@ impl<'a> Redacted<'a> {
                 client.connect.iter_mut().for_each(|connect| connect.headers = headers.clone());
             }
         }
+        for applied in &mut flow.rules {
+            // What a rule looks for, or puts in, may be what is masked elsewhere.
+            let kind_len = applied.rule.find(' ').unwrap_or(applied.rule.len());
+            applied.rule.truncate(kind_len);
+        }
         if let Some(imported) = &mut flow.imported {
             imported.metadata = None;
             imported.unknown = None;
@@ -249,6 +254,11 @@ fn redact_body(
     let media_type = headers.get("content-type").unwrap_or_default();
     let by_type = body::Shape::of_type(media_type);
     if by_type.is_none() && !media_type.is_empty() {
+        return Ok(());
+    }
+    if by_type.as_ref().is_some_and(|shape| *shape == body::Shape::Parts(Vec::new())) {
+        // Nobody can tell its parts.
+        leave_out(body, masked);
         return Ok(());
     }
     let Some(recorded) = item.body(part)? else { return Ok(()) };

@@ -167,6 +167,22 @@ fn bodies_lose_their_secrets_and_nothing_else() {
     let redacted = Redacted::new(&form, &mut masked).unwrap();
     assert_eq!(text(&redacted, Part::Request), String::from_utf8_lossy(parts).replace("SECRET", MASK));
     assert_eq!(text(&redacted, Part::Response), "<p>SECRET</p>", "what is not looked through stays");
+    let unknown = item(&[("Content-Type", "multipart/form-data")], parts, &[], b"");
+    let redacted = Redacted::new(&unknown, &mut masked).unwrap();
+    assert_eq!(redacted.flow.request.unwrap().body.content, Content::Absent, "nobody can tell its parts");
+}
+
+/// A type of bytes that are no UTF-8 ended an export: their place in the text is not that in the bytes.
+#[test]
+fn the_boundary_of_a_type_that_is_no_text_is_found() {
+    let of_type = body::Shape::of_type;
+    let parts = |boundary: &[u8]| Some(body::Shape::Parts(boundary.to_vec()));
+    assert_eq!(of_type(b"multipart/form-data; x=\xe9\xe9\xe9\xe9\xe9; Boundary=\"aBc\""), parts(b"aBc"));
+    assert_eq!(of_type(b"Multipart/Form-Data; boundary=\xe9 ; y"), parts(b"\xe9"));
+    assert_eq!(
+        (of_type(b"multipart/form-data; boundary="), of_type(b"multipart/form-data")),
+        (parts(b""), parts(b""))
+    );
 }
 
 #[test]

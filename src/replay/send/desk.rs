@@ -85,19 +85,24 @@ impl Desk {
         mids
     }
 
-    /// No more will come: what waits still is told as not stored.
-    pub(super) fn end(&self) {
+    /// These were not stored, if they wait still, and are told so.
+    pub(super) fn give_up(&self, mids: &[Mid]) {
         let mut state = self.lock();
-        let mut lost: Vec<(Mid, Reply)> = state.waiting.drain().collect();
-        lost.sort_unstable_by_key(|(mid, _)| *mid);
-        for (_, mut reply) in lost {
+        for mid in mids {
+            let Some(mut reply) = state.waiting.remove(mid) else { continue };
             if let Ok(answered) = &mut reply.outcome {
                 answered.mid = None;
             }
             state.ready.push(reply);
         }
-        state.over = true;
         drop(state);
+        self.news.notify_one();
+    }
+
+    /// No more will come: what waits still was not stored.
+    pub(super) fn end(&self) {
+        self.give_up(&self.waiting());
+        self.lock().over = true;
         self.news.notify_one();
     }
 

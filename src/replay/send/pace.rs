@@ -29,13 +29,15 @@ pub(super) struct Pacer {
     pace: Pace,
     /// Of the first request, and its recorded time.
     first: Option<(Instant, i64)>,
+    /// The latest that a request was given: requests are asked for before they are due.
+    latest: Option<Instant>,
     count: u32,
     round: u32,
 }
 
 impl Pacer {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, first: None, count: 0, round: 0 }
+        Self { pace, first: None, latest: None, count: 0, round: 0 }
     }
 
     /// When the next request is due that began at `started_unix_ns` in the record. Each round, in which the same flows
@@ -44,7 +46,9 @@ impl Pacer {
         if std::mem::replace(&mut self.round, round) != round && matches!(self.pace, Pace::AsRecorded(_)) {
             self.first = None;
         }
-        let (begin, first_ns) = *self.first.get_or_insert((now, started_unix_ns));
+        // A new beginning comes after all that went before it.
+        let start = self.latest.map_or(now, |latest| latest.max(now));
+        let (begin, first_ns) = *self.first.get_or_insert((start, started_unix_ns));
         let after = match self.pace {
             Pace::Free => return now,
             Pace::Rate(rate) => {
@@ -52,20 +56,23 @@ impl Pacer {
                 self.count += 1;
                 after
             }
-            Pace::AsRecorded(speed) => match u64::try_from(started_unix_ns - first_ns) {
+            Pace::AsRecorded(speed) => match u64::try_from(started_unix_ns.saturating_sub(first_ns)) {
                 Ok(after) => seconds(Duration::from_nanos(after).as_secs_f64() / speed),
                 Err(_) => {
-                    self.first = Some((now, started_unix_ns));
-                    return now;
+                    self.first = Some((start, started_unix_ns));
+                    self.latest = Some(start);
+                    return start;
                 }
             },
         };
-        begin.checked_add(after).unwrap_or(now)
+        let due = begin.checked_add(after).unwrap_or(now);
+        self.latest = self.latest.max(Some(due));
+        due
     }
 }
 
 /// Far more than anybody waits for, and far less than a clock can hold.
-fn seconds(seconds: f64) -> Duration {
+pub(super) fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(MOST).min(MOST)
 }
 
@@ -96,5 +103,13 @@ mod tests {
         let mut pacer = Pacer::new(Pace::AsRecorded(1.0));
         assert_eq!((pacer.due(0, 0, now), pacer.due(1, 7, now)), (now, now), "a new round");
         assert!(due(Pace::AsRecorded(1e-300), &starts)[2] > 0);
+        assert_eq!(due(Pace::AsRecorded(1.0), &[i64::MIN, i64::MAX])[0], 0);
+        // Workers take a round's requests before the one before it is over.
+        let later = now + Duration::from_secs(1);
+        let mut pacer = Pacer::new(Pace::AsRecorded(1.0));
+        let starts = [0, 1_000_000_000, 0, 1_000_000_000];
+        let due: Vec<Instant> =
+            [0, 0, 1, 1].into_iter().zip(starts).map(|(round, at)| pacer.due(round, at, now)).collect();
+        assert_eq!(due, [now, later, later, later + Duration::from_secs(1)]);
     }
 }

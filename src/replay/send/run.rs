@@ -122,8 +122,13 @@ impl Run {
             desk: Arc::clone(&desk),
             stop: stop.clone(),
         });
-        let settling =
-            Settling { commits: recorder.commits(), desk: Arc::clone(&desk), recorder, missed: false };
+        let settling = Settling {
+            commits: recorder.commits(),
+            desk: Arc::clone(&desk),
+            recorder,
+            missed: false,
+            lost: 0,
+        };
         let all_sent = sending.run(concurrency, abort.clone());
         let task = tokio::spawn(settling.run(all_sent));
         Ok((feed, Self { asked: Asked(desk), ready: Vec::new().into_iter(), stop, abort, task, into }))
@@ -188,9 +193,12 @@ impl Sending {
     /// Sends all, so many at a time.
     async fn run(self: Arc<Self>, concurrency: usize, abort: CancellationToken) {
         let mut workers = JoinSet::new();
-        for _ in 0..concurrency {
+        let work = || {
             let sending = Arc::clone(&self);
-            workers.spawn(async move { while sending.one().await.is_some() {} });
+            async move { while sending.one().await.is_some() {} }
+        };
+        for _ in 0..concurrency {
+            workers.spawn(work());
         }
         let mut stopped = false;
         loop {
@@ -207,7 +215,10 @@ impl Sending {
                 worker = workers.join_next() => match worker {
                     Some(Ok(())) => {}
                     // Its flow is recorded as ended by us, and not told; the others go on.
-                    Some(Err(error)) => tracing::error!(%error, "a request was given up"),
+                    Some(Err(error)) => {
+                        tracing::error!(%error, "a request was given up");
+                        workers.spawn(work());
+                    }
                     None => break,
                 },
             }
@@ -261,6 +272,8 @@ struct Settling {
     recorder: Rotating,
     /// News of commits were lost, so the store itself is asked now and then.
     missed: bool,
+    /// Flows that the recorder could not store, when that was last looked at.
+    lost: u64,
 }
 
 impl Settling {
@@ -279,7 +292,12 @@ impl Settling {
                     }
                 },
                 () = &mut all_sent => break,
-                () = tokio::time::sleep(ASK_AGAIN), if self.missed => self.ask().await,
+                () = tokio::time::sleep(ASK_AGAIN), if self.missed => {
+                    self.ask().await;
+                    self.give_up_lost().await;
+                }
+                // News come far more often while there are any.
+                () = tokio::time::sleep(LOOK_FOR_LOST) => self.give_up_lost().await,
             }
         }
         // All has ended: what is not committed now will never be.
@@ -289,6 +307,19 @@ impl Settling {
         }
         self.ask().await;
         stats
+    }
+
+    /// Of a group that could not be stored there are no news: who waits for it would wait for ever.
+    async fn give_up_lost(&mut self) {
+        // In this order: what waits has ended, and where nothing is queued later on, it is stored or lost.
+        let waiting = self.desk.waiting();
+        let stats = self.recorder.stats();
+        if waiting.is_empty() || stats.lost == self.lost || stats.queued > 0 {
+            return;
+        }
+        self.lost = stats.lost;
+        self.ask().await;
+        self.desk.give_up(&waiting);
     }
 
     /// Asks the store for what waits.
@@ -322,6 +353,9 @@ const MAX_CONCURRENCY: usize = 65_536;
 /// Flows that may wait for their commits, beside those under way: what a fast origin answers in the time of a commit. A
 /// reply holds two records with bodies of up to 2 KiB each.
 const WINDOW: usize = 4096;
+
+/// How long no group is committed before it is looked whether one was lost.
+const LOOK_FOR_LOST: Duration = Duration::from_secs(1);
 
 /// How often the store is asked after its news came faster than we took them.
 const ASK_AGAIN: Duration = Duration::from_millis(50);

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::cue::{Begin, Cue};
+use super::pace::seconds;
 use crate::flow::{Headers, Opcode};
 use crate::websocket::{Deflater, Event, Extensions, FrameWriter, Tap};
 
@@ -133,7 +134,7 @@ impl Mouth {
     async fn wait_for_turn(&mut self, begin: &Begin) -> std::io::Result<()> {
         match self.speed {
             Some(speed) => {
-                let due = Duration::from_micros(begin.at_us).div_f64(speed.max(SLOWEST));
+                let due = seconds(Duration::from_micros(begin.at_us).as_secs_f64() / speed.max(SLOWEST));
                 self.until_instant(self.began + due, |heard| heard.closing).await
             }
             None => {

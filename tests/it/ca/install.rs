@@ -2,9 +2,9 @@
 //! a script here, which does what the real one does.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use super::cert;
@@ -23,9 +23,7 @@ impl Machine {
         fs::write(machine.bundle(), "").unwrap();
         let bin = machine.home.path("bin");
         fs::create_dir(&bin).unwrap();
-        let tool = bin.join("update-ca-certificates");
-        fs::write(&tool, SCRIPT).unwrap();
-        fs::set_permissions(&tool, Permissions::from_mode(0o755)).unwrap();
+        script(&bin.join("update-ca-certificates"), SCRIPT);
         machine
     }
 
@@ -48,13 +46,21 @@ impl Machine {
     }
 }
 
-/// The part of the real one that matters: the bundle is what is in the directory.
+/// A program.
+fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The part of the real one that matters: the bundle is what is in the directory, and hooks are run if there is a directory.
 const SCRIPT: &str = r#"#!/bin/sh
 set -eu
+hooks=
 while [ $# -gt 0 ]; do
     case "$1" in
         --localcertsdir) from="$2"; shift ;;
         --etccertsdir) to="$2"; shift ;;
+        --hooksdir) hooks="$2"; shift ;;
     esac
     shift
 done
@@ -62,6 +68,7 @@ done
 for file in "$from"/*.crt; do
     [ ! -e "$file" ] || cat "$file" >> "$to/ca-certificates.crt"
 done
+[ ! -d "$hooks" ] || for hook in "$hooks"/*; do "$hook"; done
 "#;
 
 #[test]
@@ -104,6 +111,7 @@ fn a_dry_run_prints_the_commands_and_changes_nothing() {
     assert!(lines[0].starts_with("# system: "));
     assert!(lines[1].starts_with("install -m 0644 ") && lines[1].contains("/ca/manent-ca.pem "), "{lines:?}");
     assert!(lines[2].starts_with("update-ca-certificates --certsconf "), "{lines:?}");
+    assert!(lines[2].ends_with(" --hooksdir /dev/null"), "{lines:?}");
     assert_eq!(fs::read_to_string(machine.bundle()).unwrap(), "");
     // What is printed is what would be done.
     let path = format!("{}:{}", machine.home.path("bin").display(), std::env::var("PATH").unwrap());
@@ -111,6 +119,69 @@ fn a_dry_run_prints_the_commands_and_changes_nothing() {
     let shell = std::process::Command::new("sh").args(["-ec", &script]).env("PATH", path).output().unwrap();
     assert!(shell.status.success(), "{}", text(&shell.stderr));
     assert_eq!(machine.run(&["ca", "status"]).status.code(), Some(0));
+}
+
+/// What is below `--root` may be of somebody's who wants to have it run here: a `keytool` and a hook of the image once were,
+/// the first by `ca status` alone.
+#[test]
+fn nothing_of_another_root_is_executed() {
+    let machine = Machine::debian();
+    let (image, here) = (machine.home.path("image-ran"), machine.home.path("keytool-ran"));
+    let java = machine.root.join("usr/lib/jvm/x");
+    let hooks = machine.root.join("etc/ca-certificates/update.d");
+    for dir in [&java.join("bin"), &java.join("lib/security"), &hooks] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    fs::write(java.join("lib/security/cacerts"), "of a kind that only keytool can read").unwrap();
+    for program in [java.join("bin/keytool"), hooks.join("hook")] {
+        script(&program, &format!("#!/bin/sh\n: > '{}'\n", image.display()));
+    }
+    script(&machine.home.path("bin/keytool"), &format!("#!/bin/sh\n: > '{}'\n", here.display()));
+
+    let installed = machine.run(&["ca", "install", "system"]);
+    assert_eq!(installed.status.code(), Some(0), "{}", text(&installed.stderr));
+    assert_eq!(machine.run(&["ca", "status"]).status.code(), Some(0));
+    assert!(here.exists(), "this machine's keytool is asked");
+    let planned = text(&machine.run(&["ca", "install", "java", "--dry-run"]).stdout);
+    assert!(planned.contains("\nkeytool -importcert "), "{planned}");
+    machine.run(&["ca", "install", "java"]);
+    assert_eq!(machine.run(&["ca", "uninstall", "system"]).status.code(), Some(0));
+    assert!(!image.exists());
+}
+
+/// Absolute links in an image are meant inside of it. From outside they lead to this machine's own store, which was written
+/// to through them.
+#[test]
+fn links_that_lead_out_of_another_root_are_not_followed() {
+    for place in ["usr/local/share/ca-certificates", "etc/ssl/certs", "etc/ssl", "usr/share"] {
+        let machine = Machine::debian();
+        let (link, outside) = (machine.root.join(place), machine.home.path("outside"));
+        fs::create_dir_all(outside.join("certs")).unwrap();
+        let _ = fs::remove_dir_all(&link); // of those, one is not there
+        symlink(&outside, &link).unwrap();
+        for verb in ["install", "uninstall"] {
+            let output = machine.run(&["ca", verb, "system"]);
+            let told = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(6), "{place}: {told}");
+            assert!(told.contains(" leads out of "), "{place}: {told}");
+        }
+        let status = text(&machine.run(&["ca", "status"]).stdout);
+        assert!(status.contains("it cannot be told: ") && status.contains(" leads out of "), "{status}");
+        let untouched =
+            fs::read_dir(&outside).unwrap().count() + fs::read_dir(outside.join("certs")).unwrap().count();
+        assert_eq!(untouched, 1, "{place}");
+    }
+    // A file that is not there yet would be made there.
+    let machine = Machine::debian();
+    fs::remove_file(machine.bundle()).unwrap();
+    symlink(machine.home.path("outside.crt"), machine.bundle()).unwrap();
+    assert_eq!(machine.run(&["ca", "install", "system"]).status.code(), Some(6));
+    // A link that stays below is as good as a directory.
+    let machine = Machine::debian();
+    fs::rename(machine.root.join("etc/ssl"), machine.root.join("etc/tls")).unwrap();
+    symlink("tls", machine.root.join("etc/ssl")).unwrap();
+    let output = machine.run(&["ca", "install", "system"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
 #[test]

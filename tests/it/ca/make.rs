@@ -1,7 +1,7 @@
 //! `ca create`, `rotate` and `import`: what is made, what is kept, and what is refused.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
 use manent::tls::Ca;
@@ -111,6 +111,49 @@ fn rotate_mends_whatever_is_there() {
     let fresh = Home::new();
     assert_eq!(fresh.run(&["ca", "rotate"]).status.code(), Some(0), "and where nothing is");
 }
+
+/// A certificate that cannot be read was taken for one without limits, so that the new one signed for every host.
+#[test]
+fn rotate_asks_for_the_limits_that_it_cannot_read() {
+    for (damage, given) in [("key", ["--only", "example.com"].as_slice()), ("cut", ["--any-host"].as_slice())]
+    {
+        let home = Home::new();
+        home.run(&["ca", "create", "--only", "example.com"]);
+        let pem = fs::read_to_string(cert(&home)).unwrap();
+        let key = fs::read_to_string(cert(&home).with_extension("key")).unwrap();
+        let damaged = if damage == "key" { pem + &key } else { pem[..pem.len() / 2].to_owned() };
+        fs::write(cert(&home), &damaged).unwrap();
+        let told = home.refuses(&["ca", "rotate"], 6, "error[E601]: what the CA in ");
+        assert!(told.contains("hint: manent ca rotate --only ") && told.contains("--any-host"), "{told}");
+        assert_eq!(fs::read_to_string(cert(&home)).unwrap(), damaged, "nothing was changed");
+        assert_eq!(home.run(&[["ca", "rotate"].as_slice(), given].concat()).status.code(), Some(0));
+        let ca = Ca::load(&home.dir.path().join("ca")).unwrap();
+        assert_eq!(ca.is_constrained(), damage == "key");
+    }
+}
+
+/// Root can read every key. One that another user owns is known to that user, whatever its mode, and can be replaced by them.
+/// Only root can give a file away, so others have nothing to test here.
+#[test]
+fn a_key_of_another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.run(&["ca", "create"]);
+    let key = cert(&home).with_extension("key");
+    chown(&key, Some(NOBODY), None).unwrap();
+    let told = home.refuses(&["ca", "status"], 6, "error[E601]: cannot use the key in ");
+    assert!(told.contains("it belongs to user 65534") && told.contains("chown 0 '"), "{told}");
+    let other = private(&home, "b.pem", include_str!("../../../certs/test-ca-rsa.pem"));
+    chown(&other, Some(NOBODY), None).unwrap();
+    home.refuses(&["ca", "import", "--rotate", &other], 6, "it belongs to user 65534");
+    chown(&key, Some(0), None).unwrap();
+    assert_eq!(home.run(&["ca", "path"]).status.code(), Some(0));
+}
+
+/// As in `install`.
+const NOBODY: u32 = 65_534;
 
 #[test]
 fn import_takes_two_files_or_one_and_makes_the_key_private() {

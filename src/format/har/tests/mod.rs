@@ -498,3 +498,24 @@ fn what_stands_behind_an_archive_is_told() {
         "{found:?}"
     );
 }
+
+/// Names, and parameters without a text, are kept as well: a small compressed file could fill the memory with them.
+#[test]
+fn whatever_is_kept_of_a_head_is_bounded() {
+    let names: Vec<String> = (0..300_000).map(|n| format!("\"{n}\":\"\"")).collect();
+    for head in [
+        format!("\"headers\":{{{}}}", names.join(",")),
+        format!(
+            "\"headers\":[],\"postData\":{{\"mimeType\":\"a/b\",\"params\":[{}]}}",
+            ["{}"].repeat(300_000).join(",")
+        ),
+    ] {
+        let archive = format!(
+            "{{\"log\":{{\"version\":\"1.2\",\"entries\":[{{\"startedDateTime\":\"2026-11-25T10:00:00.000Z\",\
+             \"request\":{{\"method\":\"POST\",\"url\":\"http://a.test/\",{head}}}}}]}}}}"
+        );
+        let read = read_all(archive.as_bytes());
+        let [Err(error)] = &read[..] else { panic!("{} read", read.len()) };
+        assert!(error.to_string().contains("larger than 16 MiB"), "{error}");
+    }
+}
