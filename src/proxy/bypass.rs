@@ -8,7 +8,7 @@ use super::client::{Client, Stream};
 use super::detect::First;
 use super::intercept::{self, Opened, Opener, Reached};
 use super::mode::explicit;
-use super::passthrough::KEEP;
+use super::passthrough::{KEEP, SIDE_BY_SIDE};
 use super::serve::{Scope, Tunneled};
 use super::site;
 use crate::flow::{self, Side, Stage, State, Target, TlsInfo};
@@ -133,7 +133,7 @@ pub(super) fn rejected(client: &Client, target: &Target, sni: Option<&str>, left
     if left == Left::Silently && client.shared.passthrough.has_accepted(peer, &host, now) {
         return false;
     }
-    if client.shared.passthrough.rejected(peer, &host, now) {
+    if client.shared.passthrough.rejected(peer, &host, left == Left::Silently, now) {
         tracing::warn!(
             client = %peer,
             host = %host,
@@ -192,6 +192,17 @@ pub(super) async fn distrusts(client: &mut Client, stream: &mut Stream, scope: &
     if !rejected(client, target, tls_name(client).as_deref(), left) {
         // Nothing was asked on a connection that was not needed.
         return false;
+    }
+    if left == Left::Silently {
+        let host = place(target, tls_name(client).as_deref());
+        let acceptance = client.shared.passthrough.acceptance(client.peer.ip(), &host);
+        let used_another = tokio::select! {
+            accepted = client.ticker.within(SIDE_BY_SIDE, acceptance) => accepted.is_ok(),
+            () = stop.cancelled() => false,
+        };
+        if used_another {
+            return false;
+        }
     }
     client.learn(|facts| {
         if let Some(tls) = &mut facts.tls {

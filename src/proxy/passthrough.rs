@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use regex::{Regex, RegexBuilder};
+use tokio::sync::Notify;
 
 /// A regular expression that is looked for in `host:port`, unanchored and without regard to case.
 ///
@@ -35,6 +36,8 @@ pub(super) struct Passthrough {
     learnt: Mutex<HashMap<Place, Learnt>>,
     /// Who has sent something on a connection with our certificate, and when last.
     accepted: Mutex<HashMap<Place, Instant>>,
+    /// Somebody new has.
+    acceptance: Notify,
 }
 
 /// A client, by its address, and a host with its port.
@@ -44,13 +47,22 @@ type Place = (IpAddr, String);
 enum Learnt {
     /// Rejected once, then.
     Rejected(Instant),
-    /// Passes through, since then.
-    Passing(Instant),
+    /// Passes through.
+    Passing {
+        since: Instant,
+        /// Because connections were left without a word, which also has other reasons.
+        silently: bool,
+    },
 }
 
 impl Passthrough {
     pub(super) fn new(options: PassthroughOptions) -> Self {
-        Self { options: ArcSwap::from_pointee(options), learnt: Mutex::default(), accepted: Mutex::default() }
+        Self {
+            options: ArcSwap::from_pointee(options),
+            learnt: Mutex::default(),
+            accepted: Mutex::default(),
+            acceptance: Notify::new(),
+        }
     }
 
     /// Goes by these rules from now on; what was learnt stays, unless nothing is to be learnt any more.
@@ -92,8 +104,8 @@ impl Passthrough {
         let mut learnt = self.learnt();
         let place = place(client, host);
         match learnt.get(&place) {
-            Some(Learnt::Passing(since)) if now.duration_since(*since) < KEEP => true,
-            Some(Learnt::Passing(_)) => {
+            Some(Learnt::Passing { since, .. }) if now.duration_since(*since) < KEEP => true,
+            Some(Learnt::Passing { .. }) => {
                 learnt.remove(&place);
                 false
             }
@@ -101,17 +113,20 @@ impl Passthrough {
         }
     }
 
-    /// Notes that this client has rejected our certificate for `host`. `true` if it is passed through from now on.
-    pub(super) fn rejected(&self, client: IpAddr, host: &str, now: Instant) -> bool {
+    /// Notes that this client has rejected our certificate for `host`, `silently` if it has only left. `true` if it is passed
+    /// through from now on.
+    pub(super) fn rejected(&self, client: IpAddr, host: &str, silently: bool, now: Instant) -> bool {
         if !self.options.load().automatic {
             return false;
         }
         let mut learnt = self.learnt();
         let place = place(client, host);
         let (next, begins) = match learnt.get(&place) {
-            Some(&Learnt::Rejected(at)) if now.duration_since(at) <= WITHIN => (Learnt::Passing(now), true),
+            Some(&Learnt::Rejected(at)) if now.duration_since(at) <= WITHIN => {
+                (Learnt::Passing { since: now, silently }, true)
+            }
             // A handshake that had begun before says nothing new.
-            Some(&Learnt::Passing(since)) if now.duration_since(since) < KEEP => return false,
+            Some(&Learnt::Passing { since, .. }) if now.duration_since(since) < KEEP => return false,
             _ => (Learnt::Rejected(now), false),
         };
         if learnt.len() >= PLACES && !learnt.contains_key(&place) {
@@ -122,15 +137,17 @@ impl Passthrough {
     }
 
     /// Notes that this client has accepted our certificate for `host`: an earlier rejection had another reason. What
-    /// passes through already goes on doing so, because several programs may share one address.
+    /// passes through already goes on doing so, because several programs may share one address; unless that is because of
+    /// connections that were just left without a word: a browser opens several side by side, and uses one.
     pub(super) fn accepted(&self, client: IpAddr, host: &str, now: Instant) {
-        if !self.options.load().automatic {
-            return;
-        }
         let place = place(client, host);
         let mut learnt = self.learnt();
-        if let Some(Learnt::Rejected(_)) = learnt.get(&place) {
-            learnt.remove(&place);
+        match learnt.get(&place) {
+            Some(Learnt::Rejected(_)) => drop(learnt.remove(&place)),
+            Some(&Learnt::Passing { since, silently: true }) if now.duration_since(since) < SIDE_BY_SIDE => {
+                learnt.remove(&place);
+            }
+            Some(Learnt::Passing { .. }) | None => {}
         }
         drop(learnt);
         let mut accepted = self.acceptances();
@@ -141,7 +158,11 @@ impl Passthrough {
                 accepted.remove(&oldest);
             }
         }
-        accepted.insert(place, now);
+        let is_new = accepted.insert(place, now).is_none();
+        drop(accepted);
+        if is_new {
+            self.acceptance.notify_waiters();
+        }
     }
 
     /// Whether this client has accepted our certificate for `host` not long ago: if it leaves a connection without a
@@ -149,6 +170,18 @@ impl Passthrough {
     pub(super) fn has_accepted(&self, client: IpAddr, host: &str, now: Instant) -> bool {
         let at = self.acceptances().get(&place(client, host)).copied();
         at.is_some_and(|at| now.duration_since(at) < KEEP)
+    }
+
+    /// Waits until this client accepts our certificate for `host`, if it has not yet. Cancel-safe.
+    pub(super) async fn acceptance(&self, client: IpAddr, host: &str) {
+        loop {
+            let mut news = std::pin::pin!(self.acceptance.notified());
+            news.as_mut().enable();
+            if self.has_accepted(client, host, Instant::now()) {
+                return;
+            }
+            news.await;
+        }
     }
 
     fn acceptances(&self) -> MutexGuard<'_, HashMap<Place, Instant>> {
@@ -164,13 +197,13 @@ impl Passthrough {
 fn make_room(learnt: &mut HashMap<Place, Learnt>, now: Instant) {
     learnt.retain(|_, learnt| match *learnt {
         Learnt::Rejected(at) => now.duration_since(at) <= WITHIN,
-        Learnt::Passing(since) => now.duration_since(since) < KEEP,
+        Learnt::Passing { since, .. } => now.duration_since(since) < KEEP,
     });
     if learnt.len() < PLACES {
         return;
     }
     let since = |learnt: &Learnt| match *learnt {
-        Learnt::Rejected(at) | Learnt::Passing(at) => at,
+        Learnt::Rejected(at) | Learnt::Passing { since: at, .. } => at,
     };
     let oldest = learnt.iter().min_by_key(|(_, learnt)| since(learnt)).map(|(place, _)| place.clone());
     if let Some(oldest) = oldest {
@@ -223,6 +256,9 @@ const WITHIN: Duration = Duration::from_mins(1);
 /// How long a host is then passed through. Long enough for a program that pins to work in peace: each trial costs it two
 /// failed connections. Short enough that somebody who has just made it trust our CA need not start the proxy anew.
 pub(super) const KEEP: Duration = Duration::from_mins(10);
+/// How long after connections that were left without a word another one of the same client shows why: it was opened at the
+/// same time.
+pub(super) const SIDE_BY_SIDE: Duration = Duration::from_secs(1);
 /// Some 100 bytes each; a client that rejects certificates of ever new hosts pushes out what is oldest.
 const PLACES: usize = 4096;
 
@@ -284,39 +320,55 @@ mod tests {
     fn two_rejections_within_a_minute_pass_a_client_through_to_a_host() {
         let (policy, start) = (rules(&[], &[]), Instant::now());
         assert!(!policy.is_active());
-        assert!(!policy.rejected(ONE, HOST, start));
+        assert!(!policy.rejected(ONE, HOST, false, start));
         assert!(policy.is_active() && !policy.by_rejection(ONE, HOST, start));
-        assert!(policy.rejected(ONE, "Pinned.test:443", start + WITHIN));
+        assert!(policy.rejected(ONE, "Pinned.test:443", false, start + WITHIN));
         assert!(policy.by_rejection(ONE, HOST, start + WITHIN));
         let mapped = "::ffff:192.0.2.1".parse().expect("an address");
         assert!(policy.by_rejection(mapped, HOST, start + WITHIN));
         for (client, host) in [(TWO, HOST), (ONE, "pinned.test:444"), (ONE, "other.test:443")] {
             assert!(!policy.by_rejection(client, host, start + WITHIN), "{client} {host}");
         }
-        assert!(!policy.rejected(ONE, HOST, start + WITHIN), "told once");
+        assert!(!policy.rejected(ONE, HOST, false, start + WITHIN), "told once");
     }
 
     #[test]
     fn rejections_far_apart_or_with_an_acceptance_between_count_for_nothing() {
         let (policy, start) = (rules(&[], &[]), Instant::now());
         let later = start + WITHIN + Duration::from_millis(1);
-        assert!(!policy.rejected(ONE, HOST, start));
-        assert!(!policy.rejected(ONE, HOST, later));
+        assert!(!policy.rejected(ONE, HOST, false, start));
+        assert!(!policy.rejected(ONE, HOST, false, later));
         policy.accepted(ONE, HOST, later);
-        assert!(!policy.rejected(ONE, HOST, later));
-        assert!(policy.rejected(ONE, HOST, later), "and the count begins anew");
+        assert!(!policy.rejected(ONE, HOST, false, later));
+        assert!(policy.rejected(ONE, HOST, false, later), "and the count begins anew");
     }
 
     #[test]
     fn passing_through_ends_with_its_time_and_not_with_another_program_s_success() {
         let (policy, start) = (rules(&[], &[]), Instant::now());
-        policy.rejected(ONE, HOST, start);
-        policy.rejected(ONE, HOST, start);
+        policy.rejected(ONE, HOST, false, start);
+        policy.rejected(ONE, HOST, false, start);
         policy.accepted(ONE, HOST, start);
         assert!(policy.by_rejection(ONE, HOST, start + KEEP - Duration::from_millis(1)));
         assert!(!policy.by_rejection(ONE, HOST, start + KEEP));
-        assert!(!policy.rejected(ONE, HOST, start + KEEP), "two more are needed");
-        assert!(policy.rejected(ONE, HOST, start + KEEP));
+        assert!(!policy.rejected(ONE, HOST, false, start + KEEP), "two more are needed");
+        assert!(policy.rejected(ONE, HOST, false, start + KEEP));
+    }
+
+    #[test]
+    fn connections_left_silently_beside_one_that_is_used_count_for_nothing() {
+        let start = Instant::now();
+        for (silently, after, passes) in
+            [(true, SIDE_BY_SIDE / 2, false), (true, SIDE_BY_SIDE, true), (false, SIDE_BY_SIDE / 2, true)]
+        {
+            let policy = rules(&[], &[]);
+            policy.rejected(ONE, HOST, silently, start);
+            assert!(policy.rejected(ONE, HOST, silently, start), "at once, until more is known");
+            policy.accepted(TWO, HOST, start);
+            assert!(policy.by_rejection(ONE, HOST, start));
+            policy.accepted(ONE, HOST, start + after);
+            assert_eq!(policy.by_rejection(ONE, HOST, start + after), passes, "{silently} {after:?}");
+        }
     }
 
     #[test]
@@ -339,7 +391,7 @@ mod tests {
     fn nothing_is_learnt_where_it_is_switched_off() {
         let policy = Passthrough::new(PassthroughOptions { automatic: false, ..Default::default() });
         let now = Instant::now();
-        assert!(!policy.rejected(ONE, HOST, now) && !policy.rejected(ONE, HOST, now));
+        assert!(!policy.rejected(ONE, HOST, false, now) && !policy.rejected(ONE, HOST, false, now));
         assert!(!policy.is_active() && !policy.by_rejection(ONE, HOST, now));
     }
 
@@ -349,10 +401,10 @@ mod tests {
         let host = |n: usize| format!("h{n}.test:443");
         let at = |n: usize| start + Duration::from_millis(u64::try_from(n).expect("small"));
         for n in 0..=PLACES {
-            policy.rejected(ONE, &host(n), at(n));
+            policy.rejected(ONE, &host(n), false, at(n));
         }
         assert_eq!(policy.learnt().len(), PLACES);
-        assert!(!policy.rejected(ONE, &host(0), at(PLACES)), "it was forgotten");
-        assert!(policy.rejected(ONE, &host(PLACES), at(PLACES)));
+        assert!(!policy.rejected(ONE, &host(0), false, at(PLACES)), "it was forgotten");
+        assert!(policy.rejected(ONE, &host(PLACES), false, at(PLACES)));
     }
 }

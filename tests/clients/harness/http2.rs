@@ -41,7 +41,11 @@ impl Pair {
         records.sort_by_key(of_record);
         let recorded: Vec<_> = records.iter().map(of_record).collect();
         let arrived: Vec<_> = seen.iter().map(of_seen).collect();
-        assert_eq!(recorded, arrived, "{records:#?}");
+        if recorded != arrived {
+            let alone = |record: &&Record| !arrived.contains(&of_record(record));
+            let unseen: Vec<&Record> = records.iter().filter(alone).collect();
+            panic!("on record: {recorded:?}\nat the origin: {arrived:?}\non record alone: {unseen:#?}");
+        }
         records.into_iter().zip(seen).map(|(record, seen)| Pair { record, seen }).collect()
     }
 

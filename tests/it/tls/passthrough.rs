@@ -222,6 +222,33 @@ async fn connections_that_are_not_needed_are_no_rejections() {
     setup.expect_flows(2).await;
 }
 
+/// It also opens some side by side, and leaves all but one before that one has said anything.
+#[tokio::test]
+async fn connections_that_are_left_before_another_is_used_are_no_rejections() {
+    for automatically in [true, false] {
+        let (mut setup, origin, _ca) = automatic(|config| config.passthrough.automatic = automatically).await;
+        let authority = origin.addr().to_string();
+        let trusted = Arc::new(setup.client_config(&[]));
+        let used = setup.tls_client_with(trusted, &authority, NAME);
+        let (used, mut server) = tokio::join!(used, origin.accept());
+        let mut used = used.unwrap();
+        for _ in 0..2 {
+            drop(connect(&setup, &origin, setup.client_config(&[])).await.unwrap());
+        }
+        // Meanwhile the proxy sees that they are gone.
+        setup.expect_alive().await;
+        used.send(ASK).await;
+        server.head().await;
+        server.send(OK).await;
+        used.expect(OK).await;
+        drop((used, server));
+        assert_eq!(setup.flow().await.kind, Kind::Http);
+        let trusted = setup.client_config(&[]);
+        assert_eq!(exchange(&mut setup, &origin, trusted).await.kind, Kind::Http);
+        setup.expect_flows(3).await;
+    }
+}
+
 /// A client that says so with an alert is believed all the same: it may be another program on the same machine.
 #[tokio::test]
 async fn alert_is_a_rejection_also_where_others_accept() {
