@@ -122,6 +122,22 @@ impl Global {
         }
     }
 
+    /// The same, for a command that makes the store where there is none.
+    ///
+    /// # Errors
+    /// As [`Global::store`], and if the default folder cannot be made.
+    pub(super) fn store_to_write(&self) -> anyhow::Result<PathBuf> {
+        let store = self.store()?;
+        let failed = |source| CliError::Write { path: super::text::path(&store), source };
+        config::make_default_folder(&store).map_err(failed)?;
+        Ok(store)
+    }
+
+    /// What `--store` says, word by word.
+    pub(super) fn store_names(&self) -> &[PathBuf] {
+        &self.store
+    }
+
     /// How to talk.
     pub(super) fn output(&self) -> Output {
         let mut output = Output::new(self.color, self.quiet, self.json).logging(self.log_format);

@@ -1,6 +1,7 @@
 //! `manent capture`: record until told to stop.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -48,6 +49,9 @@ pub(super) fn run(
     reload: Reload,
 ) -> anyhow::Result<ExitCode> {
     let config = args.config(global)?;
+    if config.record {
+        global.store_to_write()?;
+    }
     process::forbid_core_dumps();
     process::raise_file_limit();
     let runtime = tokio::runtime::Runtime::new()?;
@@ -96,7 +100,7 @@ async fn capture(mut config: Config, output: Output, mut reload: Reload) -> anyh
         let stored = Tally::of(summary.stored);
         output.talk(&if followed { tally } else { stored }.told(summary.left_out));
     }
-    Ok(match lost(&summary) {
+    Ok(match lost(&summary, &config.store) {
         Some(error) => errors::report(&error.into(), &output),
         None => ExitCode::SUCCESS,
     })
@@ -115,14 +119,14 @@ pub(super) async fn stop(proxy: Proxy, period: Duration, signals: &mut Signals) 
 }
 
 /// What has to be said about flows and messages that are not in the store.
-pub(super) fn lost(summary: &Summary) -> Option<CliError> {
+pub(super) fn lost(summary: &Summary, store: &Path) -> Option<CliError> {
     if summary.gone {
         return Some(CliError::StoreGone);
     }
     let lost = [(summary.lost, "flow"), (summary.lost_messages, "WebSocket message")];
     let lost = lost.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| text::count(count, what));
     let lost = lost.collect::<Vec<_>>().join(" and ");
-    (!lost.is_empty()).then_some(CliError::Lost { lost })
+    (!lost.is_empty()).then(|| CliError::Lost { lost, store: Some(store.to_owned()) })
 }
 
 /// Says what is dangerous about the settings, even when quiet.
@@ -262,7 +266,7 @@ const EXAMPLES: &str = "\
 Examples:
   manent                                   127.0.0.1:8080, into the default store
   manent -p 0 -s bug.db                    any free port, into a store of its own
-  manent -s 'flows-%Y%m%d.db'              a store a day; a flow ends where it began, each store has mids of its own
+  manent -s 'flows-%Y%m%d.db'              a store a day, each with mids of its own
   manent --json | jq .url                  each flow as it ends
   manent --record 'host:api.test !~a'      only what matches; see `manent filter`
   manent --block host:ads.test --delay '|~u /api/|2s'   rules: what is blocked, held and changed

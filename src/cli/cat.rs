@@ -13,7 +13,7 @@ use super::messages::{self, Payloads};
 use super::output::{Data, Output};
 use super::store::{self, Flows};
 use super::text;
-use crate::config::units::{UnitError, parse_size_or_none};
+use crate::config::units::{UnitError, parse_size_or_none, parse_whole};
 use crate::flow::{Content, Flow, Mid};
 use crate::format::coding::Caps;
 use crate::store::Reader;
@@ -30,7 +30,7 @@ pub(super) struct CatArgs {
     #[arg(long)]
     request: bool,
     /// Only this message of a WebSocket, by the number that `manent show` gives it
-    #[arg(long, value_name = "N", conflicts_with_all = ["request", "raw", "max_decoded"])]
+    #[arg(long, value_name = "N", value_parser = parse_whole, conflicts_with_all = ["request", "raw", "max_decoded"])]
     message: Option<u64>,
     /// As it was on the wire, its content-coding (gzip and so on) left on
     #[arg(long, conflicts_with = "max_decoded")]
@@ -165,7 +165,7 @@ Examples:
   manent cat 1041 | jq .               a response, decoded
   manent cat last --request            what the client sent
   manent cat 1041 --raw > body.gz      the bytes of the wire
-  manent cat 1042 --request            of a WebSocket: all that the client said, one message behind the other
+  manent cat 1042 --request            of a WebSocket: all that the client said
   manent cat 1042 --message 17         one message of a WebSocket
 
 Exit code 1 if the body is not there or not whole (what is there is written), 3 if there is no such flow.";

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::args::Global;
+use super::errors::CliError;
 use super::output::Output;
 use super::progress::Progress;
 use super::stores::{self, Opened};
@@ -26,14 +27,22 @@ pub(super) fn run(_: &CheckArgs, global: &Global, output: &Output) -> anyhow::Re
     let mut damages = 0;
     for (file, name) in files.iter().zip(stores::names(&files)) {
         let name = opened.several.then_some(&*name);
-        let Some(reader) = opened.keep(Reader::open(file))? else { continue };
+        let Some(reader) = opened.keep_any(Reader::open(file).map_err(unopened))? else { continue };
         match check(&reader, name, output) {
             Ok(checked) => damages += checked.damages,
-            Err(Failed::Store(error)) => drop(opened.keep::<()>(Err(error))?),
+            Err(Failed::Store(error)) => drop(opened.keep_any::<()>(Err(unopened(error)))?),
             Err(Failed::Output(error)) => return Err(error.into()),
         }
     }
     Ok(opened.exit_code(damages == 0))
+}
+
+/// A database of which nothing can be read is told otherwise than elsewhere, where this command would find out more.
+fn unopened(error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::Damaged { path, detail } => CliError::Unreadable { path, detail }.into(),
+        other => other.into(),
+    }
 }
 
 /// Why a check did not come to its end.

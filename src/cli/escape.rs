@@ -4,8 +4,11 @@
 //! that reorders or hides text, and is valid UTF-8. An origin can therefore neither move the cursor, nor set the
 //! clipboard, nor make one URL look like another. It is for people: the notation cannot be read back.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::path::Path;
 
+use crate::format::shell;
 use crate::format::visible::is_hidden;
 
 /// Escapes everything that is not plain visible text, tabs and line ends too.
@@ -20,6 +23,24 @@ pub(super) fn text(bytes: impl AsRef<[u8]>) -> String {
     let mut out = String::with_capacity(bytes.as_ref().len());
     push(&mut out, bytes.as_ref(), true);
     out
+}
+
+/// A word as a shell takes it, with quotes where they are needed.
+pub(super) fn shell_word(word: &OsStr) -> String {
+    let bytes = word.as_encoded_bytes();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
+    match word.to_str() {
+        Some(plain) if !bytes.is_empty() && bytes.iter().all(is_plain) => plain.to_owned(),
+        // A word with a zero byte in it cannot be an argument at all.
+        _ => shell::word(bytes).unwrap_or_else(|| line(bytes)),
+    }
+}
+
+/// A path as [`shell_word`], with `~` for the home directory where that needs no quotes.
+pub(super) fn shell_path(path: &Path) -> String {
+    let short = super::text::path(path);
+    let rest = short.strip_prefix("~/").map(|rest| shell_word(OsStr::new(rest)) == rest);
+    if rest == Some(true) { short } else { shell_word(path.as_os_str()) }
 }
 
 /// Escapes a text that comes in pieces, as [`text`] does. A character that lies across two pieces stays whole.

@@ -11,6 +11,7 @@ use clap::Args;
 use flate2::Compression;
 
 use super::args::Global;
+use super::asked::{self, Asking};
 use super::errors::{self, CliError};
 use super::output::{Output, StdoutFailed};
 use super::progress::Progress;
@@ -72,7 +73,11 @@ pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow
     let (format, make) = chosen_format(args)?;
     let encoder = make(&EncodeOptions { keep_address: args.keep_address });
     let mut encoder = if args.redact || (format.redacts && !args.no_redact) {
-        Chosen::Redacting(Redacting::new(encoder))
+        let masking = Redacting::new(encoder);
+        match asked::FORMATS.contains(&format.name) {
+            true => Chosen::Asking(Asking(masking)),
+            false => Chosen::Redacting(masking),
+        }
     } else {
         Chosen::Plain(encoder)
     };
@@ -99,8 +104,8 @@ pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow
             return Err(error);
         }
     }
-    if let Chosen::Redacting(encoder) = &encoder {
-        tell_masked(output, encoder.masked());
+    if let Some(masked) = encoder.masked() {
+        tell_masked(output, masked);
     }
     Ok(work.told(opened.exit_code(work.done.flows > 0)))
 }
@@ -109,6 +114,7 @@ pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow
 enum Chosen {
     Plain(Box<dyn Encoder>),
     Redacting(Redacting),
+    Asking(Asking),
 }
 
 impl Chosen {
@@ -116,6 +122,15 @@ impl Chosen {
         match self {
             Chosen::Plain(encoder) => &mut **encoder,
             Chosen::Redacting(encoder) => encoder,
+            Chosen::Asking(encoder) => encoder,
+        }
+    }
+
+    /// What was masked, if that was to be.
+    fn masked(&self) -> Option<&Masked> {
+        match self {
+            Chosen::Plain(_) => None,
+            Chosen::Redacting(masking) | Chosen::Asking(Asking(masking)) => Some(masking.masked()),
         }
     }
 }

@@ -13,7 +13,8 @@ use super::rules::RuleFlags;
 use super::setup::SetupFlags;
 use super::via::ViaFlags;
 use crate::config::units::{
-    UnitError, parse_duration, parse_positive_duration, parse_positive_size, parse_size_or_none,
+    UnitError, parse_count, parse_duration, parse_level, parse_port, parse_positive_duration,
+    parse_positive_size, parse_size_or_none,
 };
 use crate::config::{CaFiles, Config, Durability, HostCert, Keep, Limits, Timeouts};
 use crate::filter::Filter;
@@ -59,6 +60,7 @@ struct ListenFlags {
     listen: Vec<(Option<Mode>, SocketAddr)>,
     /// Port on 127.0.0.1
     #[arg(short, long, value_name = "PORT", env = "MANENT_PORT", conflicts_with = "listen")]
+    #[arg(value_parser = parse_port)]
     port: Option<u16>,
     /// Be a reverse proxy for this origin, http(s)://HOST[:PORT], wherever no mode is named
     #[arg(long, value_name = "URL", env = "MANENT_REVERSE")]
@@ -104,7 +106,7 @@ struct RecordFlags {
     body_limit: BodyLimit,
     /// Store large bodies that shrink by it as zstd, with this effort: half the disk for more of the processor
     #[arg(long, value_name = "LEVEL", env = "MANENT_COMPRESS", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "1", value_parser = clap::value_parser!(i32).range(1..=19))]
+    #[arg(default_missing_value = "1", value_parser = parse_level)]
     compress: Option<i32>,
 }
 
@@ -364,14 +366,6 @@ fn parse_max_size(text: &str) -> Result<u64, String> {
     match parse_positive_size(text).map_err(|error| error.to_string())? {
         size if size < 64 << 20 => Err("it must be at least 64MiB".to_owned()),
         size => Ok(size),
-    }
-}
-
-pub(super) fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("it must be more than zero".to_owned()),
-        Ok(count) => Ok(count),
-        Err(_) => Err("a whole number was expected".to_owned()),
     }
 }
 

@@ -68,7 +68,12 @@ pub(super) fn run(args: &ImportArgs, global: &Global, output: &Output) -> anyhow
         return Err(ConfigError::RecordFilter { test, why }.into());
     }
     process::raise_file_limit();
-    let path = global.store()?;
+    // What is not there is told before a store is made for it.
+    for file in args.files.iter().filter(|file| *file != Path::new("-")) {
+        let failed = |source| CliError::Read { path: text::path(file), source };
+        File::open(file).map_err(failed)?;
+    }
+    let path = global.store_to_write()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let stop = Arc::new(AtomicBool::new(false));

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::Global;
 use super::output::Output;
 use super::progress::Progress;
-use super::text;
+use super::{given, text};
 use crate::store::{BodyIndexer, IndexProgress, IndexState, Indexing, Reader};
 
 /// Make an index of bodies, so that `~b` finds quickly; or say what there is of one
@@ -41,7 +41,7 @@ pub(super) fn run(args: &IndexArgs, global: &Global, output: &Output) -> anyhow:
     let state = Reader::open(&path)?.index_state()?;
     match output.json {
         true => output.data_line(&to_json(&state))?,
-        false if status => output.data_line(&told(&state))?,
+        false if status => output.data_line(&given::in_full(&told(&state)))?,
         false => output.talk(&told(&state)),
     }
     if args.off && !output.json {

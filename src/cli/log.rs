@@ -2,7 +2,11 @@
 
 use std::io::{self, Write};
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Format, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use super::args::Global;
 use super::escape;
@@ -23,7 +27,7 @@ pub(super) struct Log(Box<dyn Fn(EnvFilter) -> Result<(), tracing_subscriber::re
 /// Starts the log.
 pub(super) fn start(global: &Global) -> Log {
     let log = tracing_subscriber::fmt().with_env_filter(filter(global)).with_writer(|| Escaping);
-    // No colours: the writer below could not tell them from what a peer sent. A second start keeps the first log.
+    // A second start keeps the first log.
     let log = log.with_ansi(false);
     if global.json || global.log_format == LogFormat::Json {
         let log = log.json().flatten_event(true).with_filter_reloading();
@@ -31,7 +35,7 @@ pub(super) fn start(global: &Global) -> Log {
         let _ = log.try_init();
         Log(Box::new(move |filter| handle.reload(filter)))
     } else {
-        let log = log.with_filter_reloading();
+        let log = log.event_format(Lines::default()).with_filter_reloading();
         let handle = log.reload_handle();
         let _ = log.try_init();
         Log(Box::new(move |filter| handle.reload(filter)))
@@ -75,6 +79,38 @@ pub(super) fn parse_level(text: &str) -> Result<String, String> {
     }
     Err("off, error, warn, info, debug or trace was expected, or parts such as manent::proxy=debug,warn"
         .to_owned())
+}
+
+/// How an event is written for people: what is told of it, and, where it is for who looks for a mistake in this program, the
+/// part of it that tells it.
+#[derive(Debug)]
+struct Lines {
+    plain: Format,
+    with_part: Format,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        // No colours: the writer below could not tell them from what a peer sent.
+        let with_part = Format::default().with_ansi(false);
+        Self { plain: with_part.clone().with_target(false), with_part }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let format = if *event.metadata().level() > Level::INFO { &self.with_part } else { &self.plain };
+        format.format_event(context, writer, event)
+    }
 }
 
 /// Standard error, with everything escaped that a peer could have slipped into a log line. Each write is one event.

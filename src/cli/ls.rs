@@ -14,6 +14,7 @@ use super::merged::{Found, Merged, PAGE, Part};
 use super::output::Output;
 use super::search;
 use super::stores::{self, Opened, Stores};
+use crate::config::units::{parse_limit, parse_whole};
 use crate::filter::Filter;
 use crate::flow::Mid;
 use crate::store::Order;
@@ -29,13 +30,13 @@ pub(super) struct LsArgs {
     #[arg(long, requires = "filter")]
     explain: bool,
     /// At most this many [default: 50 on a terminal, else all]. The newest ones, unless --after or --oldest is given
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_limit)]
     limit: Option<usize>,
     /// Only flows before this one: with -n, the page before it
-    #[arg(long, value_name = "MID")]
+    #[arg(long, value_name = "MID", value_parser = parse_whole)]
     before: Option<u64>,
     /// Only flows after this one: with -n, the page that follows it
-    #[arg(long, value_name = "MID", conflicts_with = "before")]
+    #[arg(long, value_name = "MID", conflicts_with = "before", value_parser = parse_whole)]
     after: Option<u64>,
     /// With -n: the oldest ones, rather than the newest
     #[arg(long)]
@@ -151,8 +152,8 @@ Examples:
   manent ls 'status>=400' host:api   what failed there
   manent ls '~m POST & ~bq password' mitmproxy's filters, too
   manent ls -n 20 --before 1041      the 20 before these
-  manent ls | cut -f1,5              tab-separated when not on a terminal:
-                                     mid, start, status, method, URL, type, response bytes, µs, state, error
+  manent ls | cut -f1,5              tab-separated when not on a terminal: mid, start, status,
+                                     method, URL, type, response bytes, µs, state, error
   manent ls --columns mid,host,path  only these, in this order; with --json, only these keys
   manent ls -s 'flows-*.db'          of several stores, in order of time; each row tells its store
   manent ls --json | jq -r 'select(.status >= 400) | .url'

@@ -5,6 +5,7 @@
 
 mod access;
 mod args;
+mod asked;
 mod busy;
 mod ca;
 mod capture;
@@ -16,6 +17,7 @@ mod completions;
 mod connection;
 mod content;
 mod diff;
+mod disk;
 mod doctor;
 mod env;
 mod errors;
@@ -23,6 +25,7 @@ mod escape;
 mod export;
 mod feed;
 mod flags;
+mod given;
 mod grpc;
 mod import;
 mod index;
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return errors::refused(error, args::output_before_parsing(&args)),
     };
+    given::remember(&cli.global, &settings);
     let mut output = cli.global.output();
     let log = log::start(&cli.global);
     if matches!(cli.command, Command::Capture(_) | Command::Run(_) | Command::Serve(_) | Command::Config(_)) {

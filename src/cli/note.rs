@@ -199,6 +199,6 @@ const TAG_EXAMPLES: &str = "\
 Examples:
   manent tag 40-60 +login
   manent tag last +cart -login
-  manent --json tag 12 +login        options stand before the mids
+  manent tag 12 -- -s                removes the tag s, which would be an option otherwise
 
 Works while a capture runs. Exit code 3, and nothing is changed, if one of the flows is not there; ranges may have gaps.";

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::log::LogFormat;
-use super::text;
+use super::{given, text};
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -108,10 +108,10 @@ impl Output {
         polled.is_ok() && wanted[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
-    /// Says something that is neither data nor an error, unless it should be quiet.
+    /// Says something that is neither data nor an error, unless it should be quiet. Commands in it are written in full.
     pub(super) fn talk(&self, line: &str) {
         if !self.quiet {
-            self.say(line);
+            self.say(&given::in_full(line));
         }
     }
 

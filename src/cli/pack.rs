@@ -14,6 +14,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::signals::Signals;
 use super::{errors, process, text};
+use crate::config::units::parse_level;
 use crate::store::{self, CopyProgress, CopyWatch, PackOptions, Packed, Reader, StoreError, StoreInfo};
 
 /// Make one file of a store and a store of that, see how large it is, bring it to this version
@@ -33,7 +34,7 @@ enum Verb {
         to: PathBuf,
         /// Store bodies that shrink by it as zstd, with this effort
         #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true)]
-        #[arg(default_missing_value = "3", value_parser = clap::value_parser!(i32).range(1..=19))]
+        #[arg(default_missing_value = "3", value_parser = parse_level)]
         compress: Option<i32>,
         /// Replace the store that is there
         #[arg(long)]

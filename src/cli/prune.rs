@@ -14,7 +14,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::stores::{self, Opened};
 use super::{escape, search, text};
-use crate::config::units::{parse_positive_duration, parse_size};
+use crate::config::units::{parse_positive_duration, parse_size, parse_whole};
 use crate::filter::Filter;
 use crate::flow::Mid;
 use crate::store::{Freed, ListQuery, Marked, Order, Pruner, Reader};
@@ -34,7 +34,7 @@ pub(super) struct PruneArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
     /// The oldest, until there are no more than this
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_whole)]
     max_flows: Option<u64>,
     /// Delete marked flows too
     #[arg(long)]

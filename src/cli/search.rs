@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::errors::CliError;
 use super::output::Output;
-use super::text;
+use super::{given, text};
 use crate::filter::{self, Filter};
 use crate::flow::Mid;
 use crate::store::{Explanation, Order, Reader, Row, Search, StoreError, explain};
@@ -66,7 +66,7 @@ pub(super) fn show_explanation(filter: &Filter, stores: &[PathBuf], output: &Out
     let told = match covered {
         _ if stores.is_empty() => String::new(),
         Some(covered) => format!("; the index of bodies covers {}", text::count(covered, "flow")),
-        None => "; there is no index of bodies, `manent index --bodies` makes one".to_owned(),
+        None => given::in_full("; there is no index of bodies, `manent index --bodies` makes one"),
     };
     lines.extend(index.iter().map(|required| {
         match required {

@@ -16,10 +16,10 @@ use super::notify::Notify;
 use super::output::Output;
 use super::progress::Progress;
 use super::signals::Signals;
-use super::{process, search, setup, text};
+use super::{given, process, search, setup, text};
 use crate::app::{Proxy, Summary};
 use crate::config::Config;
-use crate::config::units::parse_duration;
+use crate::config::units::{parse_duration, parse_whole};
 use crate::record::{Recorder, RecorderOptions};
 use crate::replay::serve::{
     Counts, Fault, Faults, Field, Indexed, Latency, Match, OnMiss, ServeOptions, ServeOrder, StoreAnswers,
@@ -69,7 +69,7 @@ struct AnsweringFlags {
     #[arg(long, value_name = "STATUS|reset", value_delimiter = ',', default_value = "503", value_parser = parse_fault)]
     fail_with: Vec<Fault>,
     /// Which of them fail: the same seed, the same numbers in the order of requests [default: by the clock]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_whole)]
     seed: Option<u64>,
     /// Answer, too, where the record is cut (by --body-limit, by a client that left): as far as it goes, then the message is
     /// broken off. What an origin broke off itself is always answered so
@@ -177,7 +177,7 @@ async fn serve(
     let summary = capture::stop(proxy, period, &mut signals).await;
     let counts = tokio::task::spawn_blocking(move || answers.counts()).await?;
     tell_counts(counts, summary, &config, &output)?;
-    Ok(match capture::lost(&summary) {
+    Ok(match capture::lost(&summary, &config.store) {
         Some(error) => errors::report(&error.into(), &output),
         None if strict && (counts.missed > 0 || counts.unused > 0) => ExitCode::from(errors::NO),
         None => ExitCode::SUCCESS,
@@ -282,7 +282,8 @@ fn say_ready(
     }
     if indexed.unreadable > 0 {
         let flows = text::count(indexed.unreadable, "flow");
-        output.say(&format!("warning: {flows} left out that could not be read (manent check)"));
+        let warning = format!("warning: {flows} left out that could not be read (manent check)");
+        output.say(&given::in_full(&warning));
     }
     if options.faults.rate > 0.0 {
         output.talk(&format!(
@@ -327,14 +328,19 @@ fn parse_on_miss(text: &str) -> Result<OnMiss, String> {
         "kill" => OnMiss::Kill,
         "forward" => OnMiss::Forward,
         "record" => OnMiss::Record,
-        _ => OnMiss::Status(status(text).ok_or("a status from 200 to 599, kill, forward or record")?),
+        _ => OnMiss::Status(
+            status(text)
+                .ok_or("a status from 200 to 599, kill, forward or record was expected, such as 404")?,
+        ),
     })
 }
 
 fn parse_fault(text: &str) -> Result<Fault, String> {
     match text {
         "reset" => Ok(Fault::Reset),
-        _ => status(text).map(Fault::Status).ok_or_else(|| "a status from 200 to 599, or reset".to_owned()),
+        _ => status(text)
+            .map(Fault::Status)
+            .ok_or_else(|| "a status from 200 to 599 or reset was expected, such as 503".to_owned()),
     }
 }
 
@@ -359,19 +365,19 @@ fn parse_share(text: &str) -> Result<f64, String> {
     share
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| "a share from 0 to 1, or a percentage, was expected".to_owned())
+        .ok_or_else(|| "a share from 0 to 1 or a percentage was expected, such as 5%".to_owned())
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  manent serve -s session.db                       what was recorded, each answer once, on 127.0.0.1:8080
+  manent serve -s session.db                       what was recorded, each answer once
   manent serve host:api.test --reuse               one host's answers, again and again
   curl -x 127.0.0.1:8080 --cacert \"$(manent ca path)\" https://api.test/
-  manent serve --reverse https://api.test -p 9000  as the origin itself: curl http://127.0.0.1:9000/v1/items
+  manent serve --reverse https://api.test -p 9000  as the origin itself, at http://127.0.0.1:9000/
   manent serve --any-origin -p 9000 host:test      the same of several origins, by the path alone
   manent serve --match method,path,body --order last
   manent serve --on-miss record --reuse            ask the origin once, then never again
-  manent serve --fail-rate 5% --fail-with 503,reset --seed 7 --latency 200ms   how does my client take it?
+  manent serve --fail-rate 5% --fail-with 503,reset --seed 7 --latency 200ms
   manent serve --strict --json                     for CI: 1 if anything was missed or left over
 
 Unlike in mitmproxy, a request without an answer does not go to the network (--on-miss forward), and what --on-miss says

@@ -11,9 +11,9 @@ use super::escape::{self, TextStream};
 use super::messages::Wanted;
 use super::output::{Data, Output, Paint};
 use super::store::{self, Flows};
-use super::{connection, grpc, json, messages, note, text};
-use crate::config::units::parse_size;
-use crate::flow::{Applied, Flow, Headers, Mid, Side};
+use super::{connection, given, grpc, json, messages, note, text};
+use crate::config::units::{parse_size, parse_whole};
+use crate::flow::{Applied, Flow, FlowError, Headers, Kind, Mid, Scheme, Side, Target};
 use crate::format::coding::Caps;
 use crate::store::{Note, Reader};
 
@@ -28,10 +28,10 @@ pub(super) struct ShowArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_body: Option<u64>,
     /// How many messages of a WebSocket [default: 100 on a terminal, else all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_whole)]
     messages: Option<u64>,
     /// Only messages of a WebSocket with numbers above this
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "NUMBER", default_value = "0", value_parser = parse_whole, hide_default_value = true)]
     after: u64,
 }
 
@@ -112,16 +112,46 @@ impl Page<'_> {
         writeln!(self.data, "  started {}", text::local(flow.timing.started_unix_ns))?;
         if let Some(error) = &flow.error {
             let (side, stage) = (error.side.as_str(), error.stage.as_str());
-            let what = format!("error: {side} {stage}: {}", error.message);
-            writeln!(self.data, "  {}", self.paint.red(&escape::line(what)))?;
-            let is_distrust = |words: &str| error.side == Side::Client && error.message.contains(words);
-            if ["refused our certificate", "not trust our CA"].into_iter().any(is_distrust) {
-                let hint = self.paint.cyan("hint:");
-                writeln!(self.data, "  The request never reached us, so there is nothing to show but this.")?;
-                writeln!(self.data, "  {hint} manent run -- COMMAND   needs nothing installed")?;
-                writeln!(self.data, "        http://manent/ through the proxy   tells how to trust the CA")?;
+            match distrust(flow, error) {
+                Some(why) => self.distrust(flow, &why)?,
+                None => {
+                    let what = format!("error: {side} {stage}: {}", error.message);
+                    writeln!(self.data, "  {}", self.paint.red(&escape::line(what)))?;
+                }
             }
         }
+        self.rules(flow)
+    }
+
+    /// A client that refuses our certificate, or left as one does that would.
+    fn distrust(&mut self, flow: &Flow, why: &str) -> io::Result<()> {
+        let tls = flow.client.tls.as_ref();
+        let host = tls.and_then(|tls| tls.sni.as_deref()).unwrap_or(&flow.target.host);
+        let peer = flow.client.peer.as_ref().map_or_else(|| "a client".to_owned(), ToString::to_string);
+        let what = format!("{peer} does not trust our certificate for {host} ({why})");
+        let code = self.paint.red(&self.paint.bold("error[E301]"));
+        writeln!(self.data, "  {code}: {}", escape::line(what))?;
+        let mid = self.mid;
+        writeln!(
+            self.data,
+            "  The request never reached us, so there is nothing to show but this row (mid {mid})."
+        )?;
+        let asked = Target { scheme: Scheme::Https, host: host.to_owned(), port: flow.target.port };
+        let url = escape::shell_word(format!("https://{}/", asked.authority()).as_ref());
+        for (lead, what) in [
+            (self.paint.cyan("hint:"), format!("manent run -- curl {url}     (no installation)")),
+            ("     ".to_owned(), "manent ca install     (this machine)".to_owned()),
+            (
+                "     ".to_owned(),
+                "http://manent/ through the proxy tells how to trust it elsewhere".to_owned(),
+            ),
+        ] {
+            writeln!(self.data, "  {lead} {}", given::in_full(&what))?;
+        }
+        Ok(())
+    }
+
+    fn rules(&mut self, flow: &Flow) -> io::Result<()> {
         for Applied { rule, times, .. } in &flow.rules {
             let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
             writeln!(self.data, "  rule    {}{times}", self.paint.yellow(&escape::line(rule)))?;
@@ -241,7 +271,7 @@ impl Page<'_> {
             Ok(writeln!(data, "{}", messages::line(message, store, wanted.max_len, *paint)?)?)
         })?;
         if left > 0 {
-            let note = format!("({left} more; manent show {mid} --after {last})");
+            let note = given::in_full(&format!("({left} more; manent show {mid} --after {last})"));
             writeln!(data, "{}", paint.dim(&note))?;
         }
         if let Some(lost) = websocket.messages().checked_sub(stored).filter(|&lost| lost > 0) {
@@ -325,7 +355,8 @@ impl Page<'_> {
     fn remark(&mut self, message: Message<'_>, what: &str) -> anyhow::Result<()> {
         let coding = message.headers.and_then(|headers| headers.get("content-encoding"));
         let coding = coding.map(|name| format!(" {}", escape::line(name))).unwrap_or_default();
-        let note = format!("(body of {} bytes{coding}: {})", message.body.len, escape::line(what));
+        let note =
+            format!("(body of {} bytes{coding}: {})", message.body.len, escape::line(given::in_full(what)));
         writeln!(self.data, "{}", self.paint.dim(&note))?;
         Ok(())
     }
@@ -362,6 +393,18 @@ const SCREEN_LIST: usize = 40;
 
 /// Arbitrary: a few pages.
 const BUFFER: usize = 16 * 1024;
+
+/// Why a client seems not to trust us, if that is what a flow failed of.
+fn distrust(flow: &Flow, error: &FlowError) -> Option<String> {
+    if flow.kind != Kind::Tls || error.side != Side::Client {
+        return None;
+    }
+    if let Some((_, alert)) = error.message.split_once("refused our certificate (") {
+        return Some(format!("TLS alert: {}", alert.trim_end_matches(')')));
+    }
+    let left = error.message.contains("not trust our CA");
+    left.then(|| "so it seems: it closed the connection without a word".to_owned())
+}
 
 const EXAMPLES: &str = "\
 Examples:

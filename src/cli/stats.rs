@@ -12,6 +12,7 @@ use super::output::{Data, Output, Paint};
 use super::progress::Progress;
 use super::stores::{self, Opened};
 use super::{escape, text};
+use crate::config::units::parse_limit;
 use crate::store::{Files, Reader, Session, SessionCounts, Stats, StoreError, Tally, TopList};
 
 /// Say what one or more stores hold: flows, bytes, hosts, statuses, sessions
@@ -19,7 +20,7 @@ use crate::store::{Files, Reader, Session, SessionCounts, Stats, StoreError, Tal
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatsArgs {
     /// How many hosts, methods and types, the most frequent ones
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value = "10", value_parser = parse_limit)]
     top: usize,
 }
 

@@ -21,6 +21,7 @@ use super::output::Output;
 use super::signals::Signals;
 use super::stores::{self, Opened, Stores};
 use super::{ls, search};
+use crate::config::units::parse_limit;
 use crate::filter::Filter;
 use crate::flow::Mid;
 use crate::store::{Follower, Row, StoreError};
@@ -30,7 +31,7 @@ use crate::store::{Follower, Row, StoreError};
 #[command(after_help = EXAMPLES)]
 pub(super) struct TailArgs {
     /// How many of those that are there
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    #[arg(short = 'n', long, value_name = "N", default_value = "10", value_parser = parse_limit)]
     limit: usize,
     /// Then go on with what comes, until told to stop. A flow that is not over is shown, and once more when it is. A store
     /// that is not there is waited for

@@ -76,13 +76,58 @@ pub(super) fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
     {
         at += width;
     }
-    let first = args.get(at).map(|arg| arg.to_string_lossy());
-    let named = first
-        .is_some_and(|arg| !arg.starts_with('-') || ["-h", "--help", "-V", "--version"].contains(&&*arg));
-    if !named {
-        args.insert(at.min(args.len()), "capture".into());
+    if at > args.len() {
+        return args; // the value of the last flag is missing, which clap tells
+    }
+    let first = args.get(at).map(|arg| arg.to_string_lossy().into_owned());
+    let named = first.as_ref().is_some_and(|arg| {
+        !arg.starts_with('-') || ["-h", "--help", "-V", "--version"].contains(&arg.as_str())
+    });
+    match first.as_deref() {
+        Some("tag") => with_options_first(&root, &mut args, at + 1),
+        _ if named => {}
+        _ => args.insert(at, "capture".into()),
     }
     args
+}
+
+/// Puts options in front of the words of `tag`, where they are not taken for tags to remove. What begins with one dash is a tag,
+/// unless it is one of our letters; behind `--` all are.
+fn with_options_first(root: &Command, args: &mut Vec<OsString>, begin: usize) {
+    let (mut options, mut words) = (Vec::new(), Vec::new());
+    let mut rest = args.split_off(begin.min(args.len())).into_iter();
+    while let Some(arg) = rest.next() {
+        let text = arg.to_string_lossy();
+        let width = match text.strip_prefix('-') {
+            Some("-") => {
+                words.push(arg);
+                words.extend(rest.by_ref());
+                break;
+            }
+            Some(long) if long.starts_with('-') => global_width(root, &text).unwrap_or(1),
+            Some("h" | "V") => 1,
+            Some(letters)
+                if letters.len() == 1 || !letters.is_empty() && letters.bytes().all(|c| c == b'v') =>
+            {
+                global_width(root, &text).unwrap_or(0)
+            }
+            _ => 0,
+        };
+        match width {
+            0 => words.push(arg),
+            1 => options.push(arg),
+            _ => {
+                options.push(arg);
+                match rest.next() {
+                    Some(value) => options.push(value),
+                    // It stands last, so that clap tells what is missing.
+                    None => words.clear(),
+                }
+            }
+        }
+    }
+    args.extend(options);
+    args.extend(words);
 }
 
 /// How many arguments a global flag takes up, itself among them; `None` if `arg` is not one.
@@ -143,13 +188,23 @@ fn with_helps(command: Command, above: &[String]) -> Command {
     let path = [above, &[command.get_name().to_owned()]].concat();
     let examples = command.get_after_help().map(ToString::to_string);
     let command = command.mut_args(with_help);
-    let examples = examples.unwrap_or_default();
+    let examples = unwrapped(&examples.unwrap_or_default());
     let codes = if examples.contains("Exit code") { "" } else { EXIT_CODES };
     let more = if above.is_empty() { "COMMAND".to_owned() } else { path[1..].join(" ") };
     let short = format!("{examples}\n\n`manent help {more}` tells more.").trim_start().to_owned();
     let long = format!("{examples}{codes}").trim_start().to_owned();
     let command = command.after_help(short).after_long_help(long);
     command.mut_subcommands(|below| with_helps(below, &path))
+}
+
+/// Prose as one line a paragraph, so that clap breaks it where the terminal ends, and not there and where the source does. What
+/// is indented, or stands with such lines, is a list or a table and stays.
+fn unwrapped(text: &str) -> String {
+    let paragraph = |paragraph: &str| {
+        let is_prose = !paragraph.lines().any(|line| line.starts_with(' '));
+        if is_prose { paragraph.lines().collect::<Vec<_>>().join(" ") } else { paragraph.to_owned() }
+    };
+    text.split("\n\n").map(paragraph).collect::<Vec<_>>().join("\n\n")
 }
 
 fn with_help(arg: Arg) -> Arg {
@@ -189,6 +244,9 @@ Exit codes:
 mod tests {
     use super::*;
 
+    /// That of clap's lines where there is no terminal.
+    const WIDTH: usize = 100;
+
     #[test]
     fn the_tree_is_sound() {
         tree().debug_assert();
@@ -209,6 +267,79 @@ mod tests {
                 assert_eq!(variable, Some(name), "--{long}");
             }
         }
+    }
+
+    /// A line of examples that is too long would be broken in the middle of what it shows.
+    #[test]
+    fn helps_break_where_their_paragraphs_do() {
+        fn look(command: &Command, looked: &mut usize) {
+            // The table of filters is also printed by itself, and as it is.
+            if command.get_name() == "filter" {
+                return;
+            }
+            let helps = [command.get_after_help(), command.get_after_long_help()];
+            for help in helps.into_iter().flatten().map(ToString::to_string) {
+                for paragraph in help.split("\n\n") {
+                    *looked += 1;
+                    let is_table = paragraph.lines().any(|line| line.starts_with(' '));
+                    assert!(
+                        is_table || paragraph.lines().count() <= 1,
+                        "{}: {paragraph}",
+                        command.get_name()
+                    );
+                    for line in paragraph.lines().filter(|_| is_table) {
+                        assert!(line.chars().count() <= WIDTH, "{}: {line}", command.get_name());
+                    }
+                }
+            }
+            command.get_subcommands().for_each(|below| look(below, looked));
+        }
+        let mut looked = 0;
+        look(&tree(), &mut looked);
+        assert!(looked > 60, "{looked}");
+    }
+
+    /// What clap and the standard library say of numbers helps nobody: each flag says what it takes, and shows one that will do.
+    #[test]
+    fn a_bad_value_is_told_what_would_be_a_good_one() {
+        const BAD: [&str; 6] = ["x!", "-1", "", "99999999999999999999999999", "1.5.2", "7 apples"];
+        const QUANTITIES: [&str; 10] =
+            ["N", "PORT", "SIZE", "TIME", "LEVEL", "MID", "NUMBER", "SHARE", "RATE", "FACTOR"];
+        const HELPS: [&str; 6] = ["such as", "as in", "must be", "at most", "a rate is", "a speed is"];
+        const FROM_BELOW: [&str; 5] =
+            ["invalid digit", "invalid float", "number too", "empty string", "not in"];
+        /// The command line with each flag that takes a value, and that value's name.
+        fn flags(command: &Command, path: &[String], found: &mut Vec<(Vec<String>, String)>) {
+            for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+                let Some(long) = arg.get_long() else { continue };
+                let name = arg.get_value_names().map(|names| names.join(" ")).unwrap_or_default();
+                found.push(([path, &[format!("--{long}=")]].concat(), name));
+            }
+            for below in command.get_subcommands() {
+                flags(below, &[path, &[below.get_name().to_owned()]].concat(), found);
+            }
+        }
+        let mut tree = tree();
+        let mut found = Vec::new();
+        flags(&tree, &["manent".to_owned()], &mut found);
+        let mut told = 0;
+        for (words, name) in &found {
+            for bad in BAD {
+                let mut words = words.clone();
+                words.last_mut().expect("the flag").push_str(bad);
+                let Err(error) = tree.try_get_matches_from_mut(&words) else { continue };
+                if error.kind() != clap::error::ErrorKind::ValueValidation {
+                    continue;
+                }
+                let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                assert!(!FROM_BELOW.iter().any(|words| why.contains(words)), "{words:?}: {why}");
+                if QUANTITIES.contains(&&**name) {
+                    assert!(HELPS.iter().any(|words| why.contains(words)), "{words:?}: {why}");
+                    told += 1;
+                }
+            }
+        }
+        assert!(told > 150, "{told}");
     }
 
     #[test]
@@ -232,7 +363,12 @@ mod tests {
             ("manent -V", "manent -V"),
             ("manent exprot", "manent exprot"),
             ("manent --nosuch", "manent capture --nosuch"),
-            ("manent -s", "manent -s capture"),
+            ("manent -s", "manent -s"),
+            ("manent tag 1 +a --json -b -s x.db -q", "manent tag --json -s x.db -q 1 +a -b"),
+            ("manent -q tag --json 1 -login -vv --nosuch", "manent -q tag --json -vv --nosuch 1 -login"),
+            ("manent tag 1 +a -- -s --json", "manent tag 1 +a -- -s --json"),
+            ("manent tag 1 +a -s", "manent tag -s"),
+            ("manent show 1 tag --json", "manent show 1 tag --json"),
         ] {
             assert_eq!(filled(given), expected);
         }

@@ -19,6 +19,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Id};
 
 use super::HostCert;
 use super::file::{Entry, File, FileError, Part, Value};
+use super::late;
 use super::paths::default_config;
 use super::setting::{Origin, SECRETS, Setting, masked};
 use crate::filter::nearest;
@@ -243,14 +244,24 @@ fn from_file<'a>(
         // Those of other commands are checked as well: a mistake is told at once, not on the day when it counts.
         let given = given_by_entry(arg, &entry.value, &file.path).and_then(|given| checker.check(arg, given));
         let given = given.map_err(|why| {
-            let part = if SECRETS.contains(&entry.key.as_str()) { Part::SecretValue } else { Part::Value };
-            file.wrong(entry, part, format!("`{}`: {why}", entry.key), None)
+            let part = if may_hold_secret(entry) { Part::SecretValue } else { Part::Value };
+            file.wrong(entry, part, format!("`{}`: {why}", entry.key), late::hint(&entry.key))
         })?;
         if let Some(arg) = table.settings().find(|arg| arg.get_long() == Some(&entry.key)) {
             layer.push((arg, given, Origin::File { path: file.path.clone(), line: entry.line }));
         }
     }
     Ok(layer)
+}
+
+/// Whether the value is not to be quoted.
+fn may_hold_secret(entry: &Entry) -> bool {
+    let holds = |value: &Value| matches!(value, Value::Text(text) if masked(&entry.key, text) != *text);
+    let in_it = match &entry.value {
+        Value::List(items) => items.iter().any(holds),
+        value => holds(value),
+    };
+    in_it || SECRETS.contains(&entry.key.as_str())
 }
 
 fn unknown_key(file: &File, entry: &Entry, known: &[&Arg]) -> FileError {
@@ -415,7 +426,9 @@ impl Checker {
         let mut word = OsString::from(format!("--{}=", key(arg)));
         word.push(value);
         let line = ["manent".into(), KEYS_OF.into(), word];
-        let Err(error) = self.command.try_get_matches_from_mut(line) else { return Ok(()) };
+        let Err(error) = self.command.try_get_matches_from_mut(line) else {
+            return late::judge(&key(arg), &value.to_string_lossy());
+        };
         match error.kind() {
             ErrorKind::ValueValidation => {
                 let source = std::error::Error::source(&error);

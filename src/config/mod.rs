@@ -4,6 +4,7 @@
 //! [`Config`] from what results, and hands it to `app`. What may change while the proxy runs, [`Config::changed`] tells.
 
 mod file;
+mod late;
 pub(crate) mod layers;
 mod paths;
 pub(crate) mod setting;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use file::FileError;
-pub use paths::{default_ca_dir, default_config, default_store};
+pub use paths::{default_ca_dir, default_config, default_store, make_default_folder};
 
 use crate::filter::Filter;
 use crate::proxy::{AccessOptions, Listen, Mode, PassthroughOptions};

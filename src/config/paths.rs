@@ -1,7 +1,8 @@
 //! Default places of files, after the XDG base directory specification.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
 use super::ConfigError;
 
@@ -11,6 +12,18 @@ use super::ConfigError;
 /// If neither `XDG_DATA_HOME` nor `HOME` is set.
 pub fn default_store() -> Result<PathBuf, ConfigError> {
     Ok(data_home("the store")?.join("flows.db"))
+}
+
+/// Makes the folder of the store, for its owner alone, if that is the default one: in an empty home, nothing has made it yet. The
+/// folder of a store that was named is its namer's.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_default_folder(store: &Path) -> std::io::Result<()> {
+    match store.parent().filter(|_| default_store().is_ok_and(|usual| usual == store)) {
+        Some(folder) => std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder),
+        None => Ok(()),
+    }
 }
 
 /// `$XDG_DATA_HOME/manent/ca`, or below `~/.local/share`.

@@ -108,7 +108,7 @@ impl fmt::Display for Origin {
 }
 
 /// `user:***`, `http://***@proxy.test:3128`, `Authorization: ***`; what holds no secret stays.
-pub(super) fn masked(key: &str, value: &str) -> String {
+pub(crate) fn masked(key: &str, value: &str) -> String {
     match key {
         "proxy-auth" if !value.starts_with('@') => {
             value.split_once(':').map_or_else(|| HIDDEN.to_owned(), |(user, _)| format!("{user}:{HIDDEN}"))
@@ -121,7 +121,22 @@ pub(super) fn masked(key: &str, value: &str) -> String {
         "set-header" => format!("{}: {HIDDEN}", RuleKind::SetHeader.without_secret(value)),
         "ws-replace" => format!("{}{HIDDEN}", RuleKind::WsReplace.without_secret(value)),
         "ws-inject" => format!("{}{HIDDEN}", RuleKind::WsInject.without_secret(value)),
-        _ => value.to_owned(),
+        // MODE@ADDRESS, whose mode may be a URL.
+        "listen" => match value.rsplit_once('@') {
+            Some((mode, address)) => format!("{}@{address}", without_user(mode)),
+            None => value.to_owned(),
+        },
+        _ => without_user(value),
+    }
+}
+
+/// A URL without user and password, where no key is for one: that is refused, but it may have been tried.
+fn without_user(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{HIDDEN}{}", &rest[at..]),
+        None => text.to_owned(),
     }
 }
 
@@ -150,6 +165,10 @@ mod tests {
             ("ws-inject", "|~u /a|server||s", "|~u /a|server||***"),
             ("ws-inject", "s", "***"),
             ("max-age", "a@b", "a@b"),
+            ("reverse", "https://me:s@api.test:8/x@y", "https://***@api.test:8/x@y"),
+            ("reverse", "https://api.test/x@y", "https://api.test/x@y"),
+            ("listen", "reverse:http://me:s@api.test@127.0.0.1:9", "reverse:http://***@api.test@127.0.0.1:9"),
+            ("listen", "reverse:http://api.test@9", "reverse:http://api.test@9"),
         ] {
             assert_eq!(masked(key, value), shown);
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::error::{Error, Kind};
 use crate::flow::{Body, Headers, Response, Version};
-use crate::tls::CERTIFICATE_REFUSED;
+use crate::tls::{self, CERTIFICATE_REFUSED};
 
 /// The status for a failure; `None` where nobody is there to be told.
 pub(super) fn status(kind: Kind) -> Option<(u16, &'static str)> {
@@ -37,8 +37,8 @@ pub(super) fn response(error: &Error) -> Option<Response> {
         let headers = empty.headers.iter().filter(|(name, _)| tells(name)).collect();
         return Some(Response { headers, ..empty });
     }
-    let hint = if error.message.starts_with(CERTIFICATE_REFUSED) { UNTRUSTED } else { "" };
-    let text = format!("manent: {error}\n{hint}");
+    let more = if error.message.starts_with(CERTIFICATE_REFUSED) { untrusted(error) } else { String::new() };
+    let text = format!("manent: {error}\n{more}");
     let mut response = local(status, reason, "text/plain; charset=utf-8", Bytes::from(text));
     if error.kind == Kind::Unauthorized {
         // RFC 9110 §11.7.1, RFC 7617 §2.1.
@@ -74,6 +74,13 @@ pub(super) fn local(status: u16, reason: &'static str, content_type: &str, body:
     }
 }
 
-/// What to do about an origin whose certificate was refused.
-const UNTRUSTED: &str =
-    "hint: --upstream-ca FILE trusts the issuer in FILE as well; --insecure checks no certificate\n";
+/// Of an origin whose certificate was refused: which it was, what it presented, and what to do.
+fn untrusted(error: &Error) -> String {
+    let mut text = String::new();
+    if let Some(server) = &error.server
+        && let Some((issuer, names)) = server.tls.as_ref().and_then(|tls| tls::presented(&tls.chain))
+    {
+        text += &format!("origin: {}    issuer: {issuer}    presented for: {names}\n", server.address);
+    }
+    text + "hint: --upstream-ca FILE trusts the issuer in FILE as well; --insecure checks no certificate\n"
+}

@@ -25,6 +25,7 @@ use super::judge::Plan;
 use super::relay::{self, Ends, Message, Relayed, Switch};
 use super::ruled;
 use super::serve::Scope;
+use super::site;
 use crate::exchange::Live;
 use crate::flow::{Request, Scheme, Stage, Version};
 use crate::http1::{BodyLength, RequestLine, upgrade_tokens, write_request_head};
@@ -278,7 +279,7 @@ async fn acquire(
             &explicit
         }
         Scope::Tunnel(tunneled) => {
-            if let Some(error) = tunneled.take_broken() {
+            if let Some(error) = tunneled.take_broken().or_else(|| site::own_tunnel(cx.shared, tunneled)) {
                 return Err(error);
             }
             match tunneled.wanted.passage {

@@ -86,6 +86,10 @@ pub(super) async fn reach_ahead(
     target: &Target,
 ) -> Result<Reached, Error> {
     if site::is_target(&client.shared, target) {
+        return site::can_be_shown(&client.shared, target).map(|()| Reached::NotYet);
+    }
+    if client.shared.rules.as_ref().is_some_and(|rules| rules.blocks_ahead(target, &client.facts)) {
+        // Nothing that is asked for by this name goes on. By another one, which TLS may bring, it is reached when it has to be.
         return Ok(Reached::NotYet);
     }
     let key = Key { target: Target { scheme: Scheme::Https, ..target.clone() }, name: target.host.clone() };
@@ -265,7 +269,6 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
     // A client that asks by SOCKS5 may have looked up the name itself; one of a transparent proxy always has.
     let by_address = opened.opener.request.is_none() && opened.opener.target.host.parse::<IpAddr>().is_ok();
     let target = Target { scheme: Scheme::Http, ..opened.opener.target };
-    let broken = own_tunnel(&client.shared, &target, &target);
     let first = match opened.origin {
         Reached::Dialed(dialed, since) => Some((*dialed, since)),
         // It speaks TLS: of no use here, but to the next client.
@@ -286,7 +289,7 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
         identity: None,
         reverse: None,
         by_address,
-        broken: Mutex::new(broken),
+        broken: Mutex::default(),
         opened_by: None,
         first: Mutex::new(first),
     }))
@@ -394,11 +397,9 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         Reached::NotYet => Ok(None),
         origin => reach(client, &wanted, origin).await.map(Some),
     };
-    let asked = Target { host: identity.clone(), ..wanted.key.target.clone() };
-    let own = own_tunnel(&client.shared, &opener.target, &asked);
     let alpn = mirrored(&wanted.offers, reached.as_ref().ok().and_then(Option::as_ref));
     let (origin, broken) = match reached {
-        Ok(origin) => (origin, own),
+        Ok(origin) => (origin, None),
         Err(error) => (None, Some(error)),
     };
     let stream = accept(client, hello, &opener, &identity, alpn, origin).await?;
@@ -412,17 +413,6 @@ pub(super) async fn tls(client: &mut Client, stream: Stream, opened: Opened) -> 
         first: Mutex::default(),
     };
     Some((stream, Scope::Tunnel(Box::new(scope))))
-}
-
-/// Why a tunnel to the proxy itself goes nowhere, if what is asked for in it is not our page: no origin was dialled for it, and
-/// a name that stands for us is none to look up.
-fn own_tunnel(shared: &Shared, opened: &Target, asked: &Target) -> Option<Error> {
-    let is_page = asked.port == asked.scheme.default_port() && site::is_target(shared, asked);
-    if is_page || !site::is_target(shared, opened) {
-        return None;
-    }
-    let message = format!("{} is this proxy itself{}", opened.host_port(), site::pointer(shared));
-    Some(Error::new(Kind::Loop, Side::Proxy, Stage::Target, message))
 }
 
 /// Those of the client's protocols that we speak, once each, in its order.

@@ -11,10 +11,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::error::{Error, Kind};
 use super::mode::explicit::Route;
-use super::serve::Scope;
+use super::serve::{Scope, Tunneled};
 use super::shared::Shared;
-use crate::flow::{ClientConn, Request, Response, Scheme, Target, Version};
+use crate::flow::{ClientConn, Request, Response, Scheme, Side, Stage, Target, Version};
 
 /// Answers for the proxy itself. One of these serves all connections at the same time.
 pub trait Site: fmt::Debug + Send + Sync {
@@ -132,6 +133,35 @@ pub(super) fn answer(
 pub(super) fn is_target(shared: &Shared, target: &Target) -> bool {
     let is_default = [Scheme::Http, Scheme::Https].iter().any(|scheme| scheme.default_port() == target.port);
     is_default && shared.site.as_deref().is_some_and(|site| is_name(site, &target.host))
+}
+
+/// Refuses a tunnel for TLS with the proxy itself where the authority may not sign for its name: there is nothing that a client
+/// could be shown and would take. It is told before TLS, where it can be told at all.
+///
+/// # Errors
+/// So it is.
+pub(super) fn can_be_shown(shared: &Shared, target: &Target) -> Result<(), Error> {
+    if target.port != Scheme::Https.default_port() || shared.leaves.can_be_accepted(&target.host) {
+        return Ok(());
+    }
+    let only = shared.leaves.ca().constraints_text();
+    let message = format!(
+        "{} is this proxy itself, and its CA may sign for {only} alone{}",
+        target.host,
+        pointer(shared)
+    );
+    Err(Error::new(Kind::Loop, Side::Proxy, Stage::Target, message))
+}
+
+/// Why a request in a tunnel to the proxy itself goes nowhere, if it is not for our page: a name that stands for us is none to
+/// look up and dial. `None` for tunnels to others.
+pub(super) fn own_tunnel(shared: &Shared, tunneled: &Tunneled) -> Option<Error> {
+    let target = tunneled.target();
+    if tunneled.reverse.is_some() || !is_target(shared, target) {
+        return None;
+    }
+    let message = format!("{} is this proxy itself{}", target.host_port(), pointer(shared));
+    Some(Error::new(Kind::Loop, Side::Proxy, Stage::Target, message))
 }
 
 /// Where to look instead, for who has asked the proxy for itself; empty where there is no such place.

@@ -197,7 +197,13 @@ impl Driver {
             }
             Err(error) => {
                 if !self.failing {
-                    tracing::error!(%error, lost = ended, lost_messages = messages, "flows cannot be stored");
+                    tracing::error!(
+                        %error,
+                        lost = ended,
+                        lost_messages = messages,
+                        at_mid = batch.group.next_mid,
+                        "flows cannot be stored: recording stands still, and the proxy goes on forwarding"
+                    );
                 }
                 self.failing = true;
                 counts.failing.store(true, Ordering::Relaxed);

@@ -7,6 +7,7 @@
 //! A filter is asked once, when a request's head has come, so it can be about no more than that; one that asks for more is
 //! refused when the rules are read (see [`crate::filter::Filter::at_request`]). Bodies are not changed.
 
+mod ahead;
 mod block;
 mod delay;
 mod drop;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
+use super::ahead::Ahead;
 use super::block::{self, Block};
 use super::error::{Problem, RuleError};
 use super::header::{self, Edit};
@@ -13,7 +14,7 @@ use super::messages::{MessageRules, Who};
 use super::replace::{self, Replace};
 use super::{delay, drop, spec};
 use crate::filter::{Filter, FlowSubject};
-use crate::flow::{Flow, Headers, Request};
+use crate::flow::{ClientConn, Flow, Headers, Request, Target};
 use crate::http1::{remove_field, upgrade_tokens};
 
 /// The kinds of rules.
@@ -36,6 +37,17 @@ pub enum RuleKind {
 }
 
 impl RuleKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Block,
+        Self::Delay,
+        Self::RemoveHeader,
+        Self::SetHeader,
+        Self::WsReplace,
+        Self::WsDrop,
+        Self::WsInject,
+    ];
+
     /// Its flag.
     #[must_use]
     pub fn flag(self) -> &'static str {
@@ -198,6 +210,21 @@ impl Rules {
         self.matching(flow).find_map(|(at, rule)| match rule.action {
             Action::Block(block) => Some((at, block)),
             _ => None,
+        })
+    }
+
+    /// Whether each request to a target is blocked that this client may come to send, by what is known of it before the first
+    /// one.
+    #[must_use]
+    pub fn blocks_ahead(&self, target: &Target, client: &Arc<ClientConn>) -> bool {
+        if !self.list.iter().any(|rule| matches!(rule.action, Action::Block(_))) {
+            return false;
+        }
+        let flow = Flow { target: target.clone(), client: Arc::clone(client), ..Flow::default() };
+        self.list.iter().any(|rule| {
+            let filter = rule.filter.as_ref();
+            let Ok(answer) = filter.map_or(Ok(Some(true)), |filter| filter.judge(&mut Ahead(&flow)));
+            matches!(rule.action, Action::Block(_)) && answer == Some(true)
         })
     }
 

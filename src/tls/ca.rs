@@ -362,9 +362,7 @@ pub enum CaError {
         reason: String,
     },
     /// Its time is over.
-    #[error(
-        "the CA in {path} expired on {date}, and clients would refuse everything; make a new one, and trust that"
-    )]
+    #[error("the CA in {path} expired on {date}; clients will refuse everything")]
     Expired {
         /// The file.
         path: PathBuf,

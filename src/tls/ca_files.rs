@@ -187,3 +187,24 @@ pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::E
 
 /// No PEM file of a CA is this large; `/dev/zero` is.
 const MAX_FILE: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_good_that_is_ours_or_roots_and_nobody_else_can_read() {
+        let user = rustix::process::geteuid().as_raw();
+        let judged = |owner, mode| refuse_exposed(Path::new("x.key"), FileAccess { mode, owner });
+        for (owner, mode) in [(user, 0o600), (user, 0o400), (user, 0o700), (0, 0o600)] {
+            assert!(judged(owner, mode).is_ok(), "{owner} {mode:o}");
+        }
+        for mode in [0o640, 0o604, 0o601, 0o620, 0o666] {
+            assert!(matches!(judged(user, mode), Err(CaError::KeyExposed { .. })), "{mode:o}");
+        }
+        let other = user.wrapping_add(1).max(1);
+        let Err(CaError::Io { source, .. }) = judged(other, 0o600) else { panic!("it is taken") };
+        assert_eq!(source.kind(), ErrorKind::PermissionDenied);
+        assert!(source.to_string().contains(&format!("it belongs to user {other}, ")), "{source}");
+    }
+}

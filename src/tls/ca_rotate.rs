@@ -1,7 +1,8 @@
 //! A CA made, replaced or brought in by hand. What was there is kept beside it under the day's name, never overwritten.
 //!
-//! A pair of files cannot be replaced at one stroke. The key goes first: a start that comes in between, or after a power
-//! cut in between, is told that the two do not belong together, and a rotation mends that.
+//! A pair of files cannot be replaced at one stroke. Whoever replaces it holds a lock on the directory, so that two at once come
+//! one after the other. The key goes first: a start that comes in between, or after a power cut in between, is told that the two
+//! do not belong together, and a rotation mends that.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -43,8 +44,7 @@ impl Ca {
         let make = |error: rcgen::Error| CaError::Make { reason: error.to_string() };
         let key = KeyPair::generate().map_err(make)?;
         let cert = pem::certificate(&self_signed(&key, only, crypto::now_unix())?);
-        let kept = replace(dir, &cert, &key.serialize_pem())?;
-        Ok((Self::load(dir)?, kept))
+        replace(dir, &cert, &key.serialize_pem())
     }
 
     /// Brings this CA, with its key and what leads on to its root, into `dir`, which has none.
@@ -70,8 +70,7 @@ impl Ca {
     /// # Errors
     /// When a file cannot be made.
     pub fn import_over(&self, dir: &Path) -> Result<(Self, Kept), CaError> {
-        let kept = replace(dir, &self.chain_pem(), &self.issuer.key().serialize_pem())?;
-        Ok((Self::load(dir)?, kept))
+        replace(dir, &self.chain_pem(), &self.issuer.key().serialize_pem())
     }
 
     fn chain_pem(&self) -> String {
@@ -99,9 +98,15 @@ impl Kept {
     }
 }
 
-/// Puts a pair in the place of the one that is there.
-fn replace(dir: &Path, cert_pem: &str, key_pem: &str) -> Result<Kept, CaError> {
+/// Puts a pair in the place of the one that is there, and loads it.
+fn replace(dir: &Path, cert_pem: &str, key_pem: &str) -> Result<(Ca, Kept), CaError> {
     ca_files::make_dir(dir)?;
+    let directory = fs::File::open(dir).map_err(io("open", dir))?;
+    match directory.lock() {
+        // Of some file systems that are shared; there it is as if nobody else were at it.
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        locked => locked.map_err(io("lock", dir))?,
+    }
     let (cert, key) = paths(dir);
     let (new_cert, new_key) = (
         Temporary::write(&cert, cert_pem.as_bytes(), 0o644)?,
@@ -111,8 +116,9 @@ fn replace(dir: &Path, cert_pem: &str, key_pem: &str) -> Result<Kept, CaError> {
     new_key.replace(&key)?;
     new_cert.replace(&cert)?;
     // The names, too, survive a power cut.
-    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync", dir))?;
-    Ok(kept)
+    directory.sync_all().map_err(io("sync", dir))?;
+    // What is loaded is what was made here: the next one waits until the lock goes with `directory`.
+    Ok((Ca::load(dir)?, kept))
 }
 
 /// Gives both files, where they are there, a second name, which is free: that of the day.

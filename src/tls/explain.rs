@@ -4,11 +4,12 @@
 //! may be shown anywhere.
 
 use std::io;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::crypto::{self, DAY};
 
@@ -86,6 +87,27 @@ pub fn explain_client(error: &io::Error) -> String {
         }
         None => format!("client {}", dropped(error)),
     }
+}
+
+/// What the certificate that a server presented says of itself: its issuer, and the names that it is for. `None` if it cannot be
+/// read, or there is none.
+#[must_use]
+pub fn presented(chain: &[Bytes]) -> Option<(String, String)> {
+    let (_, leaf) = X509Certificate::from_der(chain.first()?).ok()?;
+    let alternative = leaf.subject_alternative_name().ok().flatten();
+    let found = alternative.map(|found| found.value.general_names.as_slice()).unwrap_or_default();
+    let found: Vec<String> = found
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => {
+                let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+                four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok().map(|ip| ip.to_string())
+            }
+            _ => None,
+        })
+        .collect();
+    Some((name(&leaf.issuer().to_string()), names(&found)))
 }
 
 /// Whether a client that had our certificate ended the handshake, or its TLS right afterwards, as one does that does not

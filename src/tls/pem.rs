@@ -110,7 +110,8 @@ pub(super) fn read(text: &[u8]) -> Result<Blocks, String> {
 }
 
 /// One certificate as PEM, with a line feed at its end.
-pub(super) fn certificate(der: &[u8]) -> String {
+#[must_use]
+pub fn certificate(der: &[u8]) -> String {
     let base64 = base64(der);
     let mut text = String::with_capacity(base64.len() + base64.len() / 64 + 64);
     text.push_str("-----BEGIN CERTIFICATE-----\n");

@@ -89,7 +89,7 @@ fn traffic_goes_on_on_a_full_disk_and_recording_when_there_is_room_again() {
     (0..20).for_each(|_| ask(200_000));
     capture.until_it_says("bodies cannot be stored");
     let mut small = 0;
-    while !capture.has_said("flows cannot be stored") {
+    while capture.line_with("flows cannot be stored").is_none() {
         ask(1_500);
         small += 1;
         assert!(small < 5_000, "the database always has room");
@@ -108,7 +108,8 @@ fn traffic_goes_on_on_a_full_disk_and_recording_when_there_is_room_again() {
     let copied = copied(&disk, dir.path(), "last");
     let (whole, lost) = whole_and_lost(&copied);
     let stored = rows(&copied).len();
-    assert!(whole + lost == stored && lost > 0 && stored < asked, "{whole} whole, {lost} lost of {asked}");
+    // All flows whose bodies found no room may be among those that found none themselves, where commits are slow.
+    assert!(whole + lost == stored && stored < asked, "{whole} whole, {lost} lost of {asked}");
     assert!(said.contains(&format!("error[E404]: {} flow", asked - stored)), "{stored} of {asked}: {said}");
 }
 

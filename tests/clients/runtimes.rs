@@ -96,21 +96,25 @@ async fn a_sitecustomize_that_is_there_is_not_lost() {
     assert_eq!(text(&succeed(&mut command).await), "here\n");
 }
 
+/// An index of packages with one in it, `hello`.
+async fn wheel(files: &Path) {
+    let index = files.join("simple/hello");
+    std::fs::create_dir_all(&index).expect("a directory");
+    let wheel = "hello-1.0-py3-none-any.whl";
+    std::fs::write(index.join("index"), format!("<!doctype html><a href={wheel}>{wheel}</a>"))
+        .expect("writable");
+    let make = "import sys, zipfile\n\
+        record = ''.join(f'hello-1.0.dist-info/{name},,\\n' for name in ('METADATA', 'WHEEL', 'RECORD'))\n\
+        with zipfile.ZipFile(sys.argv[1], 'w') as wheel:\n  \
+          for name, text in [('METADATA', 'Metadata-Version: 2.1\\nName: hello\\nVersion: 1.0\\n'),\n    \
+            ('WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n'), ('RECORD', record)]:\n    \
+            wheel.writestr('hello-1.0.dist-info/' + name, text)\n";
+    succeed(clean(&python(), files).args(["-c", make]).arg(index.join(wheel))).await;
+}
+
 #[tokio::test]
 async fn pip_needs_no_setting_up() {
-    let scene = Scene::with_files(async |files| {
-        let index = files.join("simple/hello");
-        std::fs::create_dir_all(&index).expect("a directory");
-        let wheel = "hello-1.0-py3-none-any.whl";
-        std::fs::write(index.join("index"), format!("<!doctype html><a href={wheel}>{wheel}</a>")).expect("writable");
-        let make = "import sys, zipfile\n\
-            with zipfile.ZipFile(sys.argv[1], 'w') as wheel:\n  \
-              for name, text in [('METADATA', 'Metadata-Version: 2.1\\nName: hello\\nVersion: 1.0\\n'),\n    \
-                ('WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n'), ('RECORD', '')]:\n    \
-                wheel.writestr('hello-1.0.dist-info/' + name, text)\n";
-        succeed(clean(&python(), files).args(["-c", make]).arg(index.join(wheel))).await;
-    })
-    .await;
+    let scene = Scene::with_files(wheel).await;
     let settings = "[global]\nproxy = http://127.0.0.1:9\ncert = /nowhere\n";
     std::fs::write(scene.dir.path().join("pip.conf"), settings).expect("writable");
     let mut command = scene.run();
@@ -120,6 +124,44 @@ async fn pip_needs_no_setting_up() {
     succeed(&mut command).await;
     assert!(scene.dir.path().join("hello-1.0-py3-none-any.whl").is_file());
     assert_eq!(scene.assert_recorded().await.len(), 2);
+}
+
+/// reqwest, of Rust, as the program uses it that most people have it from.
+#[tokio::test]
+async fn uv_needs_no_setting_up() {
+    let scene = Scene::with_files(wheel).await;
+    let settings = scene.dir.path().join("uv.toml");
+    std::fs::write(&settings, "native-tls = false\n").expect("writable");
+    let mut command = scene.run();
+    command.env("UV_CONFIG_FILE", &settings).env("UV_CACHE_DIR", scene.dir.path().join("uv-cache"));
+    command
+        .arg(python().with_file_name("uv"))
+        .args(["pip", "install", "-q", "--no-deps", "--python"])
+        .arg(python());
+    command.args(["--target", "installed", "--index-url", "https://origin.test/simple/", "hello"]);
+    succeed(&mut command).await;
+    assert!(scene.dir.path().join("installed/hello-1.0.dist-info").is_dir());
+    assert!(scene.assert_recorded().await.len() >= 2);
+}
+
+/// botocore, below it, has a variable of its own for the certificate, which goes before the user's settings.
+#[tokio::test]
+async fn the_aws_cli_needs_no_setting_up() {
+    let scene = Scene::with_files(async |files| {
+        let buckets = "<?xml version=\"1.0\"?><ListAllMyBucketsResult><Buckets><Bucket><Name>hello, world</Name>\
+            <CreationDate>2026-01-01T00:00:00.000Z</CreationDate></Bucket></Buckets></ListAllMyBucketsResult>";
+        std::fs::write(files.join("index"), buckets).expect("writable");
+    })
+    .await;
+    std::fs::create_dir(scene.dir.path().join(".aws")).expect("a directory");
+    let settings = "[default]\nregion = us-east-1\nca_bundle = /nowhere\n";
+    std::fs::write(scene.dir.path().join(".aws/config"), settings).expect("writable");
+    let mut command = scene.run();
+    command.env("AWS_ACCESS_KEY_ID", "nobody").env("AWS_SECRET_ACCESS_KEY", "nothing");
+    command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_PAGER", "");
+    command.arg(Program::AWS.path()).args(["s3api", "list-buckets", "--output", "text"]);
+    command.args(["--endpoint-url", "https://origin.test", "--query", "Buckets[0].Name"]);
+    assert_eq!(scene.assert_captured(&mut command).await, 1);
 }
 
 #[tokio::test]

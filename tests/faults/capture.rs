@@ -98,9 +98,9 @@ impl Capture {
         }
     }
 
-    /// Whether it has said `words` since it was last asked.
-    pub(super) fn has_said(&self, words: &str) -> bool {
-        self.said.try_iter().any(|line| line.contains(words))
+    /// The line in which it has said `words` since it was last asked.
+    pub(super) fn line_with(&self, words: &str) -> Option<String> {
+        self.said.try_iter().find(|line| line.contains(words))
     }
 
     /// Ends it in order: its exit code, and what it said since it was last asked.

@@ -41,7 +41,7 @@ fn help_and_version_go_to_standard_output() {
 #[test]
 fn usage_errors_end_with_2_and_say_what_was_meant() {
     let home = Home::new();
-    home.refuses(&["shwo", "1"], 2, "'show'");
+    home.refuses(&["shwo", "1"], 2, "Did you mean `show`?");
     home.refuses(&["ls", "--limt", "1"], 2, "--limit");
     home.refuses(&["show", "one"], 2, "mids are whole numbers or `last`");
     home.refuses(&["--head-timeout", "10"], 2, "unit must be one of");
@@ -62,6 +62,45 @@ fn usage_errors_end_with_2_and_say_what_was_meant() {
     );
     let json = home.refuses(&["ls", "--json", "--nosuch"], 2, "");
     assert_eq!(parse(json.as_bytes())["error"]["code"], "E001");
+}
+
+/// A value that is refused is quoted, but not the password in it.
+#[test]
+fn a_refused_value_keeps_its_password_to_itself() {
+    let home = Home::with([flow("/a", b"")]);
+    for args in [
+        &["--reverse", "http://me:hunter2@api.test"][..],
+        &["-l", "reverse:http://me:hunter2@api.test@127.0.0.1:0"],
+        &["replay", "1", "--to", "http://me:hunter2@api.test"],
+        &["replay", "1", "-H", "Authorization hunter2"],
+        &["--via", "ftp://me:hunter2@proxy.test"],
+        &["--proxy-auth", "hunter2"],
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let told = home.refuses(&[args, json].concat(), 2, "");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
+    let told = home.refuses(&["--reverse", "http://me:hunter2@api.test"], 2, "'http://***@api.test'");
+    assert!(told.contains("--reverse"), "{told}");
+    for (name, value) in [
+        ("MANENT_REVERSE", "http://me:hunter2@api.test"),
+        ("MANENT_LISTEN", "reverse:http://me:hunter2@api.test@0"),
+    ] {
+        let output = home.command(&["-p", "0"]).env(name, value).output().unwrap();
+        let told = text(&output.stderr);
+        assert!(told.contains(&format!("error[E002]: {name} is ")) && !told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
+fn a_flag_without_its_value_is_told_so() {
+    let home = Home::new();
+    for args in [&["-s"][..], &["--store"], &["-q", "--ca-dir"], &["ls", "-s"], &["-p"]] {
+        let flag = if args == ["-p"] { "--port" } else { "--" };
+        let told = home.refuses(args, 2, "a value is required for '");
+        assert!(told.contains(flag) && !told.contains("subcommand"), "{told}");
+    }
 }
 
 #[test]
@@ -91,6 +130,41 @@ fn stores_that_cannot_be_used_are_told_apart() {
     home.refuses(&["-p", "0"], 4, "error[E406]");
     let nowhere = home.store.join("below-a-file.db");
     home.refuses(&["-p", "0", "-s", nowhere.to_str().unwrap()], 4, "error[E402]: cannot write to");
+}
+
+/// In an empty home, the first command may be one that makes no CA on its way.
+#[test]
+fn the_default_folder_is_made_and_no_other() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let home = Home::with([flow("/a", b"a")]);
+    let data = home.path("a/new/data");
+    let fresh = |args: &[&str]| {
+        let mut command = home.command(args);
+        command.env_remove("MANENT_STORE").env("XDG_DATA_HOME", &data).output().unwrap()
+    };
+    let missing = fresh(&["import", "/nowhere/x.har"]);
+    assert_eq!(missing.status.code(), Some(3), "{}", text(&missing.stderr));
+    assert!(text(&missing.stderr).contains("cannot read /nowhere/x.har") && !data.exists());
+    let imported = fresh(&["import", home.store.to_str().unwrap()]);
+    assert_eq!(imported.status.code(), Some(0), "{}", text(&imported.stderr));
+    let mode = std::fs::metadata(data.join("manent")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let elsewhere = home.path("no/such");
+    let store = elsewhere.join("x.db");
+    for args in [&["-p", "0"][..], &["import", home.store.to_str().unwrap()]] {
+        let told = home.refuses(&[args, &["-s", store.to_str().unwrap()]].concat(), 4, "");
+        assert_eq!(
+            told,
+            format!(
+                "error[E402]: there is no folder {0}, where the store is to be
+  Nothing was changed.
+  hint: mkdir -p {0}\n",
+                elsewhere.display()
+            )
+        );
+    }
+    home.refuses(&["ls", "-s", home.dir().to_str().unwrap()], 4, "\n  It is a folder.\n");
 }
 
 #[test]

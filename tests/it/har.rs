@@ -51,7 +51,12 @@ fn secrets_are_masked_unless_asked_not_to() {
             && out.contains("token=(redacted)")
     );
     assert!(told.contains("masked 5 secrets") && told.contains("--no-redact"), "{told}");
-    let har: Value = parse(out.as_bytes());
+    // A command has the request alone, and no more is counted.
+    let command = home.run(&["export", "--format", "curl"]);
+    let (out, told) = (text(&command.stdout), text(&command.stderr));
+    assert!(!out.contains("hunter2") && out.matches("(redacted)").count() == 4, "{out}");
+    assert!(told.contains("masked 4 secrets ("), "{told}");
+    let har: Value = parse(&masked.stdout);
     let content = &har["log"]["entries"][0]["response"]["content"];
     assert_eq!(content["text"], "{\"password\":\"(redacted)\",\"name\":\"x\"}");
     let plain = home.run(&["export", "--no-redact", "--format", "har"]);

@@ -19,6 +19,7 @@ mod fixtures;
 mod grpc;
 mod har;
 mod harness;
+mod hints;
 mod index;
 mod large_bodies;
 mod limits;

@@ -80,6 +80,24 @@ fn an_unknown_mid_changes_nothing() {
     Home::new().refuses(&["mark", "1"], 3, "error[E407]");
 }
 
+/// Options behind the words were once taken for tags.
+#[test]
+fn options_of_tag_stand_anywhere() {
+    let home = home(2);
+    let json = home.run(&["tag", "1", "+a", "+s", "-b", "--json", "-q"]);
+    assert_eq!(parse(&json.stdout)["tags"], serde_json::json!(["a", "s"]), "{}", text(&json.stderr));
+    let other = home.path("other.db");
+    home.fill("other.db", [flow("/x", b"")]);
+    let there = home.run(&["tag", "1", "+there", "-s", other.to_str().unwrap(), "--json"]);
+    assert_eq!(parse(&there.stdout)["tags"], serde_json::json!(["there"]));
+    // A tag that is called as an option is.
+    let removed = home.run(&["tag", "--json", "1", "--", "-s"]);
+    assert_eq!(parse(&removed.stdout)["tags"], serde_json::json!(["a"]), "{}", text(&removed.stderr));
+    let help = home.run(&["tag", "1", "+a", "--help"]);
+    assert!(text(&help.stdout).contains("Usage: manent tag"));
+    home.refuses(&["tag", "1", "+a", "-s"], 2, "a value is required for '--store");
+}
+
 #[test]
 fn what_cannot_be_a_note_is_refused_with_the_reason() {
     let home = home(1);
@@ -91,7 +109,7 @@ fn what_cannot_be_a_note_is_refused_with_the_reason() {
     home.refuses(&["tag", "1", "+a b"], 2, "a tag cannot have ' ' in it");
     home.refuses(&["tag", "1", "+"], 2, "a tag cannot be empty");
     home.refuses(&["tag", "1", "a"], 2, "`a` is neither +name nor -name");
-    home.refuses(&["tag", "1", "+a", "--json"], 2, "Options stand before the mids");
+    home.refuses(&["tag", "1", "+a", "--jsn"], 2, "unexpected argument '--jsn'");
     home.refuses(&["tag", "1"], 2, "required");
     home.refuses(&["comment", "1"], 2, "required");
     home.refuses(&["comment", "1", "x", "--off"], 2, "cannot be used with");

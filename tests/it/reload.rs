@@ -146,8 +146,8 @@ fn a_broken_file_keeps_what_held_before() {
     let capture = Capture::start("record = \"!path:/not\"\n");
     for (file, why) in [
         ("recrod = \"~all\"\n", "unknown key `recrod`"),
-        ("record = \"~~\"\n", "\"code\":\"E003\""),
-        ("record = \"~bs x\"\n", "\"code\":\"E102\""),
+        ("record = \"~~\"\n", "config.toml:1: `record`: there is no operator"),
+        ("record = \"~bs x\"\n", "config.toml:1: `record`: what is recorded cannot depend on"),
         ("proxy-auth = \"@/nowhere/who\"\n", "--proxy-auth: /nowhere/who"),
     ] {
         let told = capture.reload(file, "warning: the settings could not be read again");

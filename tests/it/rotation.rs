@@ -238,7 +238,7 @@ fn a_name_that_no_clock_can_make_is_refused_at_the_start() {
     let told = home.refuses(&["-p", "0", "-s", &at("flows-%Q.db")], 2, "error[E412]");
     assert!(told.contains("it has %Q; known are %Y"), "{told}");
     home.refuses(&["-p", "0", "-s", &at("flows-%.db")], 2, "it has %.;");
-    home.refuses(&["-p", "0", "-s", &at("nowhere/flows-%Y.db")], 4, "error[E402]: cannot write to");
+    home.refuses(&["-p", "0", "-s", &at("nowhere/flows-%Y.db")], 4, "error[E402]: there is no folder ");
 }
 
 /// A mid is of one store, so each object tells which.

@@ -299,6 +299,58 @@ async fn a_blocked_host_has_no_tunnel() {
     client.unwrap();
 }
 
+/// A host of which everything is blocked is not even dialled for its certificate; nor is its name looked up, which would fail.
+#[tokio::test]
+async fn a_host_that_is_blocked_whole_is_not_dialled() {
+    let mut setup =
+        Setup::ruled(&[(RuleKind::Block, "host:blocked.test"), (RuleKind::Block, "|port:7|kill")]).await;
+    for alpn in [&[][..], &["http/1.1"]] {
+        let mut client = setup.tls_client("blocked.test:443", "blocked.test", alpn).await.unwrap();
+        client.send("GET / HTTP/1.1\r\nHost: blocked.test\r\n\r\n").await;
+        assert!(client.head().await.starts_with("HTTP/1.1 403 Forbidden\r\n"));
+        let flow = setup.flow().await;
+        assert_eq!(ending(&flow), (State::Refused, Some((Side::Proxy, Stage::RequestHead))));
+        assert!(flow.server.is_none() && flow.rules.len() == 1);
+    }
+    let peer = setup.tls_client("blocked.test:443", "blocked.test", &["h2"]).await.unwrap();
+    let mut client = H2::client(peer).await;
+    client.origin = ("https", "blocked.test".into());
+    client.get(1, "/").await;
+    client.expect_status(1, "403").await;
+    assert!(setup.flow().await.server.is_none());
+    // One that is killed is cut inside of its TLS.
+    let mut client = setup.tls_client("any.test:7", "any.test", &[]).await.unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: any.test\r\n\r\n").await;
+    client.expect_break().await;
+    assert!(setup.flow().await.server.is_none());
+}
+
+/// What a filter asks besides is known when a request has come, and another name in TLS is another host: these are reached.
+#[tokio::test]
+async fn a_host_that_may_not_be_blocked_is_reached() {
+    let ca = TestCa::new();
+    let mut setup = Setup::with(|config| {
+        ca.trusted_by(config);
+        config.rules =
+            rules(&[(RuleKind::Block, "host:localhost"), (RuleKind::Block, "host:origin.test ~u /ads")]);
+    })
+    .await;
+    let origin = TlsOrigin::listen(ca.server_config(&["origin.test"], &[])).await;
+    let authority = format!("localhost:{}", origin.addr().port());
+    let mut client = setup.tls_client(&authority, "origin.test", &[]).await.unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: origin.test\r\n\r\n").await;
+    let mut server = origin.accept().await;
+    server.head().await;
+    server.send(OK).await;
+    client.expect(OK).await;
+    assert_eq!(setup.flow().await.state, State::Complete);
+    // The handshake of the other one cannot end without the origin's.
+    let (mut client, _server) = setup.https(&origin, "origin.test").await;
+    client.send("GET /ads HTTP/1.1\r\nHost: origin.test\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 403 Forbidden\r\n"));
+    assert_eq!(setup.flow().await.state, State::Refused);
+}
+
 /// What was sent on is what is sent again.
 #[tokio::test]
 async fn a_replay_sends_the_changed_fields() {

@@ -155,11 +155,11 @@ fn wrong_values_are_refused_with_line_and_what_was_expected() {
         ("ignore-host = [\"a\", true]", "a list of texts (REGEX) was expected, not of true or false"),
         ("ignore-host = \"a(b\"", "unclosed group"),
         ("durability = \"none\"", "one of full, normal was expected"),
-        ("port = 70000", "70000 is not in 0..=65535"),
+        ("port = 70000", "a port from 0 to 65535 was expected, such as 8080"),
         ("port = 99999999999999999999999999999999999999999", "a number that is too large"),
         ("verbose = 300", "a whole number from 0 to 255 was expected"),
         ("log = \"loud\"", "off, error, warn, info, debug or trace was expected"),
-        ("compress = 99", "99 is not in 1..=19"),
+        ("compress = 99", "a level from 1 to 19 was expected, such as 3"),
         ("proxy-auth = 7.0", "`proxy-auth`: a text (USER:PASS|@FILE) was expected, not a fraction"),
         ("grace = 1s", "expected"),
         ("grace", "expected"),
@@ -169,7 +169,7 @@ fn wrong_values_are_refused_with_line_and_what_was_expected() {
         assert!(told.contains(expected), "{line}: {told}");
     }
     for (name, value, why) in [
-        ("MANENT_MAX_AGE", "soon", "a number was expected, such as 10s"),
+        ("MANENT_MAX_AGE", "soon", "a time was expected, such as 10s"),
         ("MANENT_INSECURE", "maybe", "true or false was expected"),
         ("MANENT_COLOR", "blue", "one of auto, always, never was expected"),
         ("MANENT_VERBOSE", "very", "a whole number from 0 to 255"),
@@ -182,6 +182,55 @@ fn wrong_values_are_refused_with_line_and_what_was_expected() {
     }
     let json = home.command(&["config", "show", "--json"]).env("MANENT_GRACE", "x").output().unwrap();
     assert_eq!(parse(&json.stderr)["error"]["code"], "E002");
+}
+
+/// What a command line tells when all of it is known, a file tells where it stands, whichever command reads it.
+#[test]
+fn what_is_no_rule_filter_or_proxy_is_told_with_its_line() {
+    let home = Home::new();
+    let path = home.config();
+    for (line, why, hint) in [
+        (
+            "block = \"/~u ads\"",
+            "`block`: its form is FILTER, /FILTER/STATUS or /FILTER/kill; any sign may stand for the /",
+            "manent help capture   tells the form of `block`; manent filter   the language of filters",
+        ),
+        (
+            "block = [\"~u /a\", \"|~u /b|700\"]",
+            "`block`: \"700\" is neither a status from 200 to 599 nor `kill`",
+            "",
+        ),
+        ("block = \"status:4x\"", "`block`: in its filter, `4x` is no status: write 404, 4xx or 400-499", ""),
+        ("delay = \"soon\"", "`delay`: ", ""),
+        (
+            "set-header = \"Authorization hunter2\"",
+            "`set-header`: \"Authorization …\" is no header field",
+            "",
+        ),
+        ("remove-header = \"Host\"", "`remove-header`: Host names the origin", ""),
+        ("ws-drop = \"//nobody/x\"", "`ws-drop`: \"nobody\" is none of client, server, any", ""),
+        ("record = \"~u /a &\"", "`record`: ", "manent filter   tells the language"),
+        ("via = \"ftp://me:hunter2@proxy.test\"", "`via`: ", "manent help capture   tells the form of `via`"),
+        (
+            "proxy-auth = \"hunter2\"",
+            "`proxy-auth`: ",
+            "manent help capture   tells the form of `proxy-auth`",
+        ),
+        ("reverse = \"http://me:hunter2@api.test\"", "`reverse`: ", ""),
+    ] {
+        home.write_config(&format!("# first\n{line}\n"));
+        for args in [&["ls"][..], &["-p", "0"], &["config", "show"]] {
+            let told = home.refuses(args, 2, &format!("error[E002]: {path}:2: {why}"));
+            assert!(told.contains("\n    2 | ") && told.contains(hint), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
+    home.write_config("");
+    for (name, value) in [("MANENT_BLOCK", "~u /a\n/x"), ("MANENT_RECORD", "~zz")] {
+        let output = home.command(&["config", "show"]).env(name, value).output().unwrap();
+        let told = text(&output.stderr);
+        assert!(told.starts_with(&format!("error[E002]: {name} is ")), "{told}");
+    }
 }
 
 #[test]

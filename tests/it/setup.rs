@@ -405,3 +405,21 @@ fn the_page_is_named_when_the_proxy_is_ready() {
         assert!(!said(off).iter().any(|line| line.contains("setup")));
     }
 }
+
+/// On HTTP/2, a second request for it was once dialled: the refusal was told to the first one alone.
+#[tokio::test]
+async fn another_name_in_a_tunnel_to_the_proxy_is_refused_on_every_stream() {
+    let mut setup = Setup::start().await;
+    let peer = setup.tls_client("manent:443", "a.test", &["h2"]).await.unwrap();
+    let mut client = H2::client(peer).await;
+    client.origin = ("https", "a.test".into());
+    for stream in [1, 3, 5] {
+        client.get(stream, "/").await;
+        client.expect_status(stream, "400").await;
+        let told = text(client.rest_of(stream).await.0);
+        assert!(told.contains("manent:443 is this proxy itself"), "{told}");
+        let flow = setup.flow().await;
+        assert_eq!(ending(&flow), (State::Refused, Some((Side::Proxy, Stage::Target))));
+        assert!(flow.server.is_none());
+    }
+}

@@ -164,4 +164,4 @@ const IMPORT_EXAMPLES: &str = "\
 Examples:
   manent ca import ca.pem ca.key
   manent ca import ~/.mitmproxy/mitmproxy-ca.pem      certificate and key in one file
-  manent ca import ca.pem ca.key --rotate             keeps the one that is there under the day's name";
+  manent ca import ca.pem ca.key --rotate   keeps the one that is there under the day's name";

@@ -10,7 +10,7 @@ use super::{fingerprint, older, subject};
 use crate::cli::errors::causes;
 use crate::cli::output::Output;
 use crate::cli::trust::{self, State, Store, Subject};
-use crate::cli::{escape, text};
+use crate::cli::{escape, given, text};
 use crate::tls::{Ca, CaCert, CaError};
 
 /// Tell what the certificate is and where it is trusted; exit 1 if nowhere
@@ -43,7 +43,7 @@ pub(super) fn run(args: &StatusArgs, dir: &Path, output: &Output) -> anyhow::Res
             output.data_line(&line)?;
         }
         for (store, state) in stores.iter().zip(&states) {
-            output.data_line(&told(&**store, state, output))?;
+            output.data_line(&given::in_full(&told(&**store, state, output)))?;
         }
         if stores.is_empty() {
             output.data_line("  no trust store was found on this machine")?;
@@ -52,10 +52,8 @@ pub(super) fn run(args: &StatusArgs, dir: &Path, output: &Output) -> anyhow::Res
             let places: Vec<_> =
                 places.iter().map(|(kind, place)| format!("{kind} {}", escape::line(place))).collect();
             let line = format!("{} is still trusted: {}", text::path(&old.path), places.join(", "));
-            output.data_line(&format!(
-                "{} older    {line}   → manent ca uninstall --old",
-                output.paint.yellow("!")
-            ))?;
+            let line = format!("{} older    {line}   → manent ca uninstall --old", output.paint.yellow("!"));
+            output.data_line(&given::in_full(&line))?;
         }
     }
     if let Some(problem) = problem {

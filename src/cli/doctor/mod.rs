@@ -18,7 +18,7 @@ use serde_json::json;
 use super::args::Global;
 use super::flags::ProxyFlags;
 use super::output::Output;
-use super::{errors, escape, process, text};
+use super::{errors, escape, given, process, text};
 
 /// Look for what is wrong with the setup, and say how to mend it; exit 1 if anything is
 ///
@@ -109,6 +109,7 @@ struct Report<'a> {
 impl Report<'_> {
     fn tell(&mut self, findings: &[Finding]) -> std::io::Result<()> {
         for Finding { check, level, message, mend } in findings {
+            let mend = mend.as_deref().map(given::in_full);
             let paint = self.output.paint;
             let (word, mark) = match level {
                 Level::Good => ("ok", paint.green("✓")),
@@ -123,7 +124,7 @@ impl Report<'_> {
                 continue;
             }
             self.output.data_line(&format!("{mark} {check:<8} {}", escape::line(message)))?;
-            if let Some(mend) = mend {
+            if let Some(mend) = &mend {
                 self.output.data_line(&format!("           → {}", escape::line(mend)))?;
             }
         }

@@ -5,8 +5,9 @@ use std::path::Path;
 use rustix::fs::Access;
 
 use super::Finding;
+use crate::cli::disk::LITTLE;
 use crate::cli::errors::causes;
-use crate::cli::{busy, text};
+use crate::cli::{busy, disk, text};
 use crate::config::Config;
 use crate::flow::Mid;
 use crate::store::{NameFormat, Reader, StoreError, StoreInfo};
@@ -105,14 +106,13 @@ fn writable(path: &Path) -> Option<Finding> {
 
 fn space(folder: &Path) -> Finding {
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let disk = match rustix::fs::statvfs(there) {
-        Ok(disk) => disk,
+    let free = match disk::free(there) {
+        Ok(free) => free,
         Err(error) => {
-            let message = format!("{}: {}", text::path(there), std::io::Error::from(error).kind());
+            let message = format!("{}: {}", text::path(there), error.kind());
             return Finding::warning("space", message, "df -h");
         }
     };
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let message = format!("{} free for {}", text::size(free), text::path(there));
     let mend = "manent prune --max-age 7d && manent vacuum     or keep within a limit: manent --max-size 10G";
     match free {
@@ -124,7 +124,5 @@ fn space(folder: &Path) -> Finding {
 
 /// Bytes of one body that are read on trial.
 const BODY: u64 = 16 << 20;
-/// A page with its images fills this in a minute.
-const LITTLE: u64 = 100_000_000;
 /// An afternoon of browsing.
 const ENOUGH: u64 = 1_000_000_000;

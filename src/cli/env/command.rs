@@ -19,6 +19,7 @@ use crate::cli::run::{
     Authority, Destination, Files, Preload, SAVED, SET, Variable, present_before, variables,
 };
 use crate::cli::{access, busy, flags, text};
+use crate::config::units::parse_known_port;
 use crate::proxy::{Listen, Mode};
 use crate::tls::Ca;
 
@@ -37,7 +38,7 @@ pub(in crate::cli) struct EnvArgs {
     listen: Vec<(Option<Mode>, SocketAddr)>,
     /// The proxy's port on 127.0.0.1
     #[arg(short, long, value_name = "PORT", env = "MANENT_PORT", conflicts_with = "listen")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(value_parser = parse_known_port)]
     port: Option<u16>,
     /// User and password, if the proxy asks for them. They stand in the variables
     #[arg(long, value_name = "USER:PASS", env = "MANENT_PROXY_AUTH", hide_env_values = true)]

@@ -2,6 +2,7 @@
 //!
 //! This is the one place where an error becomes a message. Codes are stable: scripts and searches use them.
 
+mod replay;
 mod report;
 mod serve;
 mod settings;
@@ -10,8 +11,12 @@ mod store;
 mod trust;
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+pub(super) use self::replay::{Failed, ReplayFailed};
 pub(super) use self::report::causes;
 use self::report::{Report, plain_io, sentence};
 pub(super) use self::serve::ServeError;
@@ -19,9 +24,10 @@ use self::start::{of_ca, of_start};
 use self::store::{gone, of_store};
 pub(super) use self::trust::TrustError;
 use super::output::{Output, StdoutFailed};
-use super::pager;
+use super::{disk, escape, pager, text};
 use crate::config::ConfigError;
 use crate::config::layers::LayerError;
+use crate::config::setting::masked;
 use crate::filter::FilterError;
 use crate::flow::Mid;
 use crate::format::FORMATS;
@@ -139,9 +145,12 @@ pub(super) enum CliError {
     /// A file is not what it should be.
     #[error("{name} cannot be read on: {why}")]
     BadFile { name: String, why: String, before: String },
+    /// A store is so damaged that not even a check can say what is left of it.
+    #[error("{} is damaged", text::path(.path))]
+    Unreadable { path: PathBuf, detail: String },
     /// Flows passed that the store could not take.
     #[error("{lost} could not be stored")]
-    Lost { lost: String },
+    Lost { lost: String, store: Option<PathBuf> },
     /// The database went away under the recorder.
     #[error("the store was taken away or overwritten while it was in use")]
     StoreGone,
@@ -178,7 +187,15 @@ pub(super) fn report(error: &anyhow::Error, output: &Output) -> ExitCode {
 
 /// Tells why the command line and what lies below it cannot be used, or prints the help that was asked for.
 pub(super) fn refused(error: LayerError, mut output: Output) -> ExitCode {
+    let error = match error {
+        LayerError::Usage(error) => LayerError::Usage(without_secret(error)),
+        other => other,
+    };
     match error {
+        LayerError::Usage(error) if error.kind() == ErrorKind::InvalidSubcommand => {
+            tell(&no_command(&error), &output);
+            ExitCode::from(USAGE)
+        }
         LayerError::Usage(error) if error.use_stderr() && (output.json || output.log_json) => {
             let message = error.render().to_string();
             let message = message.trim().strip_prefix("error: ").unwrap_or(message.trim()).to_owned();
@@ -192,6 +209,42 @@ pub(super) fn refused(error: LayerError, mut output: Output) -> ExitCode {
         }
         other => report(&other.into(), &output),
     }
+}
+
+fn no_command(error: &clap::Error) -> Report {
+    // "Usage: manent ca [OPTIONS] <COMMAND>"
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    let above = usage.split(['[', '<']).next().unwrap_or_default().trim_start_matches("Usage: ").trim();
+    let lists = format!("{} --help   lists them", if above.is_empty() { "manent" } else { above });
+    let given = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(given)) => given.as_str(),
+        _ => "this",
+    };
+    let near = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(near)) if !near.is_empty() => near.join("` or `"),
+        Some(ContextValue::String(near)) => near.clone(),
+        _ => return Report::new("E001", USAGE, format!("`{given}` is not a command")).hint(lists),
+    };
+    Report::new("E001", USAGE, format!("`{given}` is not a command. Did you mean `{near}`?")).hint(lists)
+}
+
+/// clap quotes the value that it refuses, which may hold a password.
+fn without_secret(mut error: clap::Error) -> clap::Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    if let (Some(flag), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue)) {
+        let key = flag.trim_start_matches('-').split(' ').next().unwrap_or_default();
+        let shown = masked(key, &value);
+        if shown != value {
+            error.insert(ContextKind::InvalidValue, ContextValue::String(shown.clone()));
+            // What is wrong with it may quote it once more.
+            let text = error.render().to_string().replace(&value, &shown);
+            return clap::Error::raw(error.kind(), text.strip_prefix("error: ").unwrap_or(&text));
+        }
+    }
+    error
 }
 
 fn tell(report: &Report, output: &Output) {
@@ -215,6 +268,7 @@ fn diagnose(error: &anyhow::Error) -> Report {
             .or_else(|| cause.downcast_ref().map(of_config))
             .or_else(|| cause.downcast_ref().map(settings::told))
             .or_else(|| cause.downcast_ref().map(serve::told))
+            .or_else(|| cause.downcast_ref().map(replay::told))
             .or_else(|| cause.downcast_ref().map(trust::told))
             .or_else(|| cause.downcast_ref().map(of_start))
             .or_else(|| cause.downcast_ref().map(of_store))
@@ -250,7 +304,6 @@ fn of_cli(error: &CliError) -> Report {
             .hint("manent ls | manent mark -"),
         CliError::BadNote(_) | CliError::StdinTwice => Report::new("E211", USAGE, error.to_string()),
         CliError::BadTagChange { .. } => Report::new("E211", USAGE, error.to_string())
-            .fact("Options stand before the mids.")
             .hint("manent tag 12 +login -cart"),
         CliError::Read { source, .. } => {
             let exit = if source.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NO };
@@ -324,9 +377,25 @@ fn of_cli(error: &CliError) -> Report {
             Report::new("E704", USAGE, error.to_string()).hint("-o FILE   writes it to a file")
         }
         CliError::BadFile { before, .. } => Report::new("E706", DATA, error.to_string()).fact(before.clone()),
-        CliError::Lost { .. } => Report::new("E404", STORE, error.to_string())
-            .fact("They were passed on all the same. The log says why.")
-            .hint("manent --require-recording   refuses what it cannot record"),
+        CliError::Unreadable { path, detail } => Report::new("E405", STORE, error.to_string())
+            .fact(sentence(detail))
+            .fact("It is the database itself, so that nothing can be told of single flows. Nothing was changed.")
+            .hint(format!(
+                "sqlite3 {} .recover | sqlite3 recovered.db   saves the rows that can still be read",
+                escape::shell_path(path)
+            )),
+        CliError::Lost { store, .. } => {
+            let report = Report::new("E404", STORE, error.to_string())
+                .fact("They were passed on all the same. The log says why.");
+            let free = store.as_deref().and_then(|store| Some((text::path(store), disk::free(store).ok()?)));
+            let report = match free {
+                Some((store, free)) if free < disk::LITTLE => report
+                    .fact(format!("{} bytes are free on the disk of {store}.", text::size(free)))
+                    .hint("manent prune --max-age 7d && manent vacuum   make room"),
+                _ => report,
+            };
+            report.hint("manent --require-recording   refuses what it cannot record, instead of passing it on")
+        }
         CliError::StoreGone => gone(error.to_string()),
         CliError::Filter(error) => of_filter(format!("in the filter, {error}"), error),
         CliError::Rule(error) => of_rule(error),

@@ -4,8 +4,8 @@ use std::io;
 
 use serde_json::{Value, json};
 
-use crate::cli::escape;
 use crate::cli::output::Output;
+use crate::cli::{escape, given};
 
 /// A message for the user.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Report {
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.hints.push(given::in_full(&hint.into()));
         self
     }
 

@@ -64,9 +64,11 @@ pub(super) fn of_ca(error: &CaError) -> Report {
         CaError::Exists { .. } => Report::new("E607", USAGE, message)
             .fact("Nothing was changed.")
             .hint("manent ca rotate   makes a new one, and keeps this one; of `ca import`, too: --rotate"),
-        CaError::Expired { .. } => {
+        CaError::Expired { path, .. } if path.ends_with("manent-ca.pem") => {
             Report::new("E601", TLS, message).hint("manent ca rotate && manent ca install")
         }
+        CaError::Expired { .. } => Report::new("E601", TLS, message)
+            .hint("--ca-cert FILE   takes another one; without it: manent ca rotate && manent ca install"),
         CaError::KeyBeside { .. } => Report::new("E601", TLS, message).fact("Nothing was changed."),
         _ => Report::new("E601", TLS, message)
             .hint("manent --ca-dir DIR   uses or makes another one; --ca-cert FILE   a given one"),

@@ -4,9 +4,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use rustix::fs::Access;
+
 use super::report::{Report, causes, plain_io, sentence};
 use super::{NOT_FOUND, STORE, USAGE};
-use crate::cli::{busy, text, user};
+use crate::cli::{busy, escape, text, user};
 use crate::store::StoreError;
 
 #[expect(clippy::too_many_lines, reason = "a table: an entry an error")]
@@ -47,13 +49,20 @@ pub(super) fn of_store(error: &StoreError) -> Report {
             .fact("Flows before it may have been changed.")
             .hint("manent tag MIDS -name   removes one"),
         StoreError::NotWritable { path, source } => {
-            let message = format!("cannot write to {}: {}", text::path(path), plain_io(source));
+            let is_forbidden = source.kind() == io::ErrorKind::PermissionDenied;
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+            if let (io::ErrorKind::NotFound, Some(folder)) = (source.kind(), folder) {
+                let message = format!("there is no folder {}, where the store is to be", text::path(folder));
+                let mkdir = format!("mkdir -p {}", escape::shell_path(folder));
+                return Report::new("E402", STORE, message).fact("Nothing was changed.").hint(mkdir);
+            }
+            let is_unreadable = is_forbidden && !may(path, Access::READ_OK);
+            let what = if is_unreadable { "read" } else { "write to" };
+            let message = format!("cannot {what} {}: {}", text::path(path), plain_io(source));
             let report = Report::new("E402", STORE, message);
-            let report = match source.kind() {
-                io::ErrorKind::PermissionDenied => forbidden(report, path),
-                _ => report,
-            };
-            report.hint("manent -s FILE   records elsewhere")
+            let report = if is_forbidden { forbidden(report, path, is_unreadable) } else { report };
+            let elsewhere = if is_unreadable { "uses another store" } else { "records elsewhere" };
+            report.hint(format!("manent -s FILE   {elsewhere}"))
         }
         StoreError::NewerSchema { path, found, known } => {
             let message = format!("{} was written by a newer manent", text::path(path));
@@ -78,17 +87,21 @@ pub(super) fn of_store(error: &StoreError) -> Report {
         }
         StoreError::NotAStore { path } => {
             Report::new("E406", STORE, format!("{} is not a store of manent's", text::path(path)))
+                .facts(path.is_dir().then_some("It is a folder."))
                 .fact("Nothing was changed.")
                 .hint("manent -s FILE")
         }
         StoreError::Packed { path } => {
             Report::new("E415", STORE, format!("{} is a packed store, which is only read", text::path(path)))
                 .fact("Nothing was changed.")
-                .hint(format!("manent store unpack {0} FILE   makes one to record into", text::path(path)))
+                .hint(format!(
+                    "manent store unpack {} FILE   makes one to record into",
+                    escape::shell_path(path)
+                ))
         }
         StoreError::NotPacked { path } => {
             Report::new("E416", STORE, format!("{} is not a packed store", text::path(path)))
-                .hint(format!("manent store pack -s {} FILE   makes one of it", text::path(path)))
+                .hint(format!("manent store pack -s {} FILE   makes one of it", escape::shell_path(path)))
         }
         StoreError::Exists { path } => {
             Report::new("E417", STORE, format!("{} is there already", text::path(path)))
@@ -106,7 +119,7 @@ pub(super) fn of_store(error: &StoreError) -> Report {
         StoreError::Damaged { path, detail } => {
             Report::new("E405", STORE, format!("{} is damaged", text::path(path)))
                 .fact(sentence(detail))
-                .hint(format!("manent check -s {}   tells by mid what is damaged", text::path(path)))
+                .hint(format!("manent check -s {}   tells by mid what is damaged", escape::shell_path(path)))
         }
         StoreError::Busy { .. } => Report::new("E425", STORE, error.to_string()).hint(
             "another program has a transaction open in it for more than 5 s: let it end, then try again",
@@ -127,19 +140,29 @@ pub(super) fn of_store(error: &StoreError) -> Report {
     }
 }
 
-/// Who may write to a file that is there.
-fn forbidden(report: Report, path: &Path) -> Report {
+/// Whether this user may do so with a path that is there.
+fn may(path: &Path, what: Access) -> bool {
+    rustix::fs::access(path, what) != Err(rustix::io::Errno::ACCESS)
+}
+
+/// Who may read or write a file that is there.
+fn forbidden(report: Report, path: &Path, is_unreadable: bool) -> Report {
     let Ok(found) = std::fs::metadata(path) else { return report };
     match found.uid() == rustix::process::geteuid().as_raw() {
         false => {
             let (owner, own) = (user::name(found.uid()), user::own_name());
-            report
-                .fact(format!("It belongs to {owner}, and you are {own}."))
-                .hint(format!("manent ls -s {}   reads it, if you may", text::path(path)))
+            let report = report.fact(format!("It belongs to {owner}, and you are {own}."));
+            if is_unreadable {
+                return report;
+            }
+            report.hint(format!("manent ls -s {}   reads it", escape::shell_path(path)))
         }
+        true if is_unreadable && found.mode() & 0o400 == 0 => report
+            .fact(format!("It is yours, and nobody may read it (mode {:04o}).", found.mode() & 0o7777))
+            .hint(format!("chmod u+rw {}", escape::shell_path(path))),
         true if found.mode() & 0o200 == 0 => report
             .fact(format!("It is yours, and read-only (mode {:04o}).", found.mode() & 0o7777))
-            .hint(format!("chmod u+w {}", text::path(path))),
+            .hint(format!("chmod u+w {}", escape::shell_path(path))),
         // It is the folder that may not be written.
         true => report,
     }

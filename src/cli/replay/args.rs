@@ -10,9 +10,9 @@ use clap::Args;
 use crate::cli::args::Global;
 use crate::cli::compared::RuleFlags;
 use crate::cli::errors::CliError;
-use crate::cli::flags::{parse_count, parse_host_cert};
+use crate::cli::flags::parse_host_cert;
 use crate::cli::via::ViaFlags;
-use crate::config::units::parse_positive_duration;
+use crate::config::units::{parse_count, parse_positive_duration};
 use crate::config::{Config, HostCert, Timeouts};
 use crate::replay::send::{Edits, NewBody, Pace, SendOptions, ToOrigin};
 
@@ -252,12 +252,12 @@ const CONCURRENCY_AS_RECORDED: usize = 64;
 
 const EXAMPLES: &str = "\
 Examples:
-  manent replay 1041                                     once more; the answer is a new flow
-  manent replay 40-60 --to http://127.0.0.1:3000         what was recorded, against the server on this machine
-  manent replay 'host:api.test ~m GET' --diff            a recorded session as a regression test: exit code 1 if anything differs
+  manent replay 1041                               once more; the answer is a new flow
+  manent replay 40-60 --to http://127.0.0.1:3000   against the server on this machine
+  manent replay 'host:api.test ~m GET' --diff      a regression test: 1 if anything differs
   manent replay last -H 'X-Trace: 1' --body new.json
   manent replay 100-199 --as-recorded --speed 2x --into load.db
-  manent replay - -j 64 --repeat 10 < mids.txt           a load test
+  manent replay - -j 64 --repeat 10 < mids.txt     a load test
   manent ls --json ~e | manent replay - --json | jq .status
 
 The same bytes go out that the origin got the first time (over HTTP/2, the same fields), in the protocol of then, and

@@ -10,7 +10,7 @@ use super::choose::Chosens;
 use super::print;
 use crate::app;
 use crate::cli::args::Global;
-use crate::cli::errors::{self, CliError};
+use crate::cli::errors::{self, CliError, Failed, ReplayFailed};
 use crate::cli::output::{Data, Output};
 use crate::cli::progress::Progress;
 use crate::cli::signals::Signals;
@@ -224,12 +224,16 @@ impl Told<'_> {
         let told = tally.told(self.args.shows_differences());
         if tally.lost > 0 {
             let lost = text::count(tally.lost, "flow");
-            return errors::report(&CliError::Lost { lost }.into(), &self.output);
+            return errors::report(&CliError::Lost { lost, store: None }.into(), &self.output);
         }
         self.output.talk(&told);
+        if let Some(failed) = &tally.first_failed {
+            let exit = if tally.failed == tally.untrusted { errors::TLS } else { errors::NETWORK };
+            let answered = (tally.same + tally.different, tally.all());
+            let error = ReplayFailed { first: failed.clone(), answered, exit };
+            return errors::report(&error.into(), &self.output);
+        }
         ExitCode::from(match () {
-            () if tally.failed > 0 && tally.failed == tally.untrusted => errors::TLS,
-            () if tally.failed > 0 => errors::NETWORK,
             () if tally.refused > 0 || tally.all() == 0 => errors::NO,
             () if tally.different > 0 && self.args.shows_differences() => errors::NO,
             () => 0,
@@ -248,6 +252,8 @@ struct Tally {
     untrusted: u64,
     refused: u64,
     lost: u64,
+    /// The first of those that failed.
+    first_failed: Option<Failed>,
     credentials: BTreeSet<&'static str>,
 }
 
@@ -261,8 +267,10 @@ impl Tally {
         self.credentials.extend(&new.credentials);
         self.lost += u64::from(new.mid.is_none());
         match (&new.flow.error, comparison) {
-            (Some(_), _) => {
+            (Some(error), _) => {
                 self.failed += 1;
+                self.first_failed
+                    .get_or_insert_with(|| Failed::new(reply.of, &reply.source, &new.flow, error));
                 self.untrusted += u64::from(is_tls(&new.flow));
             }
             (None, Some(comparison)) if comparison.is_same() => self.same += 1,

@@ -54,6 +54,9 @@ impl RunArgs {
 
 pub(in crate::cli) fn run(args: &RunArgs, global: &Global, output: Output) -> anyhow::Result<ExitCode> {
     let config = args.config(global)?;
+    if config.record {
+        global.store_to_write()?;
+    }
     process::forbid_core_dumps();
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(record(args, config, output))
@@ -61,7 +64,7 @@ pub(in crate::cli) fn run(args: &RunArgs, global: &Global, output: Output) -> an
 
 async fn record(args: &RunArgs, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let (period, records) = (config.timeouts.grace, config.record);
+    let (period, records, store) = (config.timeouts.grace, config.record, config.store.clone());
     let credentials = args.proxy.credentials()?;
     let explicit = config.listen.iter().position(|listen| listen.mode == Mode::Explicit);
     let Some(explicit) = explicit else {
@@ -77,7 +80,7 @@ async fn record(args: &RunArgs, config: Config, output: Output) -> anyhow::Resul
     if records && ended.is_ok() {
         output.talk(&format!("manent: {}", tally.told(summary.left_out)));
     }
-    if let Some(error) = lost(&summary) {
+    if let Some(error) = lost(&summary, &store) {
         // Told, but the exit code is the command's.
         let _ = errors::report(&error.into(), &output);
     }
@@ -158,7 +161,7 @@ const EXAMPLES: &str = "\
 Examples:
   manent run -- curl https://example.com/
   manent run -s ci.db -- npm test
-  manent run -- firefox https://example.com/   or chromium: with a profile that is deleted at the end
+  manent run -- firefox https://example.com/   or chromium, with a profile that goes at the end
   manent run -- sh                             a shell; all that is started from it is recorded
 
 Set for the command, over what is there: where the proxy is, for what reads HTTPS_PROXY or has a

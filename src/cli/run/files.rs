@@ -6,14 +6,12 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
 use super::environment::present_before;
-use crate::tls::{Ca, jks};
+use crate::tls::{Ca, certificate, jks};
 
 /// Paths of the files, all in one directory.
 #[derive(Debug)]
@@ -66,7 +64,7 @@ impl Files {
         let mut roots: Vec<&[u8]> = system.certs.iter().map(AsRef::as_ref).collect();
         roots.push(&ca.der);
         replace(&files.ca, ca.pem.as_bytes())?;
-        replace(&files.bundle, roots.iter().map(|der| pem(der)).collect::<String>().as_bytes())?;
+        replace(&files.bundle, roots.iter().map(|der| certificate(der)).collect::<String>().as_bytes())?;
         replace(&files.truststore, &jks(roots.iter().copied()))?;
         let user = user_wgetrc().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
         replace(&files.wgetrc, &wgetrc(&user, &files.bundle))?;
@@ -145,14 +143,13 @@ impl Directory {
 
 impl Drop for Directory {
     /// A browser's helpers may still be writing when the browser has ended: a directory that is not empty any more is emptied
-    /// again.
+    /// again, at once, since what they write next they can only write as long as it is there.
     fn drop(&mut self) {
         let Some(dir) = self.0.take().map(TempDir::keep) else { return };
-        for _ in 0..REMOVALS {
+        let began = Instant::now();
+        while began.elapsed() < REMOVAL_TIME {
             match std::fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                    std::thread::sleep(BETWEEN_REMOVALS);
-                }
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => std::thread::yield_now(),
                 Err(error) => return tracing::debug!(%error, "the temporary directory stays"),
                 Ok(()) => return,
             }
@@ -219,23 +216,12 @@ fn ini_quoted(path: &Path) -> String {
     format!("'{path}'")
 }
 
-fn pem(der: &[u8]) -> String {
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    let base64 = STANDARD.encode(der);
-    for start in (0..base64.len()).step_by(64) {
-        text += &base64[start..base64.len().min(start + 64)];
-        text.push('\n');
-    }
-    text + "-----END CERTIFICATE-----\n"
-}
-
 const NODE: &str = include_str!("preload.cjs");
 const PYTHON: &str = include_str!("sitecustomize.py");
 const PHP: &str = include_str!("prepend.php");
 
-/// Two seconds: a browser's helpers are told to end with it.
-const REMOVALS: u32 = 40;
-const BETWEEN_REMOVALS: Duration = Duration::from_millis(50);
+/// A browser's helpers are told to end with it.
+const REMOVAL_TIME: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 pub(super) mod tests {

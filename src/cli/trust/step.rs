@@ -8,7 +8,6 @@ use std::process::{Command, Output, Stdio};
 use rustix::fs::Access;
 
 use crate::cli::escape;
-use crate::format::shell;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,14 +82,7 @@ impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (at, word) in self.words.iter().enumerate() {
             let blank = if at == 0 { "" } else { " " };
-            let bytes = word.as_encoded_bytes();
-            let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
-            let quoted = match word.to_str() {
-                Some(plain) if !bytes.is_empty() && bytes.iter().all(is_plain) => plain.to_owned(),
-                // A word with a zero byte in it cannot be an argument at all.
-                _ => shell::word(bytes).unwrap_or_else(|| escape::line(bytes)),
-            };
-            write!(f, "{blank}{quoted}")?;
+            write!(f, "{blank}{}", escape::shell_word(word))?;
         }
         Ok(())
     }

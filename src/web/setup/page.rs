@@ -46,8 +46,9 @@ pub(super) struct Facts<'a> {
     opened: Option<String>,
     /// The same from another machine.
     phone: Option<String>,
-    /// What shows that the certificate is trusted.
-    check: String,
+    /// What shows that the certificate is trusted; `None` where the authority may sign for no host that is ours, so that
+    /// whoever trusts it refuses us there all the same.
+    check: Option<String>,
 }
 
 impl<'a> Facts<'a> {
@@ -67,20 +68,26 @@ impl<'a> Facts<'a> {
             Way::Named => host.to_owned(),
             Way::Opened => via.authority(),
         };
+        let name = if visit.way == Way::Named { host } else { &via.host };
+        let check = ca.permits(name).then(|| format!("https://{secure}/trusted.svg"));
         Self {
             ca,
             via,
             named: format!("http://{host}"),
             opened: opened.map(|authority| format!("http://{authority}")),
             phone: phone.map(|authority| format!("http://{authority}/")),
-            check: format!("https://{secure}/trusted.svg"),
+            check,
         }
     }
 
     /// What the page may load: its style, and what shows that the certificate is trusted.
     pub(super) fn policy(&self) -> String {
-        // The grammar of a policy has no IPv6 addresses.
-        let check = if self.check.contains('[') { "https:" } else { self.check.as_str() };
+        let check = match self.check.as_deref() {
+            None => "'none'",
+            // The grammar of a policy has no IPv6 addresses.
+            Some(check) if check.contains('[') => "https:",
+            Some(check) => check,
+        };
         format!(
             "default-src 'none'; style-src 'self'; object-src {check}; frame-src {check}; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'"
@@ -97,7 +104,7 @@ impl<'a> Facts<'a> {
             ("url", url.into()),
             ("named", self.named.as_str().into()),
             ("page", self.opened.as_ref().unwrap_or(&self.named).as_str().into()),
-            ("check", self.check.as_str().into()),
+            ("only", self.ca.constraints_text().into()),
             ("spki", self.ca.spki_sha256_base64().into()),
             ("subject", self.ca.subject().strip_prefix("CN=").unwrap_or(self.ca.subject()).into()),
             ("until", date(self.ca.not_after_unix()).into()),
@@ -115,7 +122,18 @@ impl<'a> Facts<'a> {
             }
             _ => fill(ALONE, &values),
         };
-        let html = [("steps", steps), ("uses", uses), ("pac", pac), ("asks", asks), ("phone", phone)];
+        let trusts = match &self.check {
+            Some(check) => fill(CHECK, &[("check", check.as_str().into())]),
+            None => fill(UNKNOWN, &values),
+        };
+        let html = [
+            ("trusts", trusts),
+            ("steps", steps),
+            ("uses", uses),
+            ("pac", pac),
+            ("asks", asks),
+            ("phone", phone),
+        ];
         values.extend(html.map(|(name, html)| (name, Value::Html(html))));
         fill(include_str!("page.html"), &values)
     }
@@ -139,6 +157,10 @@ fn fingerprint(sum: &[u8]) -> String {
 const NAMED: &str = "<span class=\"yes\">Yes.</span> This page came through it.";
 const OPENED: &str = "<span class=\"no\">Not for this page.</span> It was opened directly; <a href=\"{{named}}/\">{{named}}/</a> opens only \
      through the proxy.";
+const CHECK: &str = "<object type=\"image/svg+xml\" data=\"{{check}}\"><span class=\"no\">Not yet.</span> Follow the steps below, then <a \
+     href=\"/\">check again</a>.</object>";
+const UNKNOWN: &str = "<strong>Cannot be seen from here.</strong> This certificate is good for {{only}} and nothing else, so not for this \
+     page. Open one of these hosts through the proxy: it is trusted if there is no warning.";
 const PAC: &str = "<div><dt>Or automatically (PAC)</dt><dd><code>{{page}}/proxy.pac</code></dd></div>";
 const ASKS: &str = "<p>This proxy asks for a user and a password: those that it was started with.</p>";
 const SCAN: &str = "<div class=\"scan\">{{code}}<p>Scan this with a phone in the same network. It opens this page: <a \

@@ -33,6 +33,7 @@ impl Program {
     pub(crate) const RUBY: Program = Program { names: &["ruby"], package: "ruby" };
     pub(crate) const PHP: Program = Program { names: &["php"], package: "php-cli php-curl" };
     pub(crate) const CARGO: Program = Program { names: &["cargo"], package: "cargo" };
+    pub(crate) const AWS: Program = Program { names: &["aws"], package: "awscli" };
     pub(crate) const FISH: Program = Program { names: &["fish"], package: "fish" };
     pub(crate) const FIREFOX: Program =
         Program { names: &["firefox-esr", "firefox"], package: "firefox-esr" };

@@ -1,6 +1,7 @@
 //! `manent ca`: making, replacing, bringing in, handing out and installing the certificate; stores of trust in directories of
 //! the test's own. With the real tools, see tests/clients/trust.rs.
 
+mod at_once;
 mod export;
 mod install;
 mod make;

@@ -36,14 +36,23 @@ fn traffic_goes_on_when_flows_fit_the_disk_no_more() {
     assert_eq!(Capture::start(manent(&path)).stop().0, 0);
     let capture = Capture::start(manent_after(LIMIT, &path));
     let mut asked = 0;
-    while !capture.has_said("flows cannot be stored") {
+    let logged = loop {
+        if let Some(line) = capture.line_with("flows cannot be stored") {
+            break line;
+        }
         assert!(asked < 2000, "it never fails");
         capture.ask(&origin, 1500);
         asked += 1;
-    }
+    };
     let (code, said) = capture.stop();
     assert_eq!(code, 4, "{said}");
     assert!(said.contains("error[E404]: ") && said.contains("flows could not be stored"), "{said}");
+    assert!(said.contains("\n  They were passed on all the same. The log says why.\n"), "{said}");
+    // A line of the log is for people: when, how bad, what, and not which part of this program.
+    let (_, what) = logged.split_once(" ERROR ").unwrap();
+    let told = "flows cannot be stored: recording stands still, and the proxy goes on forwarding error=";
+    assert!(what.starts_with(told) && what.contains(" at_mid="), "{logged}");
+    assert!(!logged.contains("manent::") && !said.contains("manent::"), "{logged}\n{said}");
     let stored = rows(&path).len();
     let (whole, lost) = whole_and_lost(&path);
     assert!(lost == 0 && whole == stored && stored > 0 && stored < asked, "{stored} of {asked}: {said}");

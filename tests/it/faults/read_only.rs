@@ -110,6 +110,28 @@ fn a_store_that_may_only_be_read_is_read_and_capturing_into_it_is_refused() {
     }
 }
 
+/// Who may not even read it is not told of writing.
+#[test]
+fn a_store_that_may_not_be_read_is_told_so() {
+    let (guest, origin) = (Guest::new(), Origin::start());
+    let capture = Capture::start(manent(&guest.store));
+    capture.ask(&origin, 10);
+    assert_eq!(capture.stop().0, 0);
+    guest.hand_over(0o700, 0o000);
+    let (code, _, said) = guest.ls();
+    assert_eq!(code, 4, "{said}");
+    let store = guest.store.display();
+    assert_eq!(
+        said,
+        format!(
+            "error[E402]: cannot read {store}: permission denied
+  It is yours, and nobody may read it (mode 0000).
+  hint: chmod u+rw {store}
+  hint: manent -s FILE   uses another store\n"
+        )
+    );
+}
+
 /// SQLite cannot read a log without a file of shared memory beside it, which it cannot make there. The flows in the log are
 /// not to be taken for not there: better no answer than a wrong one.
 #[test]

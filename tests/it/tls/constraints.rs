@@ -10,7 +10,7 @@ use manent::tls::{Ca, Constraints};
 use rustls::ClientConfig;
 
 use super::identity::names;
-use crate::harness::{GET, OK, Origin, Setup, TestCa, TlsOrigin, handshake};
+use crate::harness::{GET, OK, Origin, Setup, TestCa, TlsOrigin, ending, handshake};
 
 const NAME: &str = "www.origin.test";
 const REASON: &str = "the CA may not sign for this host (name constraints)";
@@ -132,4 +132,47 @@ async fn tls_with_the_proxy_by_a_name_outside_fails_and_says_why() {
         error.message,
         "the CA may not sign for proxy.test, but for origin.test (its name constraints)"
     );
+}
+
+/// No client would take what we could show it for the setup page: it is told so before TLS, where it can be told, and the page
+/// in clear does not say of who trusts the CA that he does not.
+#[tokio::test]
+async fn the_setup_page_is_there_in_clear_alone() {
+    let (mut setup, _origin, _ca) = with(&["origin.test", "10.0.0.0/8"]).await;
+    let mut client = setup.client().await;
+    client.send("CONNECT manent:443 HTTP/1.1\r\nHost: manent:443\r\n\r\n").await;
+    let answer = client.expect_error("400").await;
+    let told = "manent is this proxy itself, and its CA may sign for origin.test, 10.0.0.0/8 alone; its own page is http://manent/\n";
+    assert!(answer.ends_with(told), "{answer}");
+    let flow = setup.flow().await;
+    assert_eq!(
+        (flow.kind, ending(&flow)),
+        (Kind::Connect, (State::Refused, Some((Side::Proxy, Stage::Target))))
+    );
+    assert!(flow.server.is_none());
+
+    for request in [
+        "GET http://manent/ HTTP/1.1\r\nHost: manent\r\nConnection: close\r\n\r\n".to_owned(),
+        format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", setup.proxy.addr()),
+    ] {
+        let mut client = setup.client().await;
+        client.send(request).await;
+        let page = String::from_utf8(client.rest().await.0).unwrap();
+        assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+        assert!(
+            page.contains("This certificate is good for origin.test, 10.0.0.0/8 and nothing else"),
+            "{page}"
+        );
+        assert!(!page.contains("<object") && page.contains("object-src 'none'"), "{page}");
+    }
+}
+
+/// With its name among those that the CA signs for, or a certificate for it, it is there as ever.
+#[tokio::test]
+async fn the_setup_page_is_there_in_tls_where_its_name_may_be_signed() {
+    let (setup, _origin, _ca) = with(&["origin.test", "manent"]).await;
+    let mut client = setup.tls_client("manent:443", "manent", &[]).await.unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: manent\r\nConnection: close\r\n\r\n").await;
+    let page = String::from_utf8(client.rest().await.0).unwrap();
+    assert!(page.contains("data=\"https://manent/trusted.svg\""), "{page}");
 }

@@ -191,7 +191,7 @@ async fn hostile_texts_in_a_certificate_stay_inside_the_message() {
     assert!(!flow.error.unwrap().message.contains(|c: char| c.is_control()));
     let body = flow.response.unwrap().body.as_inline().unwrap().clone();
     let lines: Vec<&[u8]> = body.trim_ascii().split(|&byte| byte == b'\n').collect();
-    assert!(lines.len() == 2 && lines[1].starts_with(b"hint: --upstream-ca FILE"), "{body:?}");
+    assert!(lines.len() == 3 && lines[2].starts_with(b"hint: --upstream-ca FILE"), "{body:?}");
     assert!(!lines.concat().iter().any(u8::is_ascii_control), "{body:?}");
 }
 
