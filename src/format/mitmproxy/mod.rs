@@ -15,6 +15,7 @@ mod conns;
 mod convert;
 mod extras;
 mod file;
+mod frames;
 mod messages;
 mod moments;
 mod node;
@@ -24,6 +25,7 @@ mod reader;
 mod record;
 mod rows;
 mod schema;
+mod seen;
 mod source;
 mod state;
 #[cfg(test)]

@@ -157,9 +157,9 @@ fn try_written(flows: &[Stored]) -> Result<Vec<u8>, EncodeError> {
 
 /// A value as a tnetstring.
 fn tnet(value: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
-    super::value::write(value, &mut out).expect("a Vec takes all");
-    out
+    let mut out = super::frames::Frames::default();
+    super::value::write(value, &mut out);
+    out.bytes
 }
 
 fn text(text: &str) -> Value {
