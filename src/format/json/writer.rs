@@ -300,13 +300,22 @@ fn escape_few(bytes: &[u8], out: &mut Vec<u8>) {
 /// Puts one byte, escaped if it has to be, where `len` is in `spelled`, and moves that on.
 fn spell(byte: u8, spelled: &mut [u8], len: &mut usize) {
     let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
-    let (bytes, count) = match ESCAPES[usize::from(byte)] {
-        PLAIN => ([byte, 0, 0, 0, 0, 0], 1),
-        CONTROL => ([b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)], 6),
-        letter => ([b'\\', letter, 0, 0, 0, 0], 2),
-    };
-    spelled[*len..*len + count].copy_from_slice(&bytes[..count]);
-    *len += count;
+    // Each of a length that is known here: copying so many as a number says is a call.
+    match ESCAPES[usize::from(byte)] {
+        PLAIN => {
+            spelled[*len] = byte;
+            *len += 1;
+        }
+        CONTROL => {
+            let text = [b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)];
+            spelled[*len..*len + 6].copy_from_slice(&text);
+            *len += 6;
+        }
+        letter => {
+            spelled[*len..*len + 2].copy_from_slice(&[b'\\', letter]);
+            *len += 2;
+        }
+    }
 }
 
 /// Whether none of eight bytes has to be escaped.
