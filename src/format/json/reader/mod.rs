@@ -25,8 +25,6 @@ pub(crate) struct Reader<R> {
     /// The name of a member that was read ahead.
     pending: Option<String>,
     is_of_lines: bool,
-    /// What of a string waits to be handed on; empty between strings.
-    gathered: Vec<u8>,
 }
 
 /// What was open at a place in the text.
@@ -95,7 +93,6 @@ impl<R: Read> Reader<R> {
             frames: Vec::new(),
             pending: None,
             is_of_lines: false,
-            gathered: Vec::new(),
         }
     }
 

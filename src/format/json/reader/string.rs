@@ -1,4 +1,4 @@
-//! Strings of any length, escapes undone, in pieces of some size: also where escapes stand close together.
+//! Strings of any length, in pieces, escapes undone.
 
 use std::io::{self, Read};
 
@@ -35,56 +35,30 @@ impl<R: Read> Reader<R> {
     /// If there is none, and what `take` said.
     pub(crate) fn string(&mut self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
         self.expect(b'"', "a string")?;
-        // What comes before and behind escapes, which may stand close together, is handed on together.
-        let mut gathered = std::mem::take(&mut self.gathered);
-        gathered.clear();
-        let result = self.rest_of_string(&mut gathered, &mut take);
-        self.gathered = gathered;
-        result
-    }
-
-    fn rest_of_string(
-        &mut self,
-        gathered: &mut Vec<u8>,
-        take: &mut impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<()> {
         loop {
             if self.at == self.end && !self.refill()? {
                 return Err(self.ended());
             }
             let rest = &self.buffer[self.at..self.end];
-            let mark = self.mark_in(rest);
-            let len = mark.unwrap_or(rest.len());
-            let found =
-                mark.map(|at| (rest[at], rest.get(at + 1).map_or(0, |&next| UNESCAPED[usize::from(next)])));
-            let is_all = gathered.is_empty() && matches!(found, Some((b'"', _)));
-            if gathered.len() + len > GATHERED && !gathered.is_empty() {
-                take(gathered)?;
-                gathered.clear();
-            }
-            match len {
-                0 => {}
-                len if is_all || len > GATHERED => take(&rest[..len])?,
-                len => gathered.extend_from_slice(&rest[..len]),
-            }
-            self.at += len;
-            match found {
-                None => {}
-                Some((b'"', _)) => {
-                    self.at += 1;
-                    return if gathered.is_empty() { Ok(()) } else { Ok(take(gathered)?) };
+            match self.mark_in(rest) {
+                Some(len) if rest[len] == b'\n' => {
+                    self.at += len;
+                    return Err(self.wrong("the line ends in the middle of a string"));
                 }
-                Some((b'\n', _)) => return Err(self.wrong("the line ends in the middle of a string")),
-                Some((_, 0)) => {
-                    self.at += 1;
-                    self.escape(&mut |piece: &[u8]| {
-                        gathered.extend_from_slice(piece);
-                        Ok(())
-                    })?;
+                None => {
+                    take(rest)?;
+                    self.at = self.end;
                 }
-                Some((_, byte)) => {
-                    self.at += 2;
-                    gathered.push(byte);
+                Some(len) => {
+                    let is_end = rest[len] == b'"';
+                    if len > 0 {
+                        take(&rest[..len])?;
+                    }
+                    self.at += len + 1;
+                    if is_end {
+                        return Ok(());
+                    }
+                    self.escape(&mut take)?;
                 }
             }
         }
@@ -92,40 +66,9 @@ impl<R: Read> Reader<R> {
 
     /// Where a string is not plain text any more.
     pub(super) fn mark_in(&self, text: &[u8]) -> Option<usize> {
-        // Where marks stand close together, calling for help takes longer than looking.
-        let is_mark = |byte: &u8| matches!(byte, b'"' | b'\\') || (*byte == b'\n' && self.is_of_lines);
-        if let Some(near) = text.iter().take(NEAR).position(is_mark) {
-            return Some(near);
-        }
-        let (near, text) = text.split_at(text.len().min(NEAR));
-        let far = self.far_mark_in(text)?;
-        Some(near.len() + far)
-    }
-
-    fn far_mark_in(&self, text: &[u8]) -> Option<usize> {
         match self.is_of_lines {
             true => memchr::memchr3(b'"', b'\\', b'\n', text),
             false => memchr::memchr2(b'"', b'\\', text),
         }
     }
 }
-
-/// What a letter behind a backslash stands for; 0 for what is no such letter, or is more than a letter.
-const UNESCAPED: [u8; 256] = {
-    let mut table = [0; 256];
-    table[b'"' as usize] = b'"';
-    table[b'\\' as usize] = b'\\';
-    table[b'/' as usize] = b'/';
-    table[b'b' as usize] = 8;
-    table[b'f' as usize] = 12;
-    table[b'n' as usize] = b'\n';
-    table[b'r' as usize] = b'\r';
-    table[b't' as usize] = b'\t';
-    table
-};
-
-/// How far is looked for a mark byte by byte.
-const NEAR: usize = 16;
-
-/// Bytes of a string that are gathered before they are handed on.
-const GATHERED: usize = 8 * 1024;
