@@ -8,9 +8,6 @@ use crate::flow::{Flow, Message, Note};
 use crate::format::redact::Redacting;
 use crate::format::transfer::{EncodeError, Encoder, Item, Part};
 
-/// The formats that write requests alone.
-pub(super) const FORMATS: [&str; 4] = ["curl", "httpie", "python", "fetch"];
-
 /// A masking encoder that is given requests alone.
 #[derive(Debug)]
 pub(super) struct Asking(pub(super) Redacting);

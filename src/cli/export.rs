@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,20 +11,20 @@ use clap::Args;
 use flate2::Compression;
 
 use super::args::Global;
-use super::asked::{self, Asking};
+use super::asked::Asking;
 use super::errors::{self, CliError};
 use super::output::{Output, StdoutFailed};
 use super::progress::Progress;
 use super::stores::Opened;
 use super::which::Which;
-use super::{escape, text};
+use super::{escape, export_store, text};
 use crate::config::units::parse_size;
 use crate::flow::Mid;
 use crate::format;
 use crate::format::redact::{Masked, Redacting};
 use crate::format::transfer::{EncodeOptions, Encoder, Format};
 use crate::store::Reader;
-use crate::transfer::{ExportEvent, ExportOptions, Exported, export};
+use crate::transfer::{Behind, ExportEvent, ExportOptions, Exported, export};
 
 /// Write flows in the format of another tool
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub(super) struct ExportArgs {
     which: Vec<String>,
     /// The file to write; `-` is standard output. Compressed if its name ends in .gz or .zst
     #[arg(short, long, value_name = "FILE", default_value = "-")]
-    output: PathBuf,
+    pub(super) output: PathBuf,
     /// The format [default: by the ending of the file's name]
     #[arg(long, value_name = "NAME", help = format_help())]
     format: Option<String>,
@@ -53,7 +53,7 @@ pub(super) struct ExportArgs {
     keep_address: bool,
     /// Write over a file that is there
     #[arg(long)]
-    force: bool,
+    pub(super) force: bool,
 }
 
 fn redact_help() -> String {
@@ -65,37 +65,26 @@ fn redact_help() -> String {
 fn format_help() -> String {
     let written = format::FORMATS.iter().filter(|format| format.encoder.is_some());
     let names: Vec<_> = written.map(|format| format!("{} ({})", format.name, format.about)).collect();
-    format!("The format [default: by the ending of the file's name]: {}", names.join(", "))
+    let store = "db (a store in one file, with mids of its own)";
+    format!("The format [default: by the ending of the file's name]: {}, {store}", names.join(", "))
 }
 
 pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
     let which = Which::parse(&args.which)?;
-    let (format, make) = chosen_format(args)?;
-    let encoder = make(&EncodeOptions { keep_address: args.keep_address });
-    let mut encoder = if args.redact || (format.redacts && !args.no_redact) {
-        let masking = Redacting::new(encoder);
-        match asked::FORMATS.contains(&format.name) {
-            true => Chosen::Asking(Asking(masking)),
-            false => Chosen::Redacting(masking),
-        }
-    } else {
-        Chosen::Plain(encoder)
-    };
     let stores = global.stores()?;
     let files = stores.some_files()?;
     let mut opened = Opened::new(&stores, output);
+    let mut work = Work::new(args, which, output);
+    if args.is_store() {
+        return export_store::run(args, &files, opened, work, output);
+    }
+    let (format, make) = chosen_format(args)?;
+    let encoder = make(&EncodeOptions { keep_address: args.keep_address });
+    let mut encoder = Chosen::new(encoder, args, Some(format));
     let mut target = Target::open(&args.output, format, args.force, output)?;
-    let options = ExportOptions { max_body: args.max_body.unwrap_or(u64::MAX) };
-    let mut work =
-        Work { output: *output, progress: Progress::new(output, "flows"), done: Exported::default() };
-    let written = (|| -> anyhow::Result<()> {
-        for file in &files {
-            let Some(reader) = opened.keep(Reader::open(file))? else { continue };
-            opened.unreadable += work.store(&which, &reader, options, encoder.get(), &mut *target.writer)?;
-        }
-        encoder.get().finish(&mut *target.writer).map_err(|source| write_failed(&target.name, source))?;
-        Ok(())
-    })();
+    let written = work.stores(&files, &mut opened, encoder.get(), &mut *target.writer).and_then(|()| {
+        encoder.get().finish(&mut *target.writer).map_err(|source| write_failed(&target.name, source))
+    });
     work.progress.clear();
     match written {
         Ok(()) => target.keep()?,
@@ -104,33 +93,53 @@ pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow
             return Err(error);
         }
     }
-    if let Some(masked) = encoder.masked() {
-        tell_masked(output, masked);
-    }
+    encoder.tell_masked(output);
     Ok(work.told(opened.exit_code(work.done.flows > 0)))
 }
 
+impl ExportArgs {
+    /// Whether what is written is a store.
+    fn is_store(&self) -> bool {
+        match &self.format {
+            Some(format) => format == STORE,
+            None => self.output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(STORE)),
+        }
+    }
+}
+
 /// The encoder, behind one that masks secrets or not.
-enum Chosen {
+pub(super) enum Chosen {
     Plain(Box<dyn Encoder>),
     Redacting(Redacting),
     Asking(Asking),
 }
 
 impl Chosen {
-    fn get(&mut self) -> &mut dyn Encoder {
+    /// For `format`, or for a store.
+    pub(super) fn new(encoder: Box<dyn Encoder>, args: &ExportArgs, format: Option<&Format>) -> Self {
+        let by_default = format.is_some_and(|format| format.redacts);
+        if !args.redact && (!by_default || args.no_redact) {
+            return Self::Plain(encoder);
+        }
+        let masking = Redacting::new(encoder);
+        match format.is_some_and(|format| format.asks_only) {
+            true => Self::Asking(Asking(masking)),
+            false => Self::Redacting(masking),
+        }
+    }
+
+    /// Says what was masked.
+    pub(super) fn tell_masked(&self, output: &Output) {
+        if let Self::Redacting(masking) | Self::Asking(Asking(masking)) = self {
+            tell_masked(output, masking.masked());
+        }
+    }
+
+    pub(super) fn get(&mut self) -> &mut dyn Encoder {
         match self {
             Chosen::Plain(encoder) => &mut **encoder,
             Chosen::Redacting(encoder) => encoder,
             Chosen::Asking(encoder) => encoder,
-        }
-    }
-
-    /// What was masked, if that was to be.
-    fn masked(&self) -> Option<&Masked> {
-        match self {
-            Chosen::Plain(_) => None,
-            Chosen::Redacting(masking) | Chosen::Asking(Asking(masking)) => Some(masking.masked()),
         }
     }
 }
@@ -172,32 +181,60 @@ fn chosen_format(args: &ExportArgs) -> Result<(&'static Format, format::transfer
 }
 
 /// What is being done, and what came of it.
-struct Work {
+pub(super) struct Work {
+    which: Which,
+    options: ExportOptions,
     output: Output,
-    progress: Progress,
-    done: Exported,
+    pub(super) progress: Progress,
+    pub(super) done: Exported,
 }
 
 impl Work {
+    fn new(args: &ExportArgs, which: Which, output: &Output) -> Self {
+        Self {
+            which,
+            options: ExportOptions { max_body: args.max_body.unwrap_or(u64::MAX) },
+            output: *output,
+            progress: Progress::new(output, "flows"),
+            done: Exported::default(),
+        }
+    }
+
+    /// Hands the flows that are meant to the encoder, store by store.
+    pub(super) fn stores(
+        &mut self,
+        files: &[PathBuf],
+        opened: &mut Opened,
+        encoder: &mut dyn Encoder,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<()> {
+        for file in files {
+            let Some(reader) = opened.keep(Reader::open(file))? else { continue };
+            opened.unreadable += self.store(&reader, encoder, out)?;
+        }
+        Ok(())
+    }
+
     fn store(
         &mut self,
-        which: &Which,
         reader: &Reader,
-        options: ExportOptions,
         encoder: &mut dyn Encoder,
         out: &mut dyn Write,
     ) -> anyhow::Result<u64> {
         let passed = |done: Exported| done.flows + done.unsuitable + done.damaged;
-        let before = passed(self.done);
-        which.pages(reader, |mids, of_store| {
+        let (before, options) = (passed(self.done), self.options);
+        self.which.pages(reader, |mids, of_store| {
             let (progress, output) = (&self.progress, self.output);
             let mut passed = passed(self.done);
             let mut watch = |event: ExportEvent<'_>| {
                 passed += 1;
                 match event {
                     ExportEvent::Written(_) => {}
-                    ExportEvent::Unsuitable(mid, why) => tell(progress, &output, mid, why),
-                    ExportEvent::Damaged(mid, error) => tell(progress, &output, mid, &error.to_string()),
+                    ExportEvent::Unsuitable(mid, why) => tell(progress, &output, mid, LEFT_OUT, why),
+                    ExportEvent::Damaged(mid, error) => {
+                        tell(progress, &output, mid, LEFT_OUT, &error.to_string());
+                    }
+                    ExportEvent::Incomplete(mid, what) => tell(progress, &output, mid, "is not whole", what),
                 }
                 match of_store {
                     Some(count) => progress.at(passed, before + count),
@@ -210,8 +247,9 @@ impl Work {
         })
     }
 
-    fn told(&self, code: ExitCode) -> ExitCode {
-        let Exported { flows, unsuitable, damaged } = self.done;
+    /// Says what was done; the exit code, `code` where nothing is to be said against it.
+    pub(super) fn told(&self, code: ExitCode) -> ExitCode {
+        let Exported { flows, unsuitable, damaged, incomplete } = self.done;
         let mut told = text::count(flows, "flow");
         if unsuitable > 0 {
             told += &format!("; {unsuitable} cannot be written in this format");
@@ -219,18 +257,21 @@ impl Work {
         if damaged > 0 {
             told += &format!("; {damaged} could not be read");
         }
-        self.output.talk(&told);
-        match (unsuitable, damaged) {
-            (_, 1..) | (1.., _) => ExitCode::from(errors::DATA),
-            _ => code,
+        if incomplete > 0 {
+            told += &format!("; {incomplete} not whole");
         }
+        self.output.talk(&told);
+        if unsuitable + damaged + incomplete > 0 { ExitCode::from(errors::DATA) } else { code }
     }
 }
 
-fn tell(progress: &Progress, output: &Output, mid: Mid, why: &str) {
+fn tell(progress: &Progress, output: &Output, mid: Mid, what: &str, why: &str) {
     progress.clear();
-    output.say(&format!("warning: flow {mid} is left out: {}", escape::line(why)));
+    output.say(&format!("warning: flow {mid} {what}: {}", escape::line(why)));
 }
+
+/// What becomes of a flow that cannot be written.
+const LEFT_OUT: &str = "is left out";
 
 /// Where the flows go: standard output, or a file that appears when it is whole.
 struct Target {
@@ -258,8 +299,8 @@ impl Target {
         let part = PathBuf::from(part);
         let failed = |source| CliError::Write { path: name.clone(), source };
         let file = File::create(&part).map_err(failed)?;
-        let writer = packer(path, BufWriter::with_capacity(BUFFER, file)).map_err(failed)?;
-        Ok(Self { name, file: Some((path.to_owned(), part)), writer })
+        let writer = packer(path, file).and_then(Behind::start).map_err(failed)?;
+        Ok(Self { name, file: Some((path.to_owned(), part)), writer: Box::new(writer) })
     }
 
     /// Makes the file appear under its name.
@@ -282,7 +323,7 @@ impl Target {
 }
 
 /// An error of standard output keeps its type: a closed pipe is no failure.
-fn write_failed(name: &str, source: io::Error) -> anyhow::Error {
+pub(super) fn write_failed(name: &str, source: io::Error) -> anyhow::Error {
     if source.get_ref().is_some_and(|inner| inner.is::<StdoutFailed>()) {
         return source.into();
     }
@@ -313,6 +354,13 @@ impl<W: Write> Packer for Plain<W> {
     }
 }
 
+/// Compressing goes on on its thread.
+impl Packer for Behind<Box<dyn Packer + Send>> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        Behind::finish(*self)?.finish()
+    }
+}
+
 impl<W: Write> Packer for flate2::write::GzEncoder<W> {
     fn finish(self: Box<Self>) -> io::Result<()> {
         (*self).finish()?.flush()
@@ -332,7 +380,7 @@ impl<W: Write> Packer for zstd::stream::write::Encoder<'static, W> {
 }
 
 /// Compresses as the file's name says. `.zhar` is mitmproxy's, a HAR file through zlib.
-fn packer(path: &Path, file: impl Write + 'static) -> io::Result<Box<dyn Packer>> {
+fn packer(path: &Path, file: File) -> io::Result<Box<dyn Packer + Send>> {
     let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
     Ok(match ending.as_deref().and_then(OsStr::to_str) {
         Some("gz") => Box::new(flate2::write::GzEncoder::new(file, Compression::default())),
@@ -342,8 +390,8 @@ fn packer(path: &Path, file: impl Write + 'static) -> io::Result<Box<dyn Packer>
     })
 }
 
-/// Writes of this size cost little each.
-const BUFFER: usize = 256 << 10;
+/// How a store is called as a format.
+const STORE: &str = "db";
 
 /// zstd's own default.
 const ZSTD_LEVEL: i32 = 3;
@@ -354,5 +402,6 @@ Examples:
   manent export -o failed.har.gz 'status>=400 last:1h'
   manent export --format curl 12
   manent export -o all.mitm
+  manent export --redact -o bug.db 'host:shop.example last:1h'
 
 Bodies are never held in memory as a whole, and a capture may go on meanwhile. Exit code 7 if some flows could not be written.";

@@ -164,6 +164,7 @@ mod tests {
         let flow = |mid, state| Committed {
             mid: Mid(mid),
             store: std::path::Path::new("flows.db").into(),
+            started_unix_ns: 0,
             state,
             kind: crate::flow::Kind::Http,
             method: "GET".into(),

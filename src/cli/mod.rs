@@ -23,6 +23,7 @@ mod env;
 mod errors;
 mod escape;
 mod export;
+mod export_store;
 mod feed;
 mod flags;
 mod given;

@@ -6,6 +6,8 @@
 
 use std::io::{self, BufRead, Read, Write};
 
+use bytes::Bytes;
+
 use crate::flow::{Content, Flow, Message, Note};
 
 /// Which of the byte strings of a flow.
@@ -23,6 +25,19 @@ pub enum Part {
     Message(bool),
 }
 
+impl Part {
+    /// Where such a body of this flow is; `None` if it has none. Not for [`Part::Message`].
+    pub(crate) fn content(self, flow: &Flow) -> Option<&Content> {
+        Some(match self {
+            Part::Request => &flow.request.as_ref()?.body.content,
+            Part::Response => &flow.response.as_ref()?.body.content,
+            Part::FromClient => &flow.tunnel.as_ref()?.from_client.content,
+            Part::FromServer => &flow.tunnel.as_ref()?.from_server.content,
+            Part::Message(_) => return None,
+        })
+    }
+}
+
 /// A recorded flow with all that belongs to it, as an [`Encoder`] sees it.
 pub trait Item {
     /// The flow with its connections. Bodies may be elsewhere: see [`Item::body`].
@@ -37,6 +52,14 @@ pub trait Item {
     /// # Errors
     /// If the store cannot be read; the reader gives errors of kind [`io::ErrorKind::InvalidData`] where it is damaged.
     fn body(&self, part: Part) -> io::Result<Option<Box<dyn Read + '_>>>;
+
+    /// The same of a body that is in memory; `None` says nothing of it.
+    fn in_memory(&self, part: Part) -> Option<&Bytes> {
+        match part.content(self.flow())? {
+            Content::Inline(bytes) => Some(bytes),
+            Content::Absent | Content::Extents(_) => None,
+        }
+    }
 
     /// Gives all messages of a WebSocket in their order, payloads not necessarily inside: see [`Item::payload`].
     ///
@@ -142,6 +165,16 @@ pub trait Sink {
     /// If it cannot be stored.
     fn end(&mut self) -> io::Result<Content>;
 
+    /// Takes one that is all in memory; the same as to begin it, to write it, and to end it.
+    ///
+    /// # Errors
+    /// If it cannot be stored.
+    fn whole(&mut self, part: Part, bytes: Bytes) -> io::Result<Content> {
+        self.begin(part);
+        self.write(&bytes)?;
+        self.end()
+    }
+
     /// Takes a message of the flow's WebSocket, in their order, `seq` from 1.
     ///
     /// # Errors
@@ -175,6 +208,8 @@ pub struct Format {
     pub is_text: bool,
     /// Whether secrets are masked unless asked not to: so in formats that are made to be shown to others.
     pub redacts: bool,
+    /// Whether it holds requests alone.
+    pub asks_only: bool,
     /// Writes it; `None` for a format that is only read.
     pub encoder: Option<MakeEncoder>,
     /// Reads it; `None` for a format that is only written.

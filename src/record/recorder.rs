@@ -159,6 +159,8 @@ pub struct Committed {
     pub mid: Mid,
     /// The store, symbolic links resolved: where stores follow each other, a mid is of one of them.
     pub store: Arc<Path>,
+    /// When it began, nanoseconds since 1970. With the mid it tells flows of stores that follow each other.
+    pub started_unix_ns: i64,
     /// How far it came; [`State::Open`] for a snapshot.
     pub state: State,
     /// What kind of thing happened.
@@ -213,6 +215,7 @@ impl Committed {
         Self {
             mid,
             store: Arc::clone(store),
+            started_unix_ns: flow.timing.started_unix_ns,
             state: flow.state,
             kind: flow.kind,
             method: flow.request.as_ref().map(|r| r.method.clone()).unwrap_or_default(),

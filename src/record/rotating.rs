@@ -192,6 +192,14 @@ impl Rotating {
         self.inner.current.load().path.clone()
     }
 
+    /// The stores that are open, that of now at the end.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<_> = self.retired().open.iter().map(|place| place.path.clone()).collect();
+        paths.push(self.path());
+        paths
+    }
+
     /// Whether another store may follow.
     #[must_use]
     pub fn rotates(&self) -> bool {

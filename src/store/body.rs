@@ -4,8 +4,9 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use rustix::buffer::spare_capacity;
 
-use super::segment::piece::{self, Piece};
+use super::segment::piece::{self, HEADER, Piece};
 use super::source::{self, Source, Stream};
 use crate::flow::Extent;
 
@@ -60,8 +61,22 @@ impl BodyReader {
         if !self.inline.is_empty() {
             return Ok(self.inline);
         }
+        if let [extent] = self.extents.as_slice()
+            && extent.len <= limit
+            && let Some(bytes) = plain(&self.source, extent)
+        {
+            return Ok(bytes);
+        }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut bytes = Vec::with_capacity(usize::try_from(likely_len).unwrap_or(usize::MAX).min(limit));
+        while self.open.is_none()
+            && let Some(extent) = self.extents.as_slice().first()
+            && extent.len <= (limit - bytes.len()) as u64
+            && let Some(more) = plain(&self.source, extent)
+        {
+            bytes.extend_from_slice(&more);
+            self.extents.next();
+        }
         while bytes.len() < limit && self.next_piece()? {
             let room = limit - bytes.len();
             bytes.extend_from_slice(&self.piece[..room.min(self.piece.len())]);
@@ -105,6 +120,41 @@ impl BodyReader {
             return Ok(true);
         }
     }
+}
+
+/// The bytes of an extent of a segment file whose pieces are stored as they are, in one read, and mostly without a copy. `None`
+/// if they are not, or damaged, or not to be had: who goes through it piece by piece finds out what it is.
+fn plain(source: &Source, extent: &Extent) -> Option<Bytes> {
+    // A store of strangers may tell of more than it has.
+    let most = extent.len.saturating_mul(2).saturating_add(HEADER as u64);
+    if extent.segment == source::PACKED || extent.stored_len > most {
+        return None;
+    }
+    let len = usize::try_from(extent.stored_len).ok()?;
+    let file = source.file(extent.segment).ok()?;
+    let mut stored = Vec::with_capacity(len);
+    while stored.len() < len {
+        let at = extent.offset.checked_add(stored.len() as u64)?;
+        // Into memory that nobody has filled with zeros before.
+        match rustix::io::pread(&file, spare_capacity(&mut stored), at) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(0) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+    stored.truncate(len);
+    let first = piece::plain(&stored)?.len();
+    if HEADER + first == len {
+        return (first as u64 == extent.len).then(|| Bytes::from(stored).slice(HEADER..));
+    }
+    let (mut at, mut kept) = (0, 0);
+    while at < len {
+        let data = piece::plain(&stored[at..])?.len();
+        stored.copy_within(at + HEADER..at + HEADER + data, kept);
+        (at, kept) = (at + HEADER + data, kept + data);
+    }
+    stored.truncate(kept);
+    (kept as u64 == extent.len).then(|| stored.into())
 }
 
 impl Open {

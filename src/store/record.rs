@@ -1,7 +1,5 @@
 //! The records of flows as they lie in segment files: pieces like those of bodies, a record's one behind the other.
 
-use std::cell::RefCell;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -109,17 +107,15 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// The segment files that records are read from, a few of them open.
+/// The segment files that records are read from.
 #[derive(Debug)]
 pub(super) struct RecordFiles {
     source: Arc<Source>,
-    /// Those used last at the end.
-    open: RefCell<Vec<(u32, Arc<File>)>>,
 }
 
 impl RecordFiles {
     pub(super) fn new(source: Arc<Source>) -> Self {
-        Self { source, open: RefCell::default() }
+        Self { source }
     }
 
     /// The record of `mid`.
@@ -136,29 +132,16 @@ impl RecordFiles {
 
     /// Closes the file of a segment, if it is open.
     pub(super) fn forget(&self, segment: u32) {
-        self.open.borrow_mut().retain(|(number, _)| *number != segment);
+        self.source.forget(segment);
     }
 
     fn read(&self, mid: Mid, at: RecordAt) -> io::Result<Bytes> {
         let len = usize::try_from(at.stored_len).ok().filter(|&len| len <= LONGEST);
         let mut pieces = vec![0; len.ok_or(io::ErrorKind::InvalidData)?];
-        let mut open = self.open.borrow_mut();
-        let file = match open.iter().position(|(number, _)| *number == at.segment) {
-            Some(found) => open.remove(found).1,
-            None => self.source.file(at.segment)?,
-        };
-        let read = file.read_exact_at(&mut pieces, at.offset);
-        if open.len() >= OPEN_FILES {
-            open.remove(0);
-        }
-        open.push((at.segment, file));
-        read?;
+        self.source.file(at.segment)?.read_exact_at(&mut pieces, at.offset)?;
         of_pieces(mid, pieces.into())
     }
 }
-
-/// A list goes through few segments at a time; each is up to 512 MiB.
-const OPEN_FILES: usize = 8;
 
 /// The longest record with the heads of its pieces.
 const LONGEST: usize = MAX_RECORD + HEADER * MAX_RECORD.div_ceil(PIECE_BYTES);

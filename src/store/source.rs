@@ -29,13 +29,15 @@ pub(super) struct Source {
     packed: Option<i64>,
     /// Files that stay readable, whatever becomes of their names.
     held: Mutex<BTreeMap<u32, Arc<File>>>,
+    /// A few files that were read from; that used last at the end.
+    recent: Mutex<Vec<(u32, Arc<File>)>>,
     /// A connection of its own: a body is read on any thread, beside whatever its reader does.
     chunks: Mutex<Option<(Connection, DbFile)>>,
 }
 
 impl Source {
     pub(super) fn new(paths: Paths, packed: Option<i64>) -> Self {
-        Self { paths, packed, held: Mutex::default(), chunks: Mutex::default() }
+        Self { paths, packed, held: Mutex::default(), recent: Mutex::default(), chunks: Mutex::default() }
     }
 
     /// When the store was packed, nanoseconds since 1970; `None` for a store with files.
@@ -68,7 +70,22 @@ impl Source {
         if let Some(file) = self.held.lock().unwrap_or_else(PoisonError::into_inner).get(&segment) {
             return Ok(Arc::clone(file));
         }
-        File::open(self.paths.segment(segment)).map(Arc::new)
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match recent.iter().position(|(number, _)| *number == segment) {
+            Some(found) => recent.remove(found).1,
+            None => Arc::new(File::open(self.paths.segment(segment))?),
+        };
+        if recent.len() >= RECENT_FILES {
+            recent.remove(0);
+        }
+        recent.push((segment, Arc::clone(&file)));
+        Ok(file)
+    }
+
+    /// Closes the file of a segment, if it is open and nobody reads from it.
+    pub(super) fn forget(&self, segment: u32) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|(number, _)| *number != segment);
     }
 
     /// The bytes of a segment from `offset` on.
@@ -179,6 +196,9 @@ impl Read for FileAt {
         Ok(n)
     }
 }
+
+/// A list goes through few segments at a time; each is up to 512 MiB.
+const RECENT_FILES: usize = 8;
 
 /// Small pieces come several at a time; of a large one, only its beginning is copied twice.
 const FILE_BUFFER: usize = 8 << 10;

@@ -14,9 +14,9 @@ use crate::record::{Receipt, RecordError, Recorder};
 use crate::store::{Annotator, Change};
 
 /// Takes flows that were read, and tells of each once it is stored. Its methods block.
-pub(super) struct Arrivals<'a> {
-    recorder: &'a Recorder,
-    runtime: &'a Handle,
+pub(super) struct Arrivals {
+    recorder: Recorder,
+    runtime: Handle,
     known: Option<Known>,
     clients: HashMap<ConnId, ConnId>,
     servers: HashMap<ConnId, ConnId>,
@@ -33,11 +33,11 @@ struct Waiting {
     receipt: Receipt,
 }
 
-impl<'a> Arrivals<'a> {
-    pub(super) fn new(recorder: &'a Recorder, runtime: &'a Handle, known: Option<Known>) -> Self {
+impl Arrivals {
+    pub(super) fn new(recorder: &Recorder, runtime: &Handle, known: Option<Known>) -> Self {
         Self {
-            recorder,
-            runtime,
+            recorder: recorder.clone(),
+            runtime: runtime.clone(),
             known,
             clients: HashMap::new(),
             servers: HashMap::new(),
@@ -49,14 +49,14 @@ impl<'a> Arrivals<'a> {
     }
 
     /// Where the bodies of the next flow go.
-    pub(super) fn sink(&self) -> StoreSink<'a> {
-        StoreSink::new(self.recorder, self.runtime)
+    pub(super) fn sink(&self) -> StoreSink {
+        StoreSink::new(&self.recorder, &self.runtime)
     }
 
     /// Takes a flow. `was` is its mid where it came from.
     pub(super) fn take(
         &mut self,
-        sink: StoreSink<'a>,
+        sink: StoreSink,
         mut flow: Flow,
         note: Note,
         watch: &mut dyn FnMut(ImportEvent<'_>) -> ControlFlow<()>,
@@ -147,7 +147,7 @@ impl<'a> Arrivals<'a> {
 
     /// Gives the flow's connections ids of this store, the same to those that had the same in the file.
     fn adopt_conns(&mut self, flow: &mut Flow) {
-        let recorder = self.recorder;
+        let recorder = &self.recorder;
         let adopt = |ids: &mut HashMap<ConnId, ConnId>, id: ConnId| {
             if id.0 == 0 {
                 return recorder.next_conn_id();

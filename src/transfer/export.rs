@@ -30,6 +30,8 @@ pub struct Exported {
     pub unsuitable: u64,
     /// Flows that could not be read.
     pub damaged: u64,
+    /// Flows that were written without messages of their WebSockets that could not be read.
+    pub incomplete: u64,
 }
 
 /// What becomes of one flow.
@@ -41,6 +43,8 @@ pub enum ExportEvent<'a> {
     Unsuitable(Mid, &'a str),
     /// It is damaged, and nothing of it was written.
     Damaged(Mid, &'a StoreError),
+    /// It was written without what is damaged of it.
+    Incomplete(Mid, &'a str),
 }
 
 /// Why an export ended before its end.
@@ -82,7 +86,13 @@ pub fn export(
                 Ok(Some(item)) => match encoder.flow(&item, out) {
                     Ok(()) => {
                         done.flows += 1;
-                        watch(ExportEvent::Written(mid))
+                        match item.what_is_lost() {
+                            None => watch(ExportEvent::Written(mid)),
+                            Some(what) => {
+                                done.incomplete += 1;
+                                watch(ExportEvent::Incomplete(mid, &what))
+                            }
+                        }
                     }
                     Err(EncodeError::Unsuitable(why)) => {
                         done.unsuitable += 1;
@@ -109,5 +119,6 @@ impl std::ops::AddAssign for Exported {
         self.flows += more.flows;
         self.unsuitable += more.unsuitable;
         self.damaged += more.damaged;
+        self.incomplete += more.incomplete;
     }
 }

@@ -1,5 +1,6 @@
 //! A flow of a store, as formats see it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 
@@ -14,6 +15,8 @@ pub struct StoredItem<'a> {
     mid: Mid,
     flow: Flow,
     note: Note,
+    /// Which message was the first that could not be read when they were last gone through, and how many there were.
+    lost: Cell<Option<(u64, u64)>>,
 }
 
 impl<'a> StoredItem<'a> {
@@ -44,9 +47,9 @@ impl<'a> StoredItem<'a> {
                 }
             }
         });
-        let item = Self { reader, mid, flow, note };
+        let item = Self { reader, mid, flow, note, lost: Cell::new(None) };
         for part in PARTS {
-            if let Some(Content::Extents(_)) = content(&item.flow, part) {
+            if let Some(Content::Extents(_)) = part.content(&item.flow) {
                 let passed =
                     item.stream(Place::Body(part)).and_then(|mut r| io::copy(&mut r, &mut io::sink()));
                 passed.map_err(|e| StoreError::Damaged {
@@ -58,9 +61,32 @@ impl<'a> StoredItem<'a> {
         Ok(item)
     }
 
+    /// What of it could not be read, though the rest could: messages, where [`Item::messages`] has come upon them.
+    #[must_use]
+    pub fn what_is_lost(&self) -> Option<String> {
+        self.lost.get().map(|(first, count)| match count {
+            1 => format!("message {first} is damaged in the store"),
+            _ => format!("{count} messages are damaged in the store, the first of them is {first}"),
+        })
+    }
+
+    /// The message, without its payload where that is damaged.
+    fn sound(&self, message: Message) -> Message {
+        if !matches!(message.content, Content::Extents(_)) {
+            return message;
+        }
+        let stream = self.stream(Place::Message(message.clone()));
+        if stream.and_then(|mut stream| io::copy(&mut stream, &mut io::sink())).is_ok() {
+            return message;
+        }
+        let (first, count) = self.lost.get().unwrap_or((message.seq, 0));
+        self.lost.set(Some((first, count + 1)));
+        Message { content: Content::Absent, end: BodyEnd::Lost, ..message }
+    }
+
     fn stream(&self, place: Place) -> io::Result<Stream<'_>> {
         let content = match &place {
-            Place::Body(part) => content(&self.flow, *part).cloned().unwrap_or_default(),
+            Place::Body(part) => part.content(&self.flow).cloned().unwrap_or_default(),
             Place::Message(message) => message.content.clone(),
         };
         let open = self.reader.content(&content).map_err(io::Error::other)?;
@@ -78,7 +104,7 @@ impl Item for StoredItem<'_> {
     }
 
     fn body(&self, part: Part) -> io::Result<Option<Box<dyn Read + '_>>> {
-        match content(&self.flow, part) {
+        match part.content(&self.flow) {
             None | Some(Content::Absent) => Ok(None),
             Some(Content::Inline(bytes)) => Ok(Some(Box::new(&bytes[..]))),
             Some(Content::Extents(_)) => Ok(Some(Box::new(self.stream(Place::Body(part))?))),
@@ -86,12 +112,14 @@ impl Item for StoredItem<'_> {
     }
 
     fn messages(&self, each: &mut dyn FnMut(&Message) -> io::Result<()>) -> io::Result<()> {
+        self.lost.set(None);
         let mut after = 0;
         loop {
             let page = self.reader.messages(self.mid, after, PAGE).map_err(io::Error::other)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.seq;
-            page.iter().try_for_each(&mut *each)?;
+            // That a payload is damaged has to be known before anything of it is written elsewhere, as with bodies.
+            page.into_iter().try_for_each(|message| each(&self.sound(message)))?;
         }
     }
 
@@ -161,7 +189,7 @@ impl Stream<'_> {
     fn moved(&self) -> Option<Content> {
         let (reader, mid) = (self.item.reader, self.item.mid);
         let now = match &self.place {
-            Place::Body(part) => content(&reader.flow(mid).ok()??, *part)?.clone(),
+            Place::Body(part) => part.content(&reader.flow(mid).ok()??)?.clone(),
             Place::Message(message) => {
                 let before = message.seq.checked_sub(1)?;
                 let found = reader.messages(mid, before, 1).ok()?.pop()?;
@@ -191,18 +219,7 @@ impl Read for Stream<'_> {
     }
 }
 
-/// Where a body of this flow is; `None` if it has no such body.
-pub(super) fn content(flow: &Flow, part: Part) -> Option<&Content> {
-    Some(match part {
-        Part::Request => &flow.request.as_ref()?.body.content,
-        Part::Response => &flow.response.as_ref()?.body.content,
-        Part::FromClient => &flow.tunnel.as_ref()?.from_client.content,
-        Part::FromServer => &flow.tunnel.as_ref()?.from_server.content,
-        Part::Message(_) => return None,
-    })
-}
-
-/// As [`content`], to be changed.
+/// As [`Part::content`], to be changed.
 pub(super) fn content_mut(flow: &mut Flow, part: Part) -> Option<&mut Content> {
     Some(match part {
         Part::Request => &mut flow.request.as_mut()?.body.content,

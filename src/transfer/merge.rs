@@ -7,10 +7,10 @@ use tokio::runtime::Handle;
 
 use super::arrivals::Arrivals;
 use super::import::{ImportError, ImportEvent, ImportOptions, Imported, blocking};
-use super::item::{self, Few, StoredItem};
+use super::item::{self, Few};
 use super::sink::StoreSink;
 use crate::flow::{Content, Message, Mid};
-use crate::format::transfer::{Item as _, Part, Sink as _};
+use crate::format::transfer::{Item, Part, Sink as _};
 use crate::record::Recorder;
 use crate::store::{Reader, StoreError};
 
@@ -55,7 +55,13 @@ fn copy_all(
                 // It was deleted a moment ago.
                 Ok(None) => continue,
                 Ok(Some(item)) => match copy(&item, &mut sink) {
-                    Ok(flow) => arrivals.take(sink, flow, item.note().clone(), watch)?,
+                    Ok(flow) => {
+                        let told = arrivals.take(sink, flow, item.note().clone(), watch)?;
+                        match item.what_is_lost() {
+                            Some(what) if told.is_continue() => damaged(&mut arrivals, mid, &what, watch),
+                            _ => told,
+                        }
+                    }
                     Err(error) => {
                         sink.discard();
                         damaged(&mut arrivals, mid, &error.to_string(), watch)
@@ -83,7 +89,7 @@ fn copy_all(
 }
 
 fn damaged(
-    arrivals: &mut Arrivals<'_>,
+    arrivals: &mut Arrivals,
     mid: Mid,
     what: &str,
     watch: &mut dyn FnMut(ImportEvent<'_>) -> ControlFlow<()>,
@@ -93,11 +99,16 @@ fn damaged(
 }
 
 /// The flow, its bodies and messages copied.
-fn copy(item: &StoredItem<'_>, sink: &mut StoreSink<'_>) -> std::io::Result<crate::flow::Flow> {
+pub(super) fn copy(item: &dyn Item, sink: &mut StoreSink) -> std::io::Result<crate::flow::Flow> {
     let mut flow = item.flow().clone();
     for part in item::PARTS {
-        let Some(body) = item.body(part)? else { continue };
-        let content = pour(body, part, sink)?;
+        let content = match item.in_memory(part) {
+            Some(bytes) => sink.whole(part, bytes.clone())?,
+            None => match item.body(part)? {
+                Some(body) => pour(body, part, sink)?,
+                None => continue,
+            },
+        };
         if let Some(place) = item::content_mut(&mut flow, part) {
             *place = content;
         }
@@ -114,7 +125,7 @@ fn copy(item: &StoredItem<'_>, sink: &mut StoreSink<'_>) -> std::io::Result<crat
     Ok(flow)
 }
 
-fn pour(mut from: impl std::io::Read, part: Part, sink: &mut StoreSink<'_>) -> std::io::Result<Content> {
+fn pour(mut from: impl std::io::Read, part: Part, sink: &mut StoreSink) -> std::io::Result<Content> {
     sink.begin(part);
     let mut piece = vec![0; PIECE];
     loop {

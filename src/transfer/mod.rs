@@ -2,7 +2,7 @@
 //!
 //! [`export`] reads flows of a store and has an [`crate::format::transfer::Encoder`] write them; [`import`] has a
 //! [`crate::format::transfer::Decoder`] read a file and hands what it finds to a [`crate::record::Recorder`];
-//! [`merge`] brings in another store. All of them hold one flow at a time and of its bodies a piece, so neither the number
+//! [`merge`] brings in another store, and [`IntoStore`] is an encoder that exports into one. All of them hold one flow at a time and of its bodies a piece, so neither the number
 //! of flows nor their size is bounded by memory.
 //!
 //! ```no_run
@@ -21,15 +21,19 @@
 //! ```
 
 mod arrivals;
+mod behind;
 mod export;
 mod import;
+mod into_store;
 mod item;
 mod known;
 mod merge;
 mod sink;
 
+pub use behind::Behind;
 pub use export::{ExportError, ExportEvent, ExportOptions, Exported, export};
 pub use import::{ImportError, ImportEvent, ImportOptions, Imported, import};
+pub use into_store::IntoStore;
 pub use item::StoredItem;
 pub use known::Known;
 pub use merge::merge;

@@ -10,9 +10,9 @@ use crate::format::transfer::{Part, Sink};
 use crate::record::{BodySide, BodyWriter, MessageWriter, Recorder, Ticket};
 
 /// Small contents are gathered, larger ones go to segment files as they come. Its methods block.
-pub(super) struct StoreSink<'a> {
-    recorder: &'a Recorder,
-    runtime: &'a Handle,
+pub(super) struct StoreSink {
+    recorder: Recorder,
+    runtime: Handle,
     ticket: Option<Ticket>,
     messages: Option<MessageWriter>,
     /// What is being written; `None` between contents.
@@ -31,11 +31,11 @@ struct Open {
     large: Option<BodyWriter>,
 }
 
-impl<'a> StoreSink<'a> {
-    pub(super) fn new(recorder: &'a Recorder, runtime: &'a Handle) -> Self {
+impl StoreSink {
+    pub(super) fn new(recorder: &Recorder, runtime: &Handle) -> Self {
         Self {
-            recorder,
-            runtime,
+            recorder: recorder.clone(),
+            runtime: runtime.clone(),
             ticket: None,
             messages: None,
             open: None,
@@ -88,7 +88,7 @@ impl<'a> StoreSink<'a> {
     }
 }
 
-impl Sink for StoreSink<'_> {
+impl Sink for StoreSink {
     fn begin(&mut self, part: Part) {
         let is_open = |open: &Option<Open>| open.as_ref().is_some_and(|open| open.part == part);
         if !is_open(&self.open) && matches!(part, Part::FromClient | Part::FromServer) {
@@ -121,6 +121,19 @@ impl Sink for StoreSink<'_> {
         }
         let Open { part, gathered, large } = open;
         let Some(mut writer) = large else { return Ok(Content::Inline(Bytes::from(gathered))) };
+        let extents = writer.take_extents();
+        if let Part::Message(from_client) = part {
+            self.payloads[usize::from(from_client)] = Some(writer);
+        }
+        Ok(Content::Extents(extents))
+    }
+
+    fn whole(&mut self, part: Part, bytes: Bytes) -> io::Result<Content> {
+        if bytes.len() <= self.recorder.inline_limit() {
+            return Ok(Content::Inline(bytes));
+        }
+        let mut writer = self.writer(part);
+        self.runtime.block_on(writer.write(bytes));
         let extents = writer.take_extents();
         if let Part::Message(from_client) = part {
             self.payloads[usize::from(from_client)] = Some(writer);

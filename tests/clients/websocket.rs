@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::harness::{Message, Record, ServerStage, clean, decoded, pairs, python, script, succeed, text};
+use crate::harness::{
+    Message, Proxy, Record, ServerStage, Trust, clean, decoded, pairs, python, script, succeed, text,
+};
 
 #[tokio::test]
 async fn every_kind_of_message_passes_over_tls() {
@@ -33,6 +35,16 @@ async fn drive(scheme: &str, port: &str) {
     for (record, seen) in records.iter().zip(&seen) {
         assert_exact(record, seen);
     }
+    // The server has gone. The client offers compression once more, and is answered from the store.
+    let trust = Trust::new(stage.dir.path());
+    let mut served = Proxy::serving(stage.dir.path(), &trust, &[]).await;
+    let mut command = clean(&python(), stage.dir.path());
+    command.arg(script("websocket_client.py")).arg(served.url()).arg(stage.url(scheme, port, ""));
+    if scheme == "wss" {
+        command.arg(&served.ca);
+    }
+    assert_eq!(text(&succeed(command.env("SERVED", "1")).await), "done\n");
+    served.stop().await;
 }
 
 fn assert_exact(record: &Record, seen: &Value) {

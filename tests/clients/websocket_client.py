@@ -1,6 +1,10 @@
-"""WebSockets of every kind through the proxy: websocket_client.py PROXY ORIGIN [CA]. `direct` leaves the proxy out."""
+"""WebSockets of every kind through the proxy: websocket_client.py PROXY ORIGIN [CA]. `direct` leaves the proxy out.
+
+With SERVED in the environment, those with compression, of which only the messages come from a store.
+"""
 
 import asyncio
+import os
 import random
 import ssl
 import sys
@@ -66,20 +70,31 @@ async def pings():
         await echoed(ws, "still there")
 
 
+SETTINGS = {
+    "takeover": {},
+    "none": {"server_no_context_takeover": True, "client_no_context_takeover": True},
+    "client": {"client_no_context_takeover": True},
+    "windows": {"server_max_window_bits": 9, "client_max_window_bits": 10},
+}
+COMPRESSED = ("compressed " * 50, "compressed " * 50, "", b"\x00" * 100_000, LARGE[:300_000])
+
+
 async def deflate():
-    settings = {
-        "takeover": {},
-        "none": {"server_no_context_takeover": True, "client_no_context_takeover": True},
-        "client": {"client_no_context_takeover": True},
-        "windows": {"server_max_window_bits": 9, "client_max_window_bits": 10},
-    }
-    for name, parameters in settings.items():
+    for name, parameters in SETTINGS.items():
         async with opened(f"/echo?{name}", extensions=[ClientPerMessageDeflateFactory(**parameters)]) as ws:
             assert ws.response.headers["Sec-WebSocket-Extensions"].startswith("permessage-deflate"), name
-            await echoed(ws, "compressed " * 50, "compressed " * 50, "", b"\x00" * 100_000, LARGE[:300_000])
+            await echoed(ws, *COMPRESSED)
     async with opened("/fragments?deflate", extensions=[ClientPerMessageDeflateFactory()]) as ws:
         await ws.send(["in fragments, " * 20, "compressed"])
         assert "".join([piece async for piece in ws.recv_streaming()]) == "in fragments, " * 20 + "compressed"
+
+
+async def served():
+    """What was compressed when it was recorded."""
+    for name, parameters in SETTINGS.items():
+        async with opened(f"/echo?{name}", extensions=[ClientPerMessageDeflateFactory(**parameters)]) as ws:
+            assert "Sec-WebSocket-Extensions" not in ws.response.headers, name
+            await echoed(ws, *COMPRESSED)
 
 
 async def subprotocols():
@@ -110,7 +125,8 @@ async def failed(ws):
 
 
 async def main():
-    for part in (messages, many, large, fragments, pings, deflate, subprotocols, closes):
+    parts = (messages, many, large, fragments, pings, deflate, subprotocols, closes)
+    for part in (served,) if "SERVED" in os.environ else parts:
         await part()
 
 

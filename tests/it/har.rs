@@ -82,3 +82,29 @@ fn a_broken_archive_gives_what_is_whole_and_says_where_it_is_not() {
     let told = Home::new().refuses(&["import", broken.to_str().unwrap()], 7, "ends too early");
     assert!(told.contains("2 flows"), "{told}");
 }
+
+/// Pages are kept within bounds, and what was left out is said.
+#[test]
+fn pages_are_kept_within_bounds() {
+    let home = Home::new();
+    let page = |n: usize| format!("{{\"id\":\"page_{n}\",\"title\":\"{}\"}}", "x".repeat(1000));
+    let pages: Vec<String> = (0..3000).map(page).collect();
+    let entry = |n: usize| {
+        format!(
+            "{{\"pageref\":\"page_{n}\",\"startedDateTime\":\"2026-11-22T10:00:00Z\",\
+             \"request\":{{\"method\":\"GET\",\"url\":\"http://a.test/{n}\"}},\"response\":{{\"status\":200}}}}"
+        )
+    };
+    let (first, last) = (entry(0), entry(2999));
+    let har = format!("{{\"log\":{{\"pages\":[{}],\"entries\":[{first},{last}]}}}}", pages.join(","));
+    let file = home.path("pages.har");
+    std::fs::write(&file, har).unwrap();
+    let imported = home.run(&["import", file.to_str().unwrap()]);
+    assert_eq!(imported.status.code(), Some(0), "{}", text(&imported.stderr));
+    let reader = Reader::open(&home.store).unwrap();
+    let metadata = |mid| reader.flow(Mid(mid)).unwrap().unwrap().imported.unwrap().metadata.unwrap();
+    let first = format!("{:?}", metadata(1));
+    assert!(first.contains("\"page_0\"") && !first.contains("left_out"), "{first}");
+    let last = format!("{:?}", metadata(2));
+    assert!(last.contains("left_out") && last.contains("\"page\"") && !last.contains("page_2999"), "{last}");
+}

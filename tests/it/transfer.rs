@@ -139,15 +139,8 @@ fn what_is_known_is_skipped_as_often_as_it_is_there() {
 #[test]
 fn one_damaged_flow_costs_that_flow() {
     let (from, into) = (rich(), Home::new());
-    let segment = from.dir.path().join("flows.db-bodies/000001.seg");
-    let reader = Reader::open(&from.store).unwrap();
-    let Content::Extents(extents) = reader.flow(Mid(2)).unwrap().unwrap().response.unwrap().body.content
-    else {
-        panic!("a large body is in a segment");
-    };
-    let mut bytes = std::fs::read(&segment).unwrap();
-    bytes[usize::try_from(extents[0].offset).unwrap() + 1000] ^= 1;
-    std::fs::write(&segment, bytes).unwrap();
+    let flow = Reader::open(&from.store).unwrap().flow(Mid(2)).unwrap().unwrap();
+    damage(&from, &flow.response.unwrap().body.content);
     let output = into.run(&["import", from.store.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(7));
     let told = text(&output.stderr);
@@ -158,6 +151,108 @@ fn one_damaged_flow_costs_that_flow() {
         "{told}"
     );
     assert_eq!(into.run(&["check"]).status.code(), Some(0));
+}
+
+/// Spoils a byte of the first extent.
+fn damage(home: &Home, content: &Content) {
+    let segment = home.dir.path().join("flows.db-bodies/000001.seg");
+    let Content::Extents(extents) = content else { panic!("what is large is in a segment") };
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[usize::try_from(extents[0].offset).unwrap() + 1000] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+}
+
+/// One payload of a WebSocket that was damaged ended an export with masking, and one of mitmproxy's flow files.
+#[test]
+fn one_damaged_message_costs_that_message() {
+    let from = rich();
+    let stored = Reader::open(&from.store).unwrap().messages(Mid(4), 0, 9).unwrap();
+    damage(&from, &stored[1].content);
+    for (name, flag) in [
+        ("a.jsonl", "--no-redact"),
+        ("b.jsonl", "--redact"),
+        ("c.har", "--no-redact"),
+        ("d.har", "--redact"),
+        ("e.mitm", "--no-redact"),
+        ("f.mitm", "--redact"),
+        ("g.db", "--redact"),
+    ] {
+        let file = from.path(name);
+        let output = from.run(&["export", flag, "-o", file.to_str().unwrap()]);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(7), "{name}: {told}");
+        assert!(told.contains("warning: flow 4 is not whole: message 2 is damaged"), "{name}: {told}");
+        assert!(told.contains("4 flows; 1 not whole"), "{name}: {told}");
+        let into = Home::new();
+        assert_eq!(into.run(&["import", file.to_str().unwrap()]).status.code(), Some(0), "{name}");
+        let messages = Reader::open(&into.store).unwrap().messages(Mid(4), 0, 9).unwrap();
+        let lens = messages.iter().map(|message| match &message.content {
+            Content::Inline(bytes) => bytes.len(),
+            _ => 0,
+        });
+        assert_eq!(lens.collect::<Vec<_>>(), [5, 0], "{name}: {messages:?}");
+    }
+    let into = Home::new();
+    let output = into.run(&["import", from.store.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(7));
+    assert!(text(&output.stderr).contains("at 4: message 2 is damaged"), "{}", text(&output.stderr));
+    assert_eq!(rows(&into, &["ls", "--json"]).len(), 4);
+}
+
+/// A part of a store as one, in one file, whose mids begin anew; replays refer to the new ones.
+#[test]
+fn a_selection_becomes_a_store_of_its_own() {
+    let from = rich();
+    let file = from.path("part.db");
+    let part = file.to_str().unwrap();
+    let output = from.run(&["export", "2-4", "-o", part]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (old, new) = (Reader::open(&from.store).unwrap(), Reader::open(&file).unwrap());
+    assert_eq!(new.bounds().unwrap(), Some((Mid(1), Mid(3), 3)));
+    for mid in 1..=3 {
+        assert_eq!(whole(&old, mid + 1), whole(&new, mid), "{mid}");
+        let note = |reader: &Reader, mid: u64| reader.notes(&[Mid(mid)]).unwrap().remove(&Mid(mid));
+        assert_eq!(note(&old, mid + 1), note(&new, mid));
+    }
+    assert_eq!(new.flow(Mid(2)).unwrap().unwrap().replay_of, Some(Mid(1)));
+    let lens = |reader: &Reader, mid: u64| {
+        let messages = reader.messages(Mid(mid), 0, 9).unwrap();
+        messages.iter().map(|message| (message.seq, message.len)).collect::<Vec<_>>()
+    };
+    assert_eq!(lens(&old, 4), lens(&new, 3));
+    let names: Vec<_> = from.dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_string_lossy().contains("export")), "{names:?}");
+    assert!(!from.path("part.db-bodies").exists());
+
+    from.refuses(&["export", "1", "-o", part], 2, "error[E703]");
+    from.refuses(&["export", "--format", "db"], 2, "error[E704]");
+    from.refuses(&["export", "--force", "-o", from.store.to_str().unwrap()], 4, "error[E418]");
+    let output = from.run(&["export", "1", "--force", "-o", part]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(Reader::open(&file).unwrap().bounds().unwrap(), Some((Mid(1), Mid(1), 1)));
+}
+
+/// Sixteen megabytes of `[0,0,…]` were half a gigabyte of values.
+#[test]
+fn values_are_bounded_by_the_memory_that_they_take() {
+    let from = rich();
+    let output = from.run(&["export", "--format", "jsonl", "1"]);
+    let line = text(&output.stdout);
+    let bloated = |value: &str, count: usize| {
+        let many = vec![value; count].join(",");
+        line.replacen("\"imported\":null", &format!("\"imported\":null,\"more\":[{many}]"), 1)
+    };
+    let file = from.path("bloated.jsonl");
+    // As many as another tool's data may be; then too many of each kind.
+    let lines =
+        [bloated("0", 50_000), bloated("0", 500_000), line.clone(), bloated("{}", 200_000), line.clone()];
+    std::fs::write(&file, lines.concat()).unwrap();
+    let into = Home::new();
+    let output = into.run(&["import", file.to_str().unwrap()]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{told}");
+    assert_eq!(told.matches("more beside the bodies of a flow than fits into memory").count(), 2, "{told}");
+    assert!(told.contains("3 flows") && told.contains("2 could not be read"), "{told}");
 }
 
 #[test]

@@ -139,6 +139,9 @@ pub(super) enum CliError {
     /// The file to be written is there.
     #[error("{path} is there already")]
     FileExists { path: String },
+    /// A store is a file that is read here and there.
+    #[error("a store cannot go to standard output")]
+    StoreToStdout,
     /// Bytes that are no text would have gone to a terminal.
     #[error("{format} is no text, and standard output is a terminal")]
     FormatToTerminal { format: &'static str },
@@ -373,6 +376,9 @@ fn of_cli(error: &CliError) -> Report {
         CliError::FileExists { .. } => Report::new("E703", USAGE, error.to_string())
             .fact("Nothing was changed.")
             .hint("--force   writes over it"),
+        CliError::StoreToStdout => {
+            Report::new("E704", USAGE, error.to_string()).hint("-o FILE.db   writes it to a file")
+        }
         CliError::FormatToTerminal { .. } => {
             Report::new("E704", USAGE, error.to_string()).hint("-o FILE   writes it to a file")
         }

@@ -1,6 +1,7 @@
 //! What is told of each request: a line for people, columns for a pipe, or an object.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -79,6 +80,7 @@ fn to_json(reply: &Reply, comparison: Option<&Comparison>) -> Value {
     let refused = reply.outcome.as_ref().err().map(ToString::to_string);
     json!({
         "mid": new.and_then(|new| new.mid).map(|mid| mid.0),
+        "store": new.and_then(|new| new.store.as_deref()).map(Path::to_string_lossy),
         "replay_of": reply.of.0,
         "url": new.map_or_else(|| reply.source.url(), |new| new.flow.url()),
         "was_status": status(&reply.source),

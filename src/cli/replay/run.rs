@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::args::ReplayArgs;
 use super::choose::Chosens;
@@ -97,7 +98,7 @@ async fn send(
         rules,
         output,
         from: Reader::open(from)?,
-        into: Reader::open(run.into_store())?,
+        into: (run.into_store().into(), Reader::open(run.into_store())?),
         data: output.data(),
         count,
         tally: Tally::default(),
@@ -177,7 +178,8 @@ struct Told<'a> {
     rules: Rules,
     output: Output,
     from: Reader,
-    into: Reader,
+    /// The store that took the last answer.
+    into: (Arc<Path>, Reader),
     data: Data,
     /// How many requests there are, where that is known.
     count: Option<u64>,
@@ -190,11 +192,14 @@ impl Told<'_> {
     /// Blocks while bodies are read: only for the thread that waits for nothing else.
     fn reply(&mut self, reply: &Reply, is_last: bool) -> anyhow::Result<Next> {
         let comparison = match &reply.outcome {
-            Ok(new) if new.mid.is_some() && new.flow.error.is_none() => Some(compare(
-                Side { reader: &self.from, flow: &reply.source },
-                Side { reader: &self.into, flow: &new.flow },
-                &self.rules,
-            )),
+            Ok(new) if new.mid.is_some() && new.flow.error.is_none() => {
+                if let Some(store) = new.store.as_ref().filter(|store| **store != self.into.0) {
+                    self.into = (Arc::clone(store), Reader::open(store)?);
+                }
+                let was = Side { reader: &self.from, flow: &reply.source };
+                let is = Side { reader: &self.into.1, flow: &new.flow };
+                Some(compare(was, is, &self.rules))
+            }
             _ => None,
         };
         let before = self.tally.credentials.len();

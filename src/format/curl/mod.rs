@@ -15,6 +15,7 @@ pub(super) const FORMAT: Format = Format {
     about: "curl commands for sh and bash; reads those that browsers copy (bash and cmd)",
     is_text: true,
     redacts: true,
+    asks_only: true,
     encoder: Some(encode::make),
     decoder: Some(decode::make),
     sniff: decode::sniff,

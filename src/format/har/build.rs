@@ -28,6 +28,10 @@ pub(super) struct File {
     pub(super) browser: String,
     /// By their ids.
     pub(super) pages: HashMap<String, Json>,
+    /// Bytes of them in the archive.
+    pub(super) pages_len: u64,
+    /// Whether there were more than are kept.
+    pub(super) lacks_pages: bool,
     pub(super) conns: Conns,
     /// Ids for connections of others' archives, by what they are called there.
     pub(super) ids: Seen<String, u64>,
@@ -115,7 +119,7 @@ fn ours(
             ..Response::default()
         })
     });
-    restore::flow(flow, note, json, &mut file.conns);
+    restore::flow(flow, note, json, entry, &mut file.conns);
     take_unknown(flow, entry);
     let recorded = |name: &str| entry.bodies.iter().find(|(known, _)| known == name).map(|(_, run)| *run);
     if let Some(message) = &mut flow.request {
@@ -145,9 +149,21 @@ fn our_body(
     let text =
         message.and_then(|message| Some((message.text?, message.encoding.eq_ignore_ascii_case("base64"))));
     let Some((run, is_base64)) = recorded.map(|run| (run, true)).or(text) else { return Ok(()) };
-    let text = texts.spool.read(run)?;
-    let bytes = if is_base64 { recode::from_base64(text) } else { text };
-    let (content, len) = hand_over(texts.sink, part, bytes)?;
+    let in_memory = texts.spool.in_memory(run).and_then(|text| match is_base64 {
+        true => recode::of_base64(text).map(Bytes::from),
+        false => Some(Bytes::copy_from_slice(text)),
+    });
+    let (content, len) = match in_memory {
+        Some(bytes) => {
+            let len = bytes.len() as u64;
+            (texts.sink.whole(part, bytes)?, len)
+        }
+        None => {
+            let text = texts.spool.read(run)?;
+            let bytes = if is_base64 { recode::from_base64(text) } else { text };
+            hand_over(texts.sink, part, bytes)?
+        }
+    };
     body.content = content;
     // A person may have edited it.
     if len > body.len {

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use bytes::Bytes;
+
 use crate::flow::{Body, Content, Headers};
 use crate::format::charset::Charset;
 use crate::format::coding::{self, Caps, Coding};
@@ -16,8 +18,8 @@ pub(super) struct Look<'a> {
     shape: Shape,
     /// Bytes with codings undone, as far as it was read.
     len: u64,
-    /// All of them, where they are few.
-    whole: Option<Vec<u8>>,
+    /// All of them, where they are in memory.
+    whole: Option<Bytes>,
 }
 
 /// What is to be written.
@@ -64,6 +66,13 @@ impl<'a> Look<'a> {
             return Ok(look);
         };
         look.codings = codings;
+        if look.codings.is_empty()
+            && let Some(bytes) = item.in_memory(part)
+        {
+            look.shape = Ahead::of(bytes).shape(Charset::of(headers));
+            (look.len, look.whole) = (bytes.len() as u64, Some(bytes.clone()));
+            return Ok(look);
+        }
         let Some(recorded) = item.body(part)? else { return Ok(look) };
         let mut decoded = coding::undo(recorded, &look.codings, Caps::default());
         match read_ahead(&mut *decoded, look.codings.is_empty()) {
@@ -81,7 +90,7 @@ impl<'a> Look<'a> {
 
     /// All of it where it is short.
     pub(super) fn short(&self) -> Option<&[u8]> {
-        self.whole.as_deref()
+        self.whole.as_deref().filter(|whole| whole.len() as u64 <= SHORT)
     }
 
     /// Writes the members `text` and `encoding`.
@@ -98,12 +107,14 @@ impl<'a> Look<'a> {
             }
             Shape::Text => {
                 json.name("text");
-                let (len, result) = match &self.whole {
-                    Some(whole) => json.text_from(&mut &whole[..])?,
-                    None => json.text_from(&mut *self.decoded()?)?,
-                };
-                written.len = len;
-                written.set_end(result)?;
+                match self.whole.as_deref().map(std::str::from_utf8) {
+                    Some(Ok(whole)) => json.long_text(whole)?,
+                    _ => {
+                        let (len, result) = json.text_from(&mut *self.decoded()?)?;
+                        written.len = len;
+                        written.set_end(result)?;
+                    }
+                }
             }
             Shape::Charset(charset) => {
                 let mut text = String::new();
@@ -113,13 +124,15 @@ impl<'a> Look<'a> {
             }
             Shape::Binary => {
                 json.name("text");
-                let (len, result) = match &self.whole {
-                    Some(whole) => json.base64(&mut &whole[..])?,
-                    None => json.base64(&mut *self.decoded()?)?,
-                };
+                match &self.whole {
+                    Some(whole) => json.long_base64(whole)?,
+                    None => {
+                        let (len, result) = json.base64(&mut *self.decoded()?)?;
+                        written.len = len;
+                        written.set_end(result)?;
+                    }
+                }
                 json.name("encoding").text("base64");
-                written.len = len;
-                written.set_end(result)?;
             }
             Shape::Coded => {
                 let recorded = self.item.body(self.part)?;
@@ -161,8 +174,9 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
 }
 
 /// A body that was read through, with its beginning kept.
+#[derive(Default)]
 struct Ahead {
-    beginning: Vec<u8>,
+    beginning: Bytes,
     /// Whether the beginning is all.
     is_whole: bool,
     is_utf8: bool,
@@ -172,6 +186,20 @@ struct Ahead {
 }
 
 impl Ahead {
+    /// Of one that is in memory.
+    fn of(bytes: &Bytes) -> Self {
+        let is_whole = bytes.len() as u64 <= SHORT;
+        let is_ascii = bytes.is_ascii();
+        Self {
+            is_whole,
+            is_ascii,
+            is_utf8: is_ascii || std::str::from_utf8(bytes).is_ok(),
+            has_nul: memchr::memchr(0, bytes).is_some(),
+            len: bytes.len() as u64,
+            beginning: if is_whole { bytes.clone() } else { Bytes::new() },
+        }
+    }
+
     fn shape(&self, charset: Option<Charset>) -> Shape {
         if self.has_nul && charset.is_none_or(Charset::is_ascii_compatible) {
             return Shape::Binary;
@@ -193,18 +221,11 @@ impl Ahead {
 
 /// Reads to the end, or, where that `may_stop`, up to where it is no text.
 fn read_ahead(reader: &mut dyn Read, may_stop: bool) -> io::Result<Ahead> {
-    let mut ahead = Ahead {
-        beginning: Vec::new(),
-        is_whole: false,
-        is_utf8: true,
-        is_ascii: true,
-        has_nul: false,
-        len: 0,
-    };
-    reader.take(SHORT + 1).read_to_end(&mut ahead.beginning)?;
-    ahead.len = ahead.beginning.len() as u64;
+    let mut ahead = Ahead { is_utf8: true, is_ascii: true, ..Ahead::default() };
+    let mut piece = Vec::new();
+    reader.take(SHORT + 1).read_to_end(&mut piece)?;
+    ahead.len = piece.len() as u64;
     ahead.is_whole = ahead.len <= SHORT;
-    let mut piece = std::mem::take(&mut ahead.beginning);
     let mut len = piece.len();
     let mut cut = Vec::new();
     let mut is_beginning = true;
@@ -212,7 +233,7 @@ fn read_ahead(reader: &mut dyn Read, may_stop: bool) -> io::Result<Ahead> {
         ahead.see(&piece[..len], &mut cut);
         if std::mem::take(&mut is_beginning) && ahead.is_whole {
             ahead.is_utf8 &= cut.is_empty();
-            ahead.beginning = piece;
+            ahead.beginning = piece.into();
             return Ok(ahead);
         }
         if may_stop && (ahead.has_nul || !ahead.is_utf8) {

@@ -184,11 +184,15 @@ impl HarDecoder {
     fn pages(&mut self) -> Result<(), JsonError> {
         self.json.enter_array()?;
         while self.json.next_value()? {
+            let begin = self.json.position();
             let page = entry::small_value(&mut self.json)?.unwrap_or_default();
-            if let Some(id) = page.get("id").and_then(Json::as_str).map(str::to_owned)
-                && self.file.pages.len() < MOST_PAGES
-            {
+            let len = self.json.position() - begin;
+            let Some(id) = page.get("id").and_then(Json::as_str).map(str::to_owned) else { continue };
+            self.file.pages_len += len;
+            if self.file.pages_len <= MOST_PAGES_LEN {
                 self.file.pages.insert(id, page);
+            } else {
+                self.file.lacks_pages = true;
             }
         }
         Ok(())
@@ -240,5 +244,6 @@ const FIRST_NAMES: &[&str] = &[
 /// Arbitrary: entries of one archive begin in one or two ways.
 const MOST_FIRST_NAMES: usize = 32;
 
-/// Arbitrary: pages are small, and an archive has a few.
-const MOST_PAGES: usize = 1000;
+/// Bytes of all pages that are kept, as they stand in the archive; as values in memory they take several times as much. A
+/// page has some hundred, and an archive a few pages.
+const MOST_PAGES_LEN: u64 = 1 << 20;

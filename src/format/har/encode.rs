@@ -19,6 +19,8 @@ pub(super) struct HarEncoder {
     chains: Chains,
     /// Pages of the archives that flows were imported from, as JSON text by their ids.
     pages: Vec<(String, Vec<u8>)>,
+    /// Bytes of them.
+    pages_len: usize,
 }
 
 impl Encoder for HarEncoder {
@@ -66,11 +68,13 @@ impl HarEncoder {
     /// A page goes behind the entries: it is known when the first of them comes.
     fn remember_page(&mut self, flow: &Flow) {
         let Some((id, page)) = foreign::page(flow) else { return };
-        if self.pages.len() < MOST_PAGES && !self.pages.iter().any(|(known, _)| *known == id) {
-            let mut text = Vec::new();
-            foreign::to_json(page, &mut text);
-            self.pages.push((id, text));
+        if self.pages_len > MOST_PAGES_LEN || self.pages.iter().any(|(known, _)| *known == id) {
+            return;
         }
+        let mut text = Vec::new();
+        foreign::to_json(page, &mut text);
+        self.pages_len += id.len() + text.len();
+        self.pages.push((id, text));
     }
 }
 
@@ -234,5 +238,5 @@ pub(super) fn is_recorded(message: &Message) -> bool {
     message.content != Content::Absent
 }
 
-/// Arbitrary: an archive of this many pages was put together by a program.
-const MOST_PAGES: usize = 10_000;
+/// A page has some hundred bytes, and an archive a few pages.
+const MOST_PAGES_LEN: usize = 4 << 20;

@@ -33,8 +33,11 @@ pub(super) struct Entry {
     pub(super) error: String,
     /// How many messages wait in the spool for them.
     pub(super) messages: u64,
-    /// Our own member, without what is in `bodies`.
+    /// Our own member, without what is in `bodies`, `client` and `server`.
     pub(super) manent: Option<Map<String, Value>>,
+    /// The connections in it, as JSON: most entries repeat those of others.
+    pub(super) client: Vec<u8>,
+    pub(super) server: Option<Vec<u8>>,
     /// Recorded bodies, in base64, by their names in [`super::extra`].
     pub(super) bodies: Vec<(String, Run)>,
     /// Members that we have no field for: section, name, value.
@@ -345,6 +348,13 @@ impl<R: Read> Parser<'_, R> {
                         self.entry.bodies.push((name.clone(), run));
                     }
                 }
+            } else if matches!(name.as_str(), "client" | "server") {
+                let mut raw = Vec::new();
+                match self.raw_value(&mut raw)? {
+                    true if name == "client" => self.entry.client = raw,
+                    true => self.entry.server = Some(raw),
+                    false => self.left_out(&name),
+                }
             } else if let Some(value) = self.value()? {
                 members.insert(name.clone(), value);
             } else {
@@ -382,13 +392,20 @@ impl<R: Read> Parser<'_, R> {
     /// Any value, if the budget has room for it.
     fn value(&mut self) -> Result<Option<Value>, JsonError> {
         let mut raw = Vec::new();
-        // Values take several times the room of their text.
-        let is_whole = self.json.raw(self.budget / 8, &mut raw)?;
-        if !is_whole {
+        if !self.raw_value(&mut raw)? {
             return Ok(None);
         }
-        self.spend(raw.len() * 8);
         Ok(serde_json::from_slice(&raw).ok().or(Some(Value::Null)))
+    }
+
+    /// The text of any value, if the budget has room for the value; whether it has.
+    fn raw_value(&mut self, raw: &mut Vec<u8>) -> Result<bool, JsonError> {
+        // Values take several times the room of their text.
+        let is_whole = self.json.raw(self.budget / 8, raw)?;
+        if is_whole {
+            self.spend(raw.len() * 8);
+        }
+        Ok(is_whole)
     }
 
     /// Enters an object; passes over any other value, and says so.

@@ -120,7 +120,9 @@ fn recorded(json: &mut Writer<'_>, item: &dyn Item, bodies: &Bodies) -> io::Resu
     }
     json.name("bodies").open();
     for (name, part) in parts {
-        if let Some(mut bytes) = item.body(part)? {
+        if let Some(bytes) = item.in_memory(part) {
+            json.name(name).long_base64(bytes)?;
+        } else if let Some(mut bytes) = item.body(part)? {
             let (_, result) = json.name(name).base64(&mut *bytes)?;
             result.or_else(|error| if super::content::is_damage(&error) { Ok(()) } else { Err(error) })?;
         }
@@ -255,7 +257,7 @@ fn timing(json: &mut Writer<'_>, timing: &Timing) {
 }
 
 fn client(json: &mut Writer<'_>, conn: &ClientConn, chains: &mut Chains) {
-    let is_new = conn.id.0 == 0 || chains.clients.insert((conn.id.0, conn.revision), ());
+    let is_new = conn.id.0 == 0 || chains.clients.insert((conn.id.0, conn.revision), (), 0);
     json.open().name("id").int(conn.id.0).name("revision").int(conn.revision);
     addr(json, "peer", conn.peer.as_ref());
     addr(json, "local", conn.local.as_ref());
@@ -278,7 +280,7 @@ fn client(json: &mut Writer<'_>, conn: &ClientConn, chains: &mut Chains) {
 }
 
 fn server(json: &mut Writer<'_>, conn: &ServerConn, chains: &mut Chains) {
-    let is_new = conn.id.0 == 0 || chains.servers.insert((conn.id.0, conn.revision), ());
+    let is_new = conn.id.0 == 0 || chains.servers.insert((conn.id.0, conn.revision), (), 0);
     json.open().name("id").int(conn.id.0).name("revision").int(conn.revision);
     addr(json, "address", Some(&conn.address));
     addr(json, "peer", conn.peer.as_ref());

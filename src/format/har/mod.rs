@@ -47,6 +47,7 @@ pub(crate) const FORMAT: Format = Format {
     about: "HTTP archive of browsers and proxies (HAR 1.2)",
     is_text: true,
     redacts: true,
+    asks_only: false,
     encoder: Some(encoder),
     decoder: Some(decoder),
     sniff,

@@ -6,9 +6,9 @@
 
 use std::io::{self, Read};
 
-use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::read::DecoderReader;
+use base64::{Engine as _, alphabet};
 
 use crate::flow::Headers;
 use crate::format::charset::{Charset, Encoder};
@@ -17,6 +17,11 @@ use crate::format::coding::{self, Coding};
 /// What base64 gives, white space in it passed over. It fails with [`io::ErrorKind::InvalidData`] where it is none.
 pub(super) fn from_base64<'a>(text: Box<dyn Read + 'a>) -> Box<dyn Read + 'a> {
     Box::new(DecoderReader::new(WithoutBlanks(text), &LENIENT))
+}
+
+/// The same of text in memory; `None` if it is none, or has white space in it.
+pub(super) fn of_base64(text: &[u8]) -> Option<Vec<u8>> {
+    LENIENT.decode(text).ok()
 }
 
 /// `text` in the charset of the fields.

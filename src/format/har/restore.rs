@@ -13,6 +13,7 @@ use crate::flow::{
     State, Target, Timing, TlsInfo, Tunnel, Value, Via, WebSocket,
 };
 
+use super::entry::Entry;
 use super::fields::{NAME_BYTES, VALUE_BYTES};
 use super::foreign;
 use super::seen::Seen;
@@ -22,10 +23,13 @@ use super::seen::Seen;
 pub(super) struct Conns {
     clients: Seen<(u64, u32), Arc<ClientConn>>,
     servers: Seen<(u64, u32), Arc<ServerConn>>,
+    /// The same by how they stand in the archive.
+    client_texts: Seen<Vec<u8>, Arc<ClientConn>>,
+    server_texts: Seen<Vec<u8>, Arc<ServerConn>>,
 }
 
-/// Puts into a flow, which has what HAR's own members say, what `json` says besides.
-pub(super) fn flow(flow: &mut Flow, note: &mut Note, json: &Json, conns: &mut Conns) {
+/// Puts into a flow, which has what HAR's own members say, what `json` says besides, and its connections.
+pub(super) fn flow(flow: &mut Flow, note: &mut Note, json: &Json, entry: &Entry, conns: &mut Conns) {
     flow.mid = int(json, "mid").map(Mid);
     flow.state = word(json, "state", &State::ALL, State::as_str).unwrap_or_default();
     flow.kind = word(json, "kind", &Kind::ALL, Kind::as_str).unwrap_or_default();
@@ -59,8 +63,8 @@ pub(super) fn flow(flow: &mut Flow, note: &mut Note, json: &Json, conns: &mut Co
         from_server: body_facts(tunnel.get("from_server")),
     });
     flow.websocket = json.get("websocket").map(web_socket);
-    flow.client = client(json.get("client").unwrap_or(&Json::Null), conns);
-    flow.server = json.get("server").map(|json| server(json, conns));
+    flow.client = client(&entry.client, conns);
+    flow.server = entry.server.as_deref().map(|json| server(json, conns));
     flow.server_reused = flag(json, "server_reused");
     flow.replay_of = int(json, "replay_of").map(Mid);
     flow.rules = items(json, "rules").map(applied).collect();
@@ -159,7 +163,19 @@ fn timing(timing: &mut Timing, json: &Json) {
     timing.end_us = int(json, "end_us");
 }
 
-fn client(json: &Json, conns: &mut Conns) -> Arc<ClientConn> {
+fn client(text: &[u8], conns: &mut Conns) -> Arc<ClientConn> {
+    if let Some(known) = conns.client_texts.get(text) {
+        return Arc::clone(known);
+    }
+    let conn = client_of(&serde_json::from_slice(text).unwrap_or_default(), text.len(), conns);
+    if conn.id.0 > 0 {
+        conns.client_texts.insert(text.to_vec(), Arc::clone(&conn), text.len());
+    }
+    conn
+}
+
+/// The same of what is JSON, `len` bytes of it.
+fn client_of(json: &Json, len: usize, conns: &mut Conns) -> Arc<ClientConn> {
     let key = (int(json, "id").unwrap_or(0), small(json, "revision"));
     if let Some(known) = conns.clients.get(&key) {
         return Arc::clone(known);
@@ -186,12 +202,24 @@ fn client(json: &Json, conns: &mut Conns) -> Arc<ClientConn> {
         error: text(json, "error"),
     });
     if key.0 > 0 {
-        conns.clients.insert(key, Arc::clone(&conn));
+        conns.clients.insert(key, Arc::clone(&conn), len);
     }
     conn
 }
 
-fn server(json: &Json, conns: &mut Conns) -> Arc<ServerConn> {
+fn server(text: &[u8], conns: &mut Conns) -> Arc<ServerConn> {
+    if let Some(known) = conns.server_texts.get(text) {
+        return Arc::clone(known);
+    }
+    let conn = server_of(&serde_json::from_slice(text).unwrap_or_default(), text.len(), conns);
+    if conn.id.0 > 0 {
+        conns.server_texts.insert(text.to_vec(), Arc::clone(&conn), text.len());
+    }
+    conn
+}
+
+/// The same of what is JSON, `len` bytes of it.
+fn server_of(json: &Json, len: usize, conns: &mut Conns) -> Arc<ServerConn> {
     let key = (int(json, "id").unwrap_or(0), small(json, "revision"));
     if let Some(known) = conns.servers.get(&key) {
         return Arc::clone(known);
@@ -216,7 +244,7 @@ fn server(json: &Json, conns: &mut Conns) -> Arc<ServerConn> {
         error: text(json, "error"),
     });
     if key.0 > 0 {
-        conns.servers.insert(key, Arc::clone(&conn));
+        conns.servers.insert(key, Arc::clone(&conn), len);
     }
     conn
 }

@@ -58,6 +58,13 @@ impl Spool {
         self.len = 0;
     }
 
+    /// The bytes of a run, where all are in memory.
+    pub(super) fn in_memory(&self, run: Run) -> Option<&[u8]> {
+        let at = usize::try_from(run.at).ok()?;
+        let end = at.checked_add(usize::try_from(run.len).ok()?)?;
+        self.memory.get(at..end).filter(|_| self.file.is_none())
+    }
+
     /// The bytes of a run. Nothing is to be put after the first call.
     ///
     /// # Errors

@@ -125,11 +125,13 @@ fn body(
     let (content, len) = if let Some(run) = message.text.filter(|_| has_text || size == 0) {
         let is_base64 = message.encoding.eq_ignore_ascii_case("base64");
         let is_latin = !is_base64 && Charset::of(headers).is_none() && is_latin(texts.spool, run, message)?;
-        let text = texts.spool.read(run)?;
-        let plain = match (is_base64, is_latin) {
-            (true, _) => recode::from_base64(text),
-            (_, true) => recode::in_latin(text),
-            _ => recode::in_charset(text, headers),
+        let decoded =
+            texts.spool.in_memory(run).filter(|_| is_base64).and_then(recode::of_base64).map(io::Cursor::new);
+        let plain: Box<dyn io::Read> = match (decoded, is_base64, is_latin) {
+            (Some(decoded), ..) => Box::new(decoded),
+            (None, true, _) => recode::from_base64(texts.spool.read(run)?),
+            (None, _, true) => recode::in_latin(texts.spool.read(run)?),
+            (None, ..) => recode::in_charset(texts.spool.read(run)?, headers),
         };
         let coded = recode::in_codings(plain, headers).map_err(not_base64)?;
         is_recoded = coded.1;
@@ -300,7 +302,8 @@ impl File {
             return *id;
         }
         self.last_id += 1;
-        self.ids.insert(name, self.last_id);
+        let len = name.len();
+        self.ids.insert(name, self.last_id, len);
         self.last_id
     }
 }
@@ -316,12 +319,16 @@ fn imported(flow: &mut Flow, entry: &Entry, request: &Message, response: Option<
         }
     }
     let page = entry.unknown.iter().find(|(section, name, _)| *section == "entry" && name == "pageref");
-    if let Some(page) = page.and_then(|(_, _, id)| file.pages.get(id.as_str()?)) {
+    let found = page.and_then(|(_, _, id)| file.pages.get(id.as_str()?));
+    if let Some(page) = found {
         metadata.push((Value::Text("page".to_owned()), foreign::from_json(page.clone())));
     }
-    if !entry.left_out.is_empty() {
-        let names = entry.left_out.iter().cloned().map(Value::Text).collect();
-        metadata.push((Value::Text("left_out".to_owned()), Value::List(names)));
+    let mut left_out: Vec<Value> = entry.left_out.iter().cloned().map(Value::Text).collect();
+    if page.is_some() && found.is_none() && file.lacks_pages {
+        left_out.push(Value::Text("page".to_owned()));
+    }
+    if !left_out.is_empty() {
+        metadata.push((Value::Text("left_out".to_owned()), Value::List(left_out)));
     }
     imported.metadata = (!metadata.is_empty()).then_some(Value::Dict(metadata));
     let spelling = |path: &str, message: &Message| {

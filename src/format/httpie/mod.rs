@@ -18,6 +18,7 @@ pub(super) const FORMAT: Format = Format {
     about: "HTTPie and xh commands for sh and bash",
     is_text: true,
     redacts: true,
+    asks_only: true,
     encoder: Some(encode::make),
     decoder: Some(decode::make),
     sniff: decode::sniff,

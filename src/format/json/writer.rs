@@ -68,7 +68,12 @@ impl<'a> Writer<'a> {
     /// A whole number.
     pub(crate) fn int(&mut self, number: impl Into<i128>) -> &mut Self {
         self.comma();
-        self.display(number.into())
+        let number = number.into();
+        // Nearly all; the formatting of 128 bits takes many times as long.
+        match u64::try_from(number) {
+            Ok(number) => self.digits(number),
+            Err(_) => self.display(number),
+        }
     }
 
     /// A number, `null` where JSON has none for it.
@@ -80,9 +85,11 @@ impl<'a> Writer<'a> {
     /// Microseconds, as milliseconds with up to three decimals.
     pub(crate) fn millis(&mut self, us: u64) -> &mut Self {
         self.comma();
-        self.display(us / 1000);
-        if !us.is_multiple_of(1000) {
-            self.display(format_args!(".{:03}", us % 1000));
+        self.digits(us / 1000);
+        let rest = us % 1000;
+        if rest > 0 {
+            let digit = |n: u64| b'0' + (n % 10).to_le_bytes()[0];
+            self.verbatim(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
         }
         self
     }
@@ -111,6 +118,38 @@ impl<'a> Writer<'a> {
         self
     }
 
+    /// A string that may be long.
+    ///
+    /// # Errors
+    /// What `out` said.
+    pub(crate) fn long_text(&mut self, mut text: &str) -> io::Result<()> {
+        self.comma();
+        self.buffer.push(b'"');
+        while !text.is_empty() {
+            let (piece, rest) = text.split_at(text.floor_char_boundary(LARGE));
+            escape(piece, self.buffer);
+            self.flush_if_large()?;
+            text = rest;
+        }
+        self.buffer.push(b'"');
+        Ok(())
+    }
+
+    /// A string in standard base64 (RFC 4648 §4) of bytes that may be many.
+    ///
+    /// # Errors
+    /// What `out` said.
+    pub(crate) fn long_base64(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.comma();
+        self.buffer.push(b'"');
+        for piece in bytes.chunks(BASE64_PIECE) {
+            self.push_base64(piece);
+            self.flush_if_large()?;
+        }
+        self.buffer.push(b'"');
+        Ok(())
+    }
+
     /// A string in standard base64 (RFC 4648 §4) of all that `bytes` gives; how many bytes that were, and the error that
     /// ended it early. The string is ended in any case.
     ///
@@ -119,16 +158,12 @@ impl<'a> Writer<'a> {
     pub(crate) fn base64(&mut self, bytes: &mut dyn Read) -> io::Result<(u64, io::Result<()>)> {
         self.comma();
         self.buffer.push(b'"');
-        // A multiple of three, so that no piece but the last is padded.
-        let mut piece = vec![0; 3 * 8 * 1024];
+        let mut piece = vec![0; BASE64_PIECE];
         let mut len = 0;
         let result = loop {
             let (filled, result) = fill(bytes, &mut piece);
             len += filled as u64;
-            let at = self.buffer.len();
-            self.buffer.resize(at + filled.div_ceil(3) * 4, 0);
-            // It is as long as that.
-            let _ = STANDARD.encode_slice(&piece[..filled], &mut self.buffer[at..]);
+            self.push_base64(&piece[..filled]);
             self.flush_if_large()?;
             if filled < piece.len() {
                 break result;
@@ -198,6 +233,26 @@ impl<'a> Writer<'a> {
         }
     }
 
+    fn push_base64(&mut self, piece: &[u8]) {
+        let at = self.buffer.len();
+        self.buffer.resize(at + piece.len().div_ceil(3) * 4, 0);
+        // It is as long as that.
+        let _ = STANDARD.encode_slice(piece, &mut self.buffer[at..]);
+    }
+
+    fn digits(&mut self, mut number: u64) -> &mut Self {
+        let mut digits = [0; 20];
+        let mut from = digits.len();
+        loop {
+            from -= 1;
+            digits[from] = b'0' + (number % 10).to_le_bytes()[0];
+            number /= 10;
+            if number == 0 {
+                return self.verbatim(&digits[from..]);
+            }
+        }
+    }
+
     fn display(&mut self, value: impl std::fmt::Display) -> &mut Self {
         // A Vec takes everything.
         let _ = write!(self.buffer, "{value}");
@@ -207,20 +262,74 @@ impl<'a> Writer<'a> {
 
 /// Puts text into `out` with all escaped that has to be (RFC 8259 §7).
 pub(crate) fn escape(text: &str, out: &mut Vec<u8>) {
-    let mut rest = text.as_bytes();
+    if text.len() < BLOCK / 8 {
+        return escape_few(text.as_bytes(), out);
+    }
+    let mut spelled = [0; 6 * BLOCK + 8];
+    for block in text.as_bytes().chunks(BLOCK) {
+        let mut len = 0;
+        let (words, rest) = block.as_chunks::<8>();
+        for word in words {
+            // Most are plain in most bodies; where they are not, as in JSON, looking for each single one takes longer.
+            if is_plain_word(u64::from_le_bytes(*word)) {
+                spelled[len..len + 8].copy_from_slice(word);
+                len += 8;
+            } else {
+                word.iter().for_each(|&byte| spell(byte, &mut spelled, &mut len));
+            }
+        }
+        rest.iter().for_each(|&byte| spell(byte, &mut spelled, &mut len));
+        out.extend_from_slice(&spelled[..len]);
+    }
+}
+
+/// The same of a short text.
+fn escape_few(bytes: &[u8], out: &mut Vec<u8>) {
+    let mut rest = bytes;
     loop {
         let (plain, odd) = rest.split_at(plain_len(rest));
         out.extend_from_slice(plain);
         let Some((&byte, after)) = odd.split_first() else { return };
-        match ESCAPES[usize::from(byte)] {
-            CONTROL => {
-                let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)]);
-            }
-            letter => out.extend_from_slice(&[b'\\', letter]),
-        }
+        let (mut spelled, mut len) = ([0; 6], 0);
+        spell(byte, &mut spelled, &mut len);
+        out.extend_from_slice(&spelled[..len]);
         rest = after;
     }
+}
+
+/// Puts one byte, escaped if it has to be, where `len` is in `spelled`, and moves that on.
+fn spell(byte: u8, spelled: &mut [u8], len: &mut usize) {
+    let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
+    // Each of a length that is known here: copying so many as a number says is a call.
+    match ESCAPES[usize::from(byte)] {
+        PLAIN => {
+            spelled[*len] = byte;
+            *len += 1;
+        }
+        CONTROL => {
+            let text = [b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)];
+            spelled[*len..*len + 6].copy_from_slice(&text);
+            *len += 6;
+        }
+        letter => {
+            spelled[*len..*len + 2].copy_from_slice(&[b'\\', letter]);
+            *len += 2;
+        }
+    }
+}
+
+/// Whether none of eight bytes has to be escaped.
+fn is_plain_word(word: u64) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    // The high bit of a byte is set where that is zero, or less than the other: by the borrow, and only for the lowest of
+    // them surely, which is all that is asked here.
+    let is_zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes;
+    let is_control = word.wrapping_sub(ONES * 0x20) & !word;
+    let odd = is_control
+        | is_zero(word ^ (ONES * 0x22))
+        | is_zero(word ^ (ONES * 0x5c))
+        | is_zero(word ^ (ONES * 0x7f));
+    odd & (ONES * 0x80) == 0
 }
 
 /// How many bytes stand before the first that has to be escaped.
@@ -270,9 +379,15 @@ pub(crate) fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> (usize, io::Resu
     (filled, Ok(()))
 }
 
-/// What is written of a byte that has to be escaped: its number, or this letter behind a backslash.
+/// What is written of a byte: itself, its number, or this letter behind a backslash.
 const ESCAPES: [u8; 256] = {
-    let mut table = [CONTROL; 256];
+    let mut table = [PLAIN; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = CONTROL;
+        byte += 1;
+    }
+    table[0x7f] = CONTROL;
     table[0x08] = b'b';
     table[0x09] = b't';
     table[0x0a] = b'n';
@@ -282,7 +397,14 @@ const ESCAPES: [u8; 256] = {
     table[0x5c] = b'\\';
     table
 };
+const PLAIN: u8 = 0;
 const CONTROL: u8 = 1;
+
+/// Bytes that are escaped before they are put where they go: few enough for the nearest cache.
+const BLOCK: usize = 512;
 
 /// Arbitrary: large enough that calls of `write` do not show.
 const LARGE: usize = 64 * 1024;
+
+/// A multiple of three, so that no piece but the last is padded.
+const BASE64_PIECE: usize = 3 * 8 * 1024;

@@ -13,12 +13,15 @@ use crate::flow::Content;
 
 /// Makes the decoder.
 pub(super) fn make(reader: Box<dyn BufRead + Send>) -> Box<dyn Decoder> {
-    Box::new(Lines { json: Reader::new(reader).of_lines(), name: String::new(), place: Place::Beginning })
+    let json = Reader::new(reader).of_lines();
+    Box::new(Lines { json, name: String::new(), raw: Vec::new(), place: Place::Beginning })
 }
 
 struct Lines {
     json: Reader<Box<dyn BufRead + Send>>,
     name: String,
+    /// The text of a value, used again.
+    raw: Vec<u8>,
     place: Place,
 }
 
@@ -109,26 +112,26 @@ impl Lines {
     fn members(&mut self, sink: &mut dyn Sink) -> Result<(Map<String, Value>, Contents), Wrong> {
         let mut object = Map::new();
         let mut contents = Contents::default();
-        let mut size = 0;
+        let mut budget = MAX_BESIDE;
         while self.json.next_member(&mut self.name)? {
             let name = self.name.clone();
             let value = match (name.as_str(), self.json.peek()?) {
                 ("request", Kind::Object) => {
-                    self.message(&mut [("body", Part::Request, &mut contents.request)], sink, &mut size)?
+                    self.message(&mut [("body", Part::Request, &mut contents.request)], sink, &mut budget)?
                 }
                 ("response", Kind::Object) => {
-                    self.message(&mut [("body", Part::Response, &mut contents.response)], sink, &mut size)?
+                    self.message(&mut [("body", Part::Response, &mut contents.response)], sink, &mut budget)?
                 }
                 ("tunnel", Kind::Object) => {
                     let from_client = ("from_client", Part::FromClient, &mut contents.from_client);
                     let from_server = ("from_server", Part::FromServer, &mut contents.from_server);
-                    self.message(&mut [from_client, from_server], sink, &mut size)?
+                    self.message(&mut [from_client, from_server], sink, &mut budget)?
                 }
                 ("messages", Kind::Array) => {
                     self.messages(sink)?;
                     continue;
                 }
-                _ => self.value(&mut size)?,
+                _ => self.value(&mut budget)?,
             };
             object.insert(name, value);
         }
@@ -140,7 +143,7 @@ impl Lines {
         &mut self,
         bodies: &mut [(&str, Part, &mut Option<Content>)],
         sink: &mut dyn Sink,
-        size: &mut usize,
+        budget: &mut usize,
     ) -> Result<Value, Wrong> {
         let mut object = Map::new();
         self.json.enter_object()?;
@@ -148,11 +151,11 @@ impl Lines {
             let name = self.name.clone();
             let value = match bodies.iter_mut().find(|(body, ..)| *body == name) {
                 Some((_, part, content)) if self.json.peek()? == Kind::Object => {
-                    let (facts, bytes) = self.body(Some(*part), sink, size)?;
+                    let (facts, bytes) = self.body(Some(*part), sink, budget)?;
                     **content = bytes;
                     Value::Object(facts)
                 }
-                _ => self.value(size)?,
+                _ => self.value(budget)?,
             };
             object.insert(name, value);
         }
@@ -163,7 +166,7 @@ impl Lines {
         self.json.enter_array()?;
         while self.json.next_value()? {
             let begin = self.json.position();
-            let (facts, content) = self.body(None, sink, &mut 0)?;
+            let (facts, content) = self.body(None, sink, &mut { MAX_BESIDE_MESSAGE })?;
             let message = parse::message(&facts, content);
             sink.message(
                 &message
@@ -178,7 +181,7 @@ impl Lines {
         &mut self,
         part: Option<Part>,
         sink: &mut dyn Sink,
-        size: &mut usize,
+        budget: &mut usize,
     ) -> Result<(Map<String, Value>, Option<Content>), Wrong> {
         let mut facts: Map<String, Value> = Map::new();
         let mut content = None;
@@ -201,7 +204,7 @@ impl Lines {
                 // Of `show`: it follows from the body.
                 self.json.skip()?;
             } else {
-                facts.insert(name, self.value(size)?);
+                facts.insert(name, self.value(budget)?);
             }
         }
         Ok((facts, content))
@@ -245,19 +248,35 @@ impl Lines {
     }
 
     /// Any other value, in memory.
-    fn value(&mut self, size: &mut usize) -> Result<Value, Wrong> {
+    fn value(&mut self, budget: &mut usize) -> Result<Value, Wrong> {
         let position = self.json.position();
-        let mut raw = Vec::new();
-        let is_whole = self.json.raw(MAX_BESIDE - *size, &mut raw)?;
-        *size += raw.len();
         let wrong = |what: String| Wrong::Meaning { position, what };
+        let is_whole = self.json.raw_within(budget, value_cost, &mut self.raw)?;
         if !is_whole {
-            return Err(wrong(format!("a flow with more than {MAX_BESIDE} bytes beside its bodies")));
+            return Err(wrong("more beside the bodies of a flow than fits into memory".to_owned()));
         }
         // Lone surrogates are JSON by its grammar, and no text.
-        serde_json::from_slice(&raw).map_err(|error| wrong(error.to_string()))
+        let value = serde_json::from_slice(&self.raw).map_err(|error| wrong(error.to_string()));
+        self.raw.clear();
+        self.raw.shrink_to(KEPT_BYTES);
+        value
     }
 }
 
-/// Heads have at most 256 KiB each where they are ours, chains of certificates less; another tool's data may be long.
-const MAX_BESIDE: usize = 16 << 20;
+/// What a value may take in memory beside its text: as one of few in a list or an object, in which there is room for more.
+fn value_cost(kind: Kind) -> usize {
+    match kind {
+        Kind::Array | Kind::Object => 512,
+        Kind::Null | Kind::Bool | Kind::Number | Kind::String => 192,
+    }
+}
+
+/// What of a flow may be in memory beside its bodies, as JSON and as values of it. Heads have at most 256 KiB each where they
+/// are ours, chains of certificates less; another tool's data may be long.
+const MAX_BESIDE: usize = 24 << 20;
+
+/// What is kept of the memory for a value's text.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// The same of a message of a WebSocket, of which each stands by itself.
+const MAX_BESIDE_MESSAGE: usize = 1 << 20;

@@ -73,7 +73,12 @@ fn with_body(
             (Some((_, part)), Value::Object(facts)) => {
                 json.open();
                 put_members(json, facts);
-                if item.body(*part)?.is_some() {
+                if let Some(bytes) = item.in_memory(*part) {
+                    match std::str::from_utf8(bytes) {
+                        Ok(text) => json.name("text").long_text(text)?,
+                        Err(_) => json.name("base64").long_base64(bytes)?,
+                    }
+                } else if item.body(*part)?.is_some() {
                     let open = || Ok(item.body(*part)?.unwrap_or_else(|| Box::new(io::empty())));
                     put_bytes(json, &open)?;
                 } else {

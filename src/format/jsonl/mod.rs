@@ -22,6 +22,7 @@ pub(super) const FORMAT: Format = Format {
     about: "JSON lines, one flow a line, with everything that is on record (proto/flow.schema.json)",
     is_text: true,
     redacts: false,
+    asks_only: false,
     encoder: Some(encode::make),
     decoder: Some(decode::make),
     sniff,

@@ -1,14 +1,76 @@
 //! Connections: of a record, and of a flow's state.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::frames::Frames;
 use super::moments::{maybe, node, unix_ns, us_after};
 use super::node::{Dict, Node};
 use super::schema::{self, TLS_VERSIONS, VIA_SCHEMES};
 use super::{pem, uuid};
 use crate::flow::{Addr, ClientConn, ConnId, Flow, ServerConn, TlsInfo, Value, Via};
+
+/// Connections as they stand in a file, of the flows that were written last: many share one, and certificates cost more than
+/// all else.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    clients: HashMap<usize, (Arc<ClientConn>, Bytes)>,
+    servers: HashMap<usize, (Arc<ServerConn>, Bytes)>,
+    len: usize,
+}
+
+impl Texts {
+    /// The client's connection of a flow.
+    pub(super) fn client(&mut self, flow: &Flow) -> Bytes {
+        if !is_by_itself(&flow.client) {
+            // It names what the flow went to.
+            return text(&client_state(flow));
+        }
+        self.make_room();
+        remembered(&mut self.clients, &mut self.len, &flow.client, || text(&client_state(flow)))
+    }
+
+    /// The server's.
+    pub(super) fn server(&mut self, flow: &Flow) -> Bytes {
+        let Some(server) = &flow.server else { return text(&server_state(flow)) };
+        self.make_room();
+        remembered(&mut self.servers, &mut self.len, server, || text(&server_state(flow)))
+    }
+
+    fn make_room(&mut self) {
+        if self.len > MOST_TEXT {
+            *self = Self::default();
+        }
+    }
+}
+
+/// What was made of the same connection before. One that is kept has its address for itself.
+fn remembered<C>(
+    known: &mut HashMap<usize, (Arc<C>, Bytes)>,
+    len: &mut usize,
+    conn: &Arc<C>,
+    make: impl FnOnce() -> Bytes,
+) -> Bytes {
+    let (_, text) = known.entry(Arc::as_ptr(conn).addr()).or_insert_with(|| {
+        let text = make();
+        *len += text.len() + CONN_COST;
+        (Arc::clone(conn), text)
+    });
+    text.clone()
+}
+
+fn text(conn: &Dict) -> Bytes {
+    let mut frames = Frames::default();
+    conn.write(&mut frames);
+    frames.bytes.into()
+}
+
+/// Whether the connections of a flow are what they are by themselves, whatever else the flow is.
+pub(super) fn is_by_itself(client: &ClientConn) -> bool {
+    client.mode != REVERSE
+}
 
 /// The client's connection of a state. `sum` tells connections of a file apart.
 pub(super) fn client_of(state: &Dict, sum: u64) -> ClientConn {
@@ -198,7 +260,7 @@ pub(super) fn server_state(flow: &Flow) -> Dict {
 /// mitmproxy's word for how a client came in.
 fn mode(flow: &Flow) -> String {
     let mode = flow.client.mode.as_str();
-    if mode == "reverse" {
+    if mode == REVERSE {
         let target = &flow.target;
         let reverse = format!("reverse:{}://{}", target.scheme.as_str(), target.authority());
         return if schema::is_mode(&reverse) { reverse } else { REGULAR.to_owned() };
@@ -248,6 +310,15 @@ fn end(addr: &Addr) -> Node {
 fn host_and_port(addr: &Addr) -> Value {
     Value::List(vec![Value::Text(addr.host.clone()), Value::Int(addr.port.to_string())])
 }
+
+/// What texts of connections may take, with the connections. A chain of certificates has some KiB.
+const MOST_TEXT: usize = 4 << 20;
+
+/// What a connection takes beside its text, certificates not counted twice.
+const CONN_COST: usize = 1 << 10;
+
+/// Our word for a client that takes us for the origin.
+const REVERSE: &str = "reverse";
 
 /// Our word and mitmproxy's for a client that knows of its proxy.
 const EXPLICIT: &str = "explicit";

@@ -1,19 +1,21 @@
 //! Flow files, flow by flow, also past damage.
 
 use std::collections::HashSet;
-use std::hash::RandomState;
 use std::io::BufRead;
 
 use super::convert::{self, Handshakes};
+use super::node::{Dict, Node};
 use super::reader::{Fault, FlowReader};
 use super::record::{self, Beside};
+use super::seen::Seen;
 use super::source::Source;
+use super::value::{self, Budget};
 use crate::format::transfer::{DecodeError, Decoded, Decoder, Sink};
 
 /// Reads flow files of versions 0.11 to 21.
 pub(super) struct FlowFile {
     source: Source,
-    hasher: RandomState,
+    seen: Seen,
     handshakes: Handshakes,
     /// Sums of connections to servers that flows had.
     servers: HashSet<u64>,
@@ -24,7 +26,7 @@ impl FlowFile {
     pub(super) fn new(file: Box<dyn BufRead + Send>) -> Self {
         Self {
             source: Source::new(file),
-            hasher: RandomState::new(),
+            seen: Seen::default(),
             handshakes: Handshakes::default(),
             servers: HashSet::new(),
             flows: 0,
@@ -33,17 +35,20 @@ impl FlowFile {
 
     fn read(&mut self, sink: &mut dyn Sink) -> Result<Decoded, Damage> {
         let begin = self.source.position();
-        let mut reader = FlowReader::new(&mut self.source, sink, &self.hasher);
+        let mut reader = FlowReader::new(&mut self.source, sink, &self.seen);
         let state = reader.read();
         let end = reader.end;
         let damage = |fault| Damage { fault, end };
         let mut state = state.map_err(damage)?;
         let unsuitable = |what| Damage { fault: Fault::Meaning { at: begin, what }, end };
+        if !convert::is_newest(&state) || state.text("type") != Some("http") {
+            open_conns(&mut state);
+        }
         let version = convert::upgrade(&mut state, &mut self.handshakes).map_err(unsuitable)?;
         let io = |error| damage(Fault::Io(error));
         let mut beside = Beside {
-            client_sum: reader.client_sum,
-            server_sum: reader.server_sum,
+            client: std::mem::take(&mut reader.client),
+            server: std::mem::take(&mut reader.server),
             sums: reader.rows.sums.clone(),
             base: reader.rows.base,
             ..Beside::default()
@@ -54,10 +59,11 @@ impl FlowFile {
         if self.servers.len() >= MAX_SERVERS {
             self.servers.clear();
         }
-        beside.server_reused = !self.servers.insert(beside.server_sum);
-        let decoded = record::decoded(state, &version, beside).map_err(unsuitable)?;
+        beside.server_reused = !self.servers.insert(beside.server.sum);
+        let mut rows = std::mem::take(&mut reader.rows);
+        let decoded = record::decoded(state, &version, beside, &mut self.seen).map_err(unsuitable)?;
         if decoded.flow.websocket.is_some() {
-            reader.end_rows(decoded.flow.timing.started_unix_ns).map_err(io)?;
+            rows.finish(decoded.flow.timing.started_unix_ns, sink).map_err(io)?;
         }
         Ok(decoded)
     }
@@ -69,6 +75,18 @@ impl FlowFile {
             self.source.pass(left, |_| Ok(()))?;
         }
         self.source.resync()
+    }
+}
+
+/// Takes connections apart that were left as they stand in the file: they were, once, before.
+fn open_conns(state: &mut Dict) {
+    for side in ["client_conn", "server_conn"] {
+        if let Some(conn) = state.get_mut(side)
+            && let Node::Written(raw) = conn
+        {
+            let budget = &mut Budget::new(usize::MAX);
+            *conn = value::read(b'}', raw, 1, budget).map_or(Node::NULL, |value| Node::open(value, 2));
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod conns;
 mod convert;
 mod extras;
 mod file;
+mod frames;
 mod messages;
 mod moments;
 mod node;
@@ -24,6 +25,7 @@ mod reader;
 mod record;
 mod rows;
 mod schema;
+mod seen;
 mod source;
 mod state;
 #[cfg(test)]
@@ -43,6 +45,7 @@ pub(super) const MITMPROXY: Format = Format {
     about: "mitmproxy's flow files",
     is_text: false,
     redacts: false,
+    asks_only: false,
     encoder: Some(encoder),
     decoder: Some(decoder),
     sniff: source::looks_like_flow,

@@ -1,10 +1,13 @@
 //! The state of a flow: a value whose large parts are elsewhere, and how two of them differ.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
 
+use bytes::Bytes;
+
+use super::frames::Frames;
 use super::messages::Messages;
-use super::value;
-use crate::flow::{Content, Value};
+use super::{schema, value};
+use crate::flow::{Content, Headers, Value};
 use crate::format::transfer::Part;
 
 /// A value in a flow's state.
@@ -18,6 +21,10 @@ pub(super) enum Node {
     Body(BodyNode),
     /// The messages of a WebSocket, or of a TCP or UDP flow.
     Messages(Messages),
+    /// Header fields: a list of pairs of bytes.
+    Fields(Headers),
+    /// A dict as it stands in a file.
+    Written(Bytes),
 }
 
 /// Where the bytes of a body are.
@@ -37,7 +44,7 @@ impl PartialEq for BodyNode {
 
 /// Keys and values in their order.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Dict(pub(super) Vec<(String, Node)>);
+pub(super) struct Dict(pub(super) Vec<(Cow<'static, str>, Node)>);
 
 impl Node {
     pub(super) const NULL: Node = Node::Value(Value::Null);
@@ -46,7 +53,7 @@ impl Node {
         Node::Value(Value::Text(text.into()))
     }
 
-    pub(super) fn bytes(bytes: impl Into<bytes::Bytes>) -> Node {
+    pub(super) fn bytes(bytes: impl Into<Bytes>) -> Node {
         Node::Value(Value::Bytes(bytes.into()))
     }
 
@@ -84,7 +91,7 @@ impl Node {
         match value {
             Value::Dict(pairs) if levels > 0 && pairs.iter().all(|(key, _)| word(key).is_some()) => {
                 let open = |(key, value): (Value, Value)| {
-                    Some((word(&key)?.to_owned(), Node::open(value, levels - 1)))
+                    Some((schema::name(word(&key)?), Node::open(value, levels - 1)))
                 };
                 Node::Dict(Dict(pairs.into_iter().filter_map(open).collect()))
             }
@@ -97,10 +104,17 @@ impl Node {
         match self {
             Node::Value(value) => Some(value.clone()),
             Node::Dict(Dict(pairs)) => {
-                let pair = |(key, node): &(String, Node)| Some((Value::Text(key.clone()), node.closed()?));
+                let pair = |(key, node): &(Cow<'static, str>, Node)| {
+                    Some((Value::Text(key.clone().into_owned()), node.closed()?))
+                };
                 pairs.iter().map(pair).collect::<Option<_>>().map(Value::Dict)
             }
-            Node::Body(_) | Node::Messages(_) => None,
+            Node::Fields(fields) => {
+                let bytes = |bytes: &[u8]| Value::Bytes(Bytes::copy_from_slice(bytes));
+                let pair = |(name, value): (&[u8], &[u8])| Value::List(vec![bytes(name), bytes(value)]);
+                Some(Value::List(fields.iter().map(pair).collect()))
+            }
+            Node::Body(_) | Node::Messages(_) | Node::Written(_) => None,
         }
     }
 
@@ -111,37 +125,47 @@ impl Node {
             Node::Dict(dict) => value::framed_len(dict.payload_len()),
             Node::Body(body) => value::framed_len(body.len),
             Node::Messages(messages) => value::framed_len(messages.payload_len),
+            Node::Fields(fields) => {
+                let len = |bytes: &[u8]| value::framed_len(bytes.len() as u64);
+                value::framed_len(fields.iter().map(|(n, v)| value::framed_len(len(n) + len(v))).sum())
+            }
+            Node::Written(bytes) => bytes.len() as u64,
         }
     }
 
-    /// Writes it; what is elsewhere is written by `large`, without its length and tag.
-    pub(super) fn write(
-        &self,
-        out: &mut dyn Write,
-        large: &mut dyn FnMut(&Node, &mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let (len, tag) = match self {
-            Node::Value(value) => return value::write(value, out),
-            Node::Dict(dict) => {
-                write!(out, "{}:", dict.payload_len())?;
-                for (key, node) in &dict.0 {
-                    value::write_scalar(key.as_bytes(), b';', out)?;
-                    node.write(out, large)?;
+    /// Writes it, with gaps for what is elsewhere.
+    pub(super) fn write<'n>(&'n self, out: &mut Frames<'n>) {
+        match self {
+            Node::Value(value) => value::write(value, out),
+            Node::Dict(dict) => dict.write(out),
+            Node::Body(body) => out.gap(body.len, b',', self),
+            Node::Messages(messages) => out.gap(messages.payload_len, b']', self),
+            Node::Fields(fields) => out.framed(b']', |out| {
+                for (name, value) in fields.iter() {
+                    out.framed(b']', |out| {
+                        out.scalar(name, b',');
+                        out.scalar(value, b',');
+                    });
                 }
-                return out.write_all(b"}");
-            }
-            Node::Body(body) => (body.len, b",".as_slice()),
-            Node::Messages(messages) => (messages.payload_len, b"]".as_slice()),
-        };
-        write!(out, "{len}:")?;
-        large(self, out)?;
-        out.write_all(tag)
+            }),
+            Node::Written(bytes) => out.bytes.extend_from_slice(bytes),
+        }
     }
 }
 
 impl Dict {
-    pub(super) fn of<const N: usize>(pairs: [(&str, Node); N]) -> Dict {
-        Dict(pairs.into_iter().map(|(key, node)| (key.to_owned(), node)).collect())
+    pub(super) fn of<const N: usize>(pairs: [(&'static str, Node); N]) -> Dict {
+        Dict(pairs.into_iter().map(|(key, node)| (Cow::Borrowed(key), node)).collect())
+    }
+
+    /// Writes it, with gaps for what is elsewhere.
+    pub(super) fn write<'n>(&'n self, out: &mut Frames<'n>) {
+        out.framed(b'}', |out| {
+            for (key, node) in &self.0 {
+                out.scalar(key.as_bytes(), b';');
+                node.write(out);
+            }
+        });
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
@@ -169,7 +193,7 @@ impl Dict {
         if let Some(Value::Text(text)) = self.value(key) { Some(text) } else { None }
     }
 
-    pub(super) fn bytes(&self, key: &str) -> Option<&bytes::Bytes> {
+    pub(super) fn bytes(&self, key: &str) -> Option<&Bytes> {
         if let Some(Value::Bytes(bytes)) = self.value(key) { Some(bytes) } else { None }
     }
 
@@ -196,12 +220,14 @@ impl Dict {
     pub(super) fn set(&mut self, key: &str, node: Node) {
         match self.get_mut(key) {
             Some(place) => *place = node,
-            None => self.0.push((key.to_owned(), node)),
+            None => self.0.push((schema::name(key), node)),
         }
     }
 
     pub(super) fn payload_len(&self) -> u64 {
-        let pair = |(key, node): &(String, Node)| value::framed_len(key.len() as u64) + node.encoded_len();
+        let pair = |(key, node): &(Cow<'static, str>, Node)| {
+            value::framed_len(key.len() as u64) + node.encoded_len()
+        };
         self.0.iter().map(pair).sum()
     }
 }
@@ -229,8 +255,13 @@ pub(super) fn word(key: &Value) -> Option<&str> {
 /// What has to be changed in `made` so that it is `wanted`: values by their path, and, under a path that ends in `*`, the keys
 /// of a dict where they are others or in another order. What is elsewhere is not compared.
 pub(super) fn differences(made: &Dict, wanted: &Dict) -> Vec<(String, Value)> {
+    differences_at("", made, wanted)
+}
+
+/// The same of two dicts at a path, which ends in a dot.
+pub(super) fn differences_at(path: &str, made: &Dict, wanted: &Dict) -> Vec<(String, Value)> {
     let mut found = Vec::new();
-    differences_below("", made, wanted, &mut found);
+    differences_below(path, made, wanted, &mut found);
     found
 }
 
@@ -245,7 +276,7 @@ fn differences_below(path: &str, made: &Dict, wanted: &Dict, found: &mut Vec<(St
         }
     }
     if !made.0.iter().map(|(key, _)| key).eq(wanted.0.iter().map(|(key, _)| key)) {
-        let keys = wanted.0.iter().map(|(key, _)| Value::Text(key.clone()));
+        let keys = wanted.0.iter().map(|(key, _)| Value::Text(key.clone().into_owned()));
         found.push((format!("{path}*"), Value::List(keys.collect())));
     }
 }
@@ -286,7 +317,7 @@ fn reorder(dict: &mut Dict, keys: &[Value]) {
         if let Value::Text(key) = key
             && let Some(node) = left.remove(key)
         {
-            dict.0.push((key.clone(), node));
+            dict.0.push((schema::name(key), node));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A tnetstring tells its type behind its payload, and mitmproxy writes the version last. So what a value is, is told by where
 //! it stands, and checked when its tag comes: bodies and lists of messages have their places in all versions.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::borrow::Cow;
 use std::io;
 
 use bytes::Bytes;
@@ -11,9 +11,11 @@ use bytes::Bytes;
 use super::messages::{Entry, Messages, Stamp};
 use super::node::{BodyNode, Dict, Node, word};
 use super::rows::Rows;
+use super::schema;
+use super::seen::{ConnRead, Seen};
 use super::source::{MAX_DIGITS, Source};
 use super::value::{self, Budget};
-use crate::flow::{Content, Message, Opcode, Value};
+use crate::flow::{ClientConn, Content, Message, Opcode, ServerConn, Value};
 use crate::format::transfer::{Part, Sink};
 
 /// Why a flow was not read.
@@ -42,7 +44,7 @@ impl From<io::Error> for Fault {
 pub(super) struct FlowReader<'a> {
     source: &'a mut Source,
     sink: &'a mut dyn Sink,
-    hasher: &'a RandomState,
+    seen: &'a Seen,
     budget: Budget,
     /// Where the flow's payload ends, once its length was read.
     pub(super) end: Option<u64>,
@@ -50,9 +52,8 @@ pub(super) struct FlowReader<'a> {
     /// Which directions of a stream have begun: from the client, from the server.
     streams: [Option<u64>; 2],
     has_messages: bool,
-    /// Sums of the two connections as they stand in the file.
-    pub(super) client_sum: u64,
-    pub(super) server_sum: u64,
+    pub(super) client: ConnRead<ClientConn>,
+    pub(super) server: ConnRead<ServerConn>,
 }
 
 /// What a flow's stream of bytes held in one direction.
@@ -71,18 +72,18 @@ enum Place {
 }
 
 impl<'a> FlowReader<'a> {
-    pub(super) fn new(source: &'a mut Source, sink: &'a mut dyn Sink, hasher: &'a RandomState) -> Self {
+    pub(super) fn new(source: &'a mut Source, sink: &'a mut dyn Sink, seen: &'a Seen) -> Self {
         Self {
             source,
             sink,
-            hasher,
+            seen,
             budget: Budget::new(MAX_FIELDS),
             end: None,
             rows: Rows::default(),
             streams: [None; 2],
             has_messages: false,
-            client_sum: 0,
-            server_sum: 0,
+            client: ConnRead::default(),
+            server: ConnRead::default(),
         }
     }
 
@@ -111,18 +112,19 @@ impl<'a> FlowReader<'a> {
         Ok(sides)
     }
 
-    /// Hands the messages over that wait for the flow's start.
-    pub(super) fn end_rows(&mut self, started_unix_ns: i64) -> io::Result<()> {
-        self.rows.finish(started_unix_ns, self.sink)
-    }
-
     fn dict(&mut self, end: u64, place: Place) -> Result<Dict, Fault> {
         let mut dict = Dict::default();
         while self.source.position() < end {
             let at = self.source.position();
-            let key = self.value(end)?.0;
-            let Some(key) = word(&key).map(str::to_owned) else {
-                return Err(Fault::Syntax { at, what: "a key that is no word".to_owned() });
+            let key = match self.known_key()? {
+                Some(key) => Cow::Borrowed(key),
+                None => {
+                    let key = self.value(end)?;
+                    let Some(key) = word(&key).map(schema::name) else {
+                        return Err(Fault::Syntax { at, what: "a key that is no word".to_owned() });
+                    };
+                    key
+                }
             };
             let node = self.field(end, place, &key)?;
             dict.set(&key, node);
@@ -133,6 +135,21 @@ impl<'a> FlowReader<'a> {
         Ok(dict)
     }
 
+    /// Takes the key that comes next, if all of it is at hand, and it is a known one.
+    fn known_key(&mut self) -> Result<Option<&'static str>, Fault> {
+        let at_hand = self.source.peek(1)?;
+        let Some(colon) = at_hand.iter().take(3).position(|&byte| byte == b':') else { return Ok(None) };
+        let len =
+            at_hand[..colon].iter().fold(0, |len, byte| len * 10 + usize::from(byte.wrapping_sub(b'0')));
+        let text = at_hand.get(colon + 1..).unwrap_or_default();
+        let Some((key, [b';', ..])) = text.split_at_checked(len) else { return Ok(None) };
+        let known = schema::known(key);
+        if known.is_some() {
+            self.source.take(colon + 1 + len + 1);
+        }
+        Ok(known)
+    }
+
     fn field(&mut self, end: u64, place: Place, key: &str) -> Result<Node, Fault> {
         match (place, key) {
             (Place::Top, "request") => self.inner_dict(end, Place::Message(Part::Request)),
@@ -141,14 +158,34 @@ impl<'a> FlowReader<'a> {
             (Place::Top | Place::WebSocket, "messages") => self.messages(end),
             (Place::Message(part), "content" | "body") => self.content(end, part),
             (Place::Top, "backup") => self.backup(end),
-            (Place::Top, "client_conn" | "server_conn") => {
-                let (value, raw) = self.value(end)?;
-                let sum = if key == "client_conn" { &mut self.client_sum } else { &mut self.server_sum };
-                *sum = self.hasher.hash_one(&raw[..]);
-                Ok(Node::open(value, 2))
+            (Place::Message(_), "headers" | "trailers") => {
+                let (tag, payload, at) = self.raw(end)?;
+                let fields = if tag == b']' { value::fields(&payload, &mut self.budget) } else { None };
+                match fields {
+                    Some(fields) => Ok(Node::Fields(fields)),
+                    None => self.parsed(tag, &payload, at).map(Node::Value),
+                }
             }
-            (Place::Top, "error") => Ok(Node::open(self.value(end)?.0, 1)),
-            _ => Ok(Node::Value(self.value(end)?.0)),
+            (Place::Top, "client_conn") => {
+                let (tag, payload, at) = self.raw(end)?;
+                self.client = self.seen.client(&payload);
+                self.conn(tag, payload, at, self.client.known.is_some())
+            }
+            (Place::Top, "server_conn") => {
+                let (tag, payload, at) = self.raw(end)?;
+                self.server = self.seen.server(&payload);
+                self.conn(tag, payload, at, self.server.known.is_some())
+            }
+            (Place::Top, "error") => Ok(Node::open(self.value(end)?, 1)),
+            _ => Ok(Node::Value(self.value(end)?)),
+        }
+    }
+
+    /// A connection, left as it stands there if it is a known one.
+    fn conn(&mut self, tag: u8, payload: Bytes, at: u64, is_known: bool) -> Result<Node, Fault> {
+        match tag {
+            b'}' if is_known => Ok(Node::Written(payload)),
+            _ => Ok(Node::open(self.parsed(tag, &payload, at)?, 2)),
         }
     }
 
@@ -171,18 +208,34 @@ impl<'a> FlowReader<'a> {
             self.source.take(1);
             return Ok(Node::NULL);
         }
-        self.sink.begin(part);
-        self.pass_to_sink(len)?;
-        let content = self.sink.end()?;
+        let content = if len <= MOST_WHOLE {
+            let bytes = self.bytes(len)?;
+            self.sink.whole(part, bytes)?
+        } else {
+            self.sink.begin(part);
+            self.pass_to_sink(len)?;
+            self.sink.end()?
+        };
         self.tag(b',')?;
         Ok(Node::Body(BodyNode { part, len, content }))
+    }
+
+    /// The next `len` bytes, which are not many.
+    fn bytes(&mut self, len: u64) -> Result<Bytes, Fault> {
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+        let whole = self.source.pass(len, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        if whole { Ok(bytes.into()) } else { Err(self.truncated()) }
     }
 
     /// The flow before it was edited, which goes into the record whole; null if it is too large for that.
     fn backup(&mut self, end: u64) -> Result<Node, Fault> {
         let len = self.length(end)?;
         if len <= MAX_BACKUP {
-            return Ok(Node::Value(self.payload(len)?.0));
+            let (tag, payload, at) = self.raw_of(len)?;
+            return self.parsed(tag, &payload, at).map(Node::Value);
         }
         if !self.source.pass(len, |_| Ok(()))? {
             return Err(self.truncated());
@@ -215,7 +268,7 @@ impl<'a> FlowReader<'a> {
     /// One message: `[opcode, from_client, content, time, dropped, injected]` of a WebSocket, where old versions have no more
     /// than the first four or five; else `[from_client, content, time]`.
     fn message(&mut self, end: u64) -> Result<Entry, Fault> {
-        let entry = match self.value(end)?.0 {
+        let entry = match self.value(end)? {
             Value::Bool(from_client) => {
                 let len = self.stream_content(end, from_client)?;
                 Entry { from_client, dropped: false, stamp: self.stamp(end)?, len }
@@ -266,47 +319,49 @@ impl<'a> FlowReader<'a> {
     }
 
     fn stamp(&mut self, end: u64) -> Result<Stamp, Fault> {
-        let value = self.value(end)?.0;
+        let value = self.value(end)?;
         Stamp::of(&value).ok_or_else(|| self.meaning("a message whose time is no number"))
     }
 
     fn truth(&mut self, end: u64) -> Result<bool, Fault> {
-        match self.value(end)?.0 {
+        match self.value(end)? {
             Value::Bool(truth) => Ok(truth),
             _ => Err(self.meaning("a message without a direction")),
         }
     }
 
-    /// A value that goes into memory, with its payload.
-    fn value(&mut self, end: u64) -> Result<(Value, Bytes), Fault> {
-        let len = self.length(end)?;
-        self.payload(len)
+    /// A value that goes into memory.
+    fn value(&mut self, end: u64) -> Result<Value, Fault> {
+        let (tag, payload, at) = self.raw(end)?;
+        self.parsed(tag, &payload, at)
     }
 
-    fn payload(&mut self, len: u64) -> Result<(Value, Bytes), Fault> {
+    /// The tag and the payload of a value, and where that begins.
+    fn raw(&mut self, end: u64) -> Result<(u8, Bytes, u64), Fault> {
+        let len = self.length(end)?;
+        self.raw_of(len)
+    }
+
+    fn raw_of(&mut self, len: u64) -> Result<(u8, Bytes, u64), Fault> {
         let at = self.source.position();
-        if usize::try_from(len).unwrap_or(usize::MAX) > self.budget.left() {
-            return Err(self.meaning(value::TOO_MUCH));
-        }
-        let mut payload = Vec::new();
+        let fits = usize::try_from(len).ok().filter(|&len| len <= self.budget.left());
+        let Some(known_len) = fits else { return Err(self.meaning(value::TOO_MUCH)) };
+        // No more than a little is set aside for what only says that it is long.
+        let mut payload = Vec::with_capacity(known_len.min(MOST_AT_ONCE));
         let whole = self.source.pass(len, |piece| {
             payload.extend_from_slice(piece);
             Ok(())
         })?;
         let (true, Some(tag)) = (whole, self.source.byte()?) else { return Err(self.truncated()) };
-        let payload = Bytes::from(payload);
-        match value::read(tag, &payload, 1, &mut self.budget) {
-            Ok(value) => Ok((value, payload)),
-            Err(bad) => {
-                let (at, what) = (at + bad.at as u64, bad.what.to_owned());
-                // Too much of what is right ends where it says; of anything else nothing is sure.
-                Err(if bad.what == value::TOO_MUCH {
-                    Fault::Meaning { at, what }
-                } else {
-                    Fault::Syntax { at, what }
-                })
-            }
-        }
+        Ok((tag, payload.into(), at))
+    }
+
+    fn parsed(&mut self, tag: u8, payload: &Bytes, at: u64) -> Result<Value, Fault> {
+        value::read(tag, payload, 1, &mut self.budget).map_err(|bad| {
+            let (at, what) = (at + bad.at as u64, bad.what.to_owned());
+            // Too much of what is right ends where it says; of anything else nothing is sure.
+            if bad.what == value::TOO_MUCH { Fault::Meaning { at, what } } else { Fault::Syntax { at, what } }
+        })
     }
 
     /// The length of the value that begins here, which ends before `end` with its tag.
@@ -314,15 +369,20 @@ impl<'a> FlowReader<'a> {
         let at = self.source.position();
         let (mut digits, mut len) = (0, 0);
         // No byte is asked for before it is due: the file may be a pipe, and grow.
-        loop {
-            match self.source.peek(digits + 1)?.get(digits) {
-                None => return Err(self.truncated()),
-                Some(byte) if byte.is_ascii_digit() && digits < MAX_DIGITS => {
-                    len = len * 10 + u64::from(byte - b'0');
-                    digits += 1;
+        'asking: loop {
+            let at_hand = self.source.peek(digits + 1)?;
+            if at_hand.len() == digits {
+                return Err(self.truncated());
+            }
+            for byte in &at_hand[digits..] {
+                match byte {
+                    b'0'..=b'9' if digits < MAX_DIGITS => {
+                        len = len * 10 + u64::from(byte - b'0');
+                        digits += 1;
+                    }
+                    b':' if digits > 0 => break 'asking,
+                    _ => return Err(Fault::Syntax { at, what: "no length of a value".to_owned() }),
                 }
-                Some(b':') if digits > 0 => break,
-                Some(_) => return Err(Fault::Syntax { at, what: "no length of a value".to_owned() }),
             }
         }
         self.source.take(digits + 1);
@@ -375,6 +435,12 @@ const MAX_FIELDS: usize = 16 << 20;
 
 /// Of an edited flow, what it was before goes into its record, bodies included. A larger one is left out.
 const MAX_BACKUP: u64 = 8 << 20;
+
+/// Bodies up to here are handed on in one piece, larger ones as they come.
+const MOST_WHOLE: u64 = 256 << 10;
+
+/// What is set aside for a value before its bytes have come.
+const MOST_AT_ONCE: usize = 64 << 10;
 
 /// Arbitrary: a flow has 16 at its top, a connection 19.
 const MAX_KEYS: usize = 64;

@@ -8,19 +8,21 @@ use super::moments::{unix_ns, us_after};
 use super::node::{self, Dict, Node};
 use super::reader::Side;
 use super::rows::after_us;
+use super::seen::{ConnRead, Seen};
 use super::{conns, extras, schema, state};
 use crate::flow::{
-    Body, BodyEnd, Content, Flow, FlowError, Framing, Headers, Imported, Kind, Note, Request, Response,
-    Scheme, Side as ErrorSide, Stage, State, Target, Timing, Tunnel, Value, Version, WebSocket,
+    Body, BodyEnd, ClientConn, Content, Flow, FlowError, Framing, Headers, Imported, Kind, Note, Request,
+    Response, Scheme, ServerConn, Side as ErrorSide, Stage, State, Target, Timing, Tunnel, Value, Version,
+    WebSocket,
 };
 use crate::format::transfer::Decoded;
 
 /// What was read of a flow beside its state.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
-    /// Sums of its connections as they stand in the file.
-    pub(super) client_sum: u64,
-    pub(super) server_sum: u64,
+    /// Its connections as they stand in the file.
+    pub(super) client: ConnRead<ClientConn>,
+    pub(super) server: ConnRead<ServerConn>,
     /// Whether an earlier flow of the file had the same connection to the server.
     pub(super) server_reused: bool,
     /// What a stream held from the client and from the server.
@@ -35,29 +37,30 @@ pub(super) struct Beside {
 ///
 /// # Errors
 /// If something is missing without which there is no flow, in words.
-pub(super) fn decoded(mut state: Dict, version: &str, beside: Beside) -> Result<Decoded, String> {
+pub(super) fn decoded(
+    mut state: Dict,
+    version: &str,
+    mut beside: Beside,
+    seen: &mut Seen,
+) -> Result<Decoded, String> {
     let kind = state.text("type").unwrap_or("http").to_owned();
     if !matches!(kind.as_str(), "http" | "tcp" | "udp" | "dns") {
         return Err(format!("a flow of a kind that is not known: {}", kind.escape_debug()));
     }
     let unknown = take_unknown(&mut state, schema::keys(&kind));
-    let empty = Dict::default();
-    let client = state.dict("client_conn").ok_or("a flow without a client's connection")?;
-    let server = state.dict("server_conn").unwrap_or(&empty);
-    let mut flow = Flow {
-        client: Arc::new(conns::client_of(client, beside.client_sum)),
-        server: conns::server_of(server, beside.server_sum).map(Arc::new),
-        server_reused: beside.server_reused,
-        ..Flow::default()
-    };
+    let (client, server) = conns(&state, &beside)?;
+    let mut flow = Flow { client, server, server_reused: beside.server_reused, ..Flow::default() };
+    let own = (Arc::clone(&flow.client), flow.server.clone());
     match kind.as_str() {
         "http" => http(&mut flow, &state, &beside)?,
-        _ => stream(&mut flow, &state, &kind, beside),
+        _ => stream(&mut flow, &state, &kind, std::mem::take(&mut beside.sides)),
     }
     error(&mut flow, &state);
     let metadata = state.value("metadata").cloned().unwrap_or(Value::Null);
     let note = note(&state, &metadata);
     extras::restore(&mut flow, &metadata);
+    let in_conn = |(path, _): &(Value, Value)| matches!(path, Value::Text(path) if path.starts_with("client_conn.") || path.starts_with("server_conn."));
+    let unknown_in_conns = unknown.iter().any(in_conn);
     flow.imported = Some(Box::new(Imported {
         format: format!("mitmproxy {version}"),
         id: state.text("id").unwrap_or_default().to_owned(),
@@ -66,17 +69,14 @@ pub(super) fn decoded(mut state: Dict, version: &str, beside: Beside) -> Result<
         exact: vec![("type".to_owned(), Value::Text(kind))],
         backup: None,
     }));
-    let (_, made) = state::made(&flow, &note, None);
-    let mut exact = node::differences(&made, &state);
-    // The ids that are made of a record are those of another store.
-    for side in ["client_conn", "server_conn"] {
-        let path = format!("{side}.id");
-        if let Some(id) = state.dict(side).and_then(|conn| conn.value("id"))
-            && !exact.iter().any(|(told, _)| *told == path)
-        {
-            exact.push((path, id.clone()));
+    let of_conns = exact_of_conns(&flow, &state, &beside, own, unknown_in_conns, seen);
+    for side in [SERVER, CLIENT] {
+        if let Some(conn) = state.get_mut(side) {
+            *conn = Node::NULL;
         }
     }
+    let mut exact = node::differences(&state::made(&flow, &note), &state);
+    exact.extend(of_conns);
     let messages = state.get("messages").or_else(|| state.dict("websocket")?.get("messages"));
     if let Some(Node::Messages(messages)) = messages {
         exact.extend(messages.log.packed().map(|log| (state::MESSAGES.to_owned(), log)));
@@ -89,6 +89,67 @@ pub(super) fn decoded(mut state: Dict, version: &str, beside: Beside) -> Result<
         imported.exact.extend(exact);
     }
     Ok(Decoded { flow, note })
+}
+
+/// The connections of a state: the client's, and the server's.
+fn conns(state: &Dict, beside: &Beside) -> Result<(Arc<ClientConn>, Option<Arc<ServerConn>>), String> {
+    let client = match (&beside.client.known, state.get(CLIENT)) {
+        (Some(known), Some(Node::Written(_))) => Arc::clone(&known.conn),
+        (_, Some(Node::Dict(client))) => Arc::new(conns::client_of(client, beside.client.sum)),
+        _ => return Err("a flow without a client's connection".to_owned()),
+    };
+    let server = match (&beside.server.known, state.get(SERVER)) {
+        (Some(known), Some(Node::Written(_))) => Some(Arc::clone(&known.conn)),
+        (_, Some(Node::Dict(server))) => conns::server_of(server, beside.server.sum).map(Arc::new),
+        _ => None,
+    };
+    Ok((client, server))
+}
+
+/// What of its connections a record alone would not give back. The ids that are made of a record are those of another store,
+/// so they are always among it. `own` are the connections before something else of the flow went into them.
+fn exact_of_conns(
+    flow: &Flow,
+    state: &Dict,
+    beside: &Beside,
+    own: (Arc<ClientConn>, Option<Arc<ServerConn>>),
+    is_unknown: bool,
+    seen: &mut Seen,
+) -> Vec<(String, Value)> {
+    let exact = |side: &str, made: Dict| {
+        let Some(wanted) = state.dict(side) else { return Vec::new() };
+        let mut exact = node::differences_at(&format!("{side}."), &made, wanted);
+        let path = format!("{side}.id");
+        if let Some(id) = wanted.value("id")
+            && !exact.iter().any(|(told, _)| *told == path)
+        {
+            exact.push((path, id.clone()));
+        }
+        exact
+    };
+    // What is made of one depends on nothing else then.
+    let may_learn = !is_unknown && conns::is_by_itself(&flow.client);
+    let mut all = match (&beside.server.known, state.get(SERVER)) {
+        (Some(known), Some(Node::Written(_))) => known.exact.clone(),
+        _ => {
+            let exact = exact(SERVER, conns::server_state(flow));
+            if let Some(server) = own.1.filter(|_| may_learn) {
+                seen.learn_server(&beside.server, server, exact.clone());
+            }
+            exact
+        }
+    };
+    all.extend(match (&beside.client.known, state.get(CLIENT)) {
+        (Some(known), Some(Node::Written(_))) => known.exact.clone(),
+        _ => {
+            let exact = exact(CLIENT, conns::client_state(flow));
+            if may_learn {
+                seen.learn_client(&beside.client, own.0, exact.clone());
+            }
+            exact
+        }
+    });
+    all
 }
 
 fn http(flow: &mut Flow, state: &Dict, beside: &Beside) -> Result<(), String> {
@@ -137,7 +198,7 @@ fn request(state: &Dict) -> Request {
     let bytes = |key: &str| state.bytes(key).cloned().unwrap_or_default();
     let (method, path, authority) = (bytes("method"), bytes("path"), bytes("authority"));
     let version = version(state);
-    let headers = fields(state.value("headers"));
+    let headers = headers_at(state, "headers").unwrap_or_default();
     let (mut scheme, mut of_h2) = (None, None);
     let target = if version >= Version::Http2 {
         scheme = Some(bytes("scheme")).filter(|scheme| !scheme.is_empty());
@@ -153,10 +214,7 @@ fn request(state: &Dict) -> Request {
     };
     Request {
         body: body(state, &headers, version, Framing::None),
-        trailers: state
-            .value("trailers")
-            .filter(|value| **value != Value::Null)
-            .map(|value| fields(Some(value))),
+        trailers: headers_at(state, "trailers"),
         method,
         target,
         version,
@@ -169,7 +227,7 @@ fn request(state: &Dict) -> Request {
 
 fn response(state: &Dict, request: &Request) -> Response {
     let version = version(state);
-    let headers = fields(state.value("headers"));
+    let headers = headers_at(state, "headers").unwrap_or_default();
     let status = state.int("status_code").unwrap_or(0);
     let bodiless = request.method == "HEAD" || matches!(status, 100..200 | 204 | 304);
     let default = if bodiless { Framing::None } else { Framing::Close };
@@ -177,10 +235,7 @@ fn response(state: &Dict, request: &Request) -> Response {
         status,
         reason: state.bytes("reason").cloned().unwrap_or_default(),
         body: body(state, &headers, version, default),
-        trailers: state
-            .value("trailers")
-            .filter(|value| **value != Value::Null)
-            .map(|value| fields(Some(value))),
+        trailers: headers_at(state, "trailers"),
         version,
         headers,
         ..Response::default()
@@ -219,6 +274,15 @@ fn version(state: &Dict) -> Version {
     }
 }
 
+/// Header fields of a message; `None` for null.
+fn headers_at(state: &Dict, key: &str) -> Option<Headers> {
+    match state.get(key)? {
+        Node::Fields(headers) => Some(headers.clone()),
+        Node::Value(Value::Null) => None,
+        other => Some(fields(other.as_value())),
+    }
+}
+
 /// What of a list is pairs of bytes.
 pub(super) fn fields(value: Option<&Value>) -> Headers {
     let Some(Value::List(fields)) = value else { return Headers::new() };
@@ -233,14 +297,14 @@ pub(super) fn fields(value: Option<&Value>) -> Headers {
 }
 
 /// A TCP, UDP or DNS flow. Of the last, nothing but its ends is in the record's own fields.
-fn stream(flow: &mut Flow, state: &Dict, kind: &str, beside: Beside) {
+fn stream(flow: &mut Flow, state: &Dict, kind: &str, sides: [Side; 2]) {
     let base = unix_ns(state, "timestamp_created").unwrap_or(flow.client.started_unix_ns);
     let address = flow.server.as_ref().map(|server| match server.address.host.is_empty() {
         false => server.address.clone(),
         true => server.peer.clone().unwrap_or_default(),
     });
     let address = address.unwrap_or_default();
-    let [from_client, from_server] = beside.sides.map(|side| Body {
+    let [from_client, from_server] = sides.map(|side| Body {
         content: if side.len == 0 { Content::Inline(Bytes::new()) } else { side.content },
         len: side.len,
         wire_len: side.len,
@@ -317,6 +381,9 @@ fn take_unknown(state: &mut Dict, keys: schema::Keys) -> Vec<(Value, Value)> {
     take("", state, keys, &mut taken);
     taken
 }
+
+const CLIENT: &str = "client_conn";
+const SERVER: &str = "server_conn";
 
 /// What a store takes as a marker and as a comment, in bytes: see `store::Change`.
 const MAX_MARKER: usize = 100;

@@ -2,6 +2,8 @@
 //!
 //! It refuses a whole file for one key too many or too few, or a value of another type. What is written here always fits.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::node::{Dict, Node};
@@ -221,6 +223,17 @@ const DNS_MESSAGE: Keys = &[
 const RECORD: Keys = &[("data", Kind::Bytes), ("ttl", Int), ("class_", Int), ("type", Int), ("name", Text)];
 const QUESTION: Keys = &[("class_", Int), ("type", Int), ("name", Text)];
 
+/// A key, without an allocation if it is a known one.
+pub(super) fn name(key: &str) -> Cow<'static, str> {
+    known(key.as_bytes()).map_or_else(|| Cow::Owned(key.to_owned()), Cow::Borrowed)
+}
+
+/// The key that it is, if it is a known one.
+pub(super) fn known(key: &[u8]) -> Option<&'static str> {
+    let all = [HTTP, STREAM, REQUEST, RESPONSE, CLIENT, SERVER, WEBSOCKET].into_iter().flatten();
+    all.map(|(known, _)| *known).find(|known| known.as_bytes() == key)
+}
+
 /// The keys of a flow of this type.
 pub(super) fn keys(kind: &str) -> Keys {
     match kind {
@@ -301,6 +314,7 @@ fn fits(node: &Node, kind: Kind) -> bool {
     match (node, kind) {
         (node, Maybe(kind)) => node.is_null() || fits(node, *kind),
         (Node::Body(_), Kind::Body) | (Node::Messages(_), Kind::Messages) => true,
+        (Node::Fields(_), List(Tuple([Kind::Bytes, Kind::Bytes])) | Any) => true,
         (Node::Dict(dict), Kind::Dict(keys)) => fits_dict(dict, keys),
         (Node::Dict(dict), Any) => dict.0.iter().all(|(_, node)| fits(node, Any)),
         (Node::Value(value), kind) => fits_value(value, kind),

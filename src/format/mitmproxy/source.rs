@@ -5,15 +5,16 @@ use std::io::{self, BufRead};
 /// Reads on, and knows how many bytes came before. A few bytes can be looked at before they are taken.
 pub(super) struct Source {
     inner: Box<dyn BufRead + Send>,
-    /// What was read and not taken: `buffer[start..]`.
-    buffer: Vec<u8>,
+    /// What had to be looked at across the end of what `inner` had at hand, and was not taken: `kept[start..]`. It comes before
+    /// the rest; mostly there is none.
+    kept: Vec<u8>,
     start: usize,
     position: u64,
 }
 
 impl Source {
     pub(super) fn new(inner: Box<dyn BufRead + Send>) -> Self {
-        Self { inner, buffer: Vec::with_capacity(ROOM), start: 0, position: 0 }
+        Self { inner, kept: Vec::new(), start: 0, position: 0 }
     }
 
     /// Bytes that were taken.
@@ -21,31 +22,34 @@ impl Source {
         self.position
     }
 
-    /// The bytes that come next: at least `wanted` (at most [`LOOK_AHEAD`]) unless the file ends before.
+    /// The bytes that come next: at least `wanted` (at most [`LOOK_AHEAD`]) unless the file ends before, and as many more as are
+    /// at hand.
     pub(super) fn peek(&mut self, wanted: usize) -> io::Result<&[u8]> {
-        while self.buffer.len() - self.start < wanted {
-            if self.start > 0 {
-                self.buffer.drain(..self.start);
-                self.start = 0;
+        if self.start == self.kept.len() {
+            let at_hand = fill(&mut *self.inner)?.len();
+            if at_hand >= wanted || at_hand == 0 {
+                return fill(&mut *self.inner);
             }
-            let more = match self.inner.fill_buf() {
-                Ok(more) => more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let len = more.len().min(ROOM - self.buffer.len());
+            self.kept.clear();
+            self.start = 0;
+        }
+        while self.kept.len() - self.start < wanted {
+            let more = fill(&mut *self.inner)?;
+            let len = more.len().min(wanted);
             if len == 0 {
                 break;
             }
-            self.buffer.extend_from_slice(&more[..len]);
+            self.kept.extend_from_slice(&more[..len]);
             self.inner.consume(len);
         }
-        Ok(&self.buffer[self.start..])
+        Ok(&self.kept[self.start..])
     }
 
     /// Takes `len` bytes of what [`Source::peek`] gave.
     pub(super) fn take(&mut self, len: usize) {
-        self.start = (self.start + len).min(self.buffer.len());
+        let of_kept = len.min(self.kept.len() - self.start);
+        self.start += of_kept;
+        self.inner.consume(len - of_kept);
         self.position += len as u64;
     }
 
@@ -100,6 +104,17 @@ impl Source {
     }
 }
 
+/// What is at hand, or comes next; empty at the end.
+fn fill(inner: &mut (dyn BufRead + Send)) -> io::Result<&[u8]> {
+    // Twice, because a loop may not give back what it borrowed: the second time it is at hand.
+    while let Err(error) = inner.fill_buf() {
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    inner.fill_buf()
+}
+
 /// Whether these bytes begin a flow: a length, and a key that a flow has at its top.
 pub(super) fn looks_like_flow(bytes: &[u8]) -> bool {
     let Some((len, rest)) = length(bytes) else { return false };
@@ -125,9 +140,6 @@ pub(super) const MAX_DIGITS: usize = 12;
 
 /// Two lengths, the longest key and a tag fit.
 pub(super) const LOOK_AHEAD: usize = 64;
-
-/// Arbitrary: large enough that pieces of bodies do not cost a call each.
-const ROOM: usize = 64 * 1024;
 
 /// What a flow of any version may have at its top, and hence begin with.
 const KEYS: &[&str] = &[

@@ -9,18 +9,23 @@ use crate::flow::{Body, Content, Flow, Headers, Kind, Note, Request, Response, V
 use crate::format::transfer::Part;
 
 /// What is written of a flow. Of a version 21 that was imported, it is what was read.
-pub(super) fn of(flow: &Flow, note: &Note, messages: Messages, kind: &str) -> Dict {
-    let (keys, made) = made_as(flow, note, Some(messages), kind);
+pub(super) fn of(flow: &Flow, note: &Note, messages: Messages, kind: &str, conns: &mut conns::Texts) -> Dict {
+    let imported = flow.imported.as_ref().filter(|imported| is_ours_to_give_back(&imported.format));
+    let Some(imported) = imported else {
+        let [server, client] = [conns.server(flow), conns.client(flow)].map(Node::Written);
+        // What is made of a record alone fits.
+        return made_as(flow, note, messages, kind, [server, client]).1;
+    };
+    let conns = [conns::server_state(flow), conns::client_state(flow)].map(Node::Dict);
+    let (keys, made) = made_as(flow, note, messages, kind, conns);
     let mut state = made.clone();
-    if let Some(imported) = flow.imported.as_ref().filter(|imported| is_ours_to_give_back(&imported.format)) {
-        let written_over = |path: &str| match path {
-            "marked" => note.marker.is_some(),
-            "comment" => note.comment.is_some(),
-            _ => path == MESSAGES,
-        };
-        let exact = imported.exact.iter().filter(|(path, _)| !written_over(path));
-        node::change(&mut state, exact);
-    }
+    let written_over = |path: &str| match path {
+        "marked" => note.marker.is_some(),
+        "comment" => note.comment.is_some(),
+        _ => path == MESSAGES,
+    };
+    let exact = imported.exact.iter().filter(|(path, _)| !written_over(path));
+    node::change(&mut state, exact);
     schema::mend(&mut state, &made, keys);
     state
 }
@@ -61,13 +66,19 @@ pub(super) fn natural_kind(flow: &Flow) -> &'static str {
     }
 }
 
-/// What the record gives by itself, with the keys that are due.
-pub(super) fn made(flow: &Flow, note: &Note, messages: Option<Messages>) -> (Keys, Dict) {
-    made_as(flow, note, messages, kind(flow))
+/// What the record gives by itself, of connections and messages nothing.
+pub(super) fn made(flow: &Flow, note: &Note) -> Dict {
+    made_as(flow, note, Messages::default(), kind(flow), [Node::NULL, Node::NULL]).1
 }
 
-fn made_as(flow: &Flow, note: &Note, messages: Option<Messages>, kind: &str) -> (Keys, Dict) {
-    let messages = messages.unwrap_or_default();
+/// What the record gives, with these connections: the server's and the client's. And the keys that are due.
+fn made_as(
+    flow: &Flow,
+    note: &Note,
+    messages: Messages,
+    kind: &str,
+    [server, client]: [Node; 2],
+) -> (Keys, Dict) {
     let keys = schema::keys(kind);
     let started = flow.timing.started_unix_ns;
     let mut state = Dict::default();
@@ -91,8 +102,8 @@ fn made_as(flow: &Flow, note: &Note, messages: Option<Messages>, kind: &str) -> 
             head(flow, note, 0, &mut state);
         }
     }
-    state.set("server_conn", Node::Dict(conns::server_state(flow)));
-    state.set("client_conn", Node::Dict(conns::client_state(flow)));
+    state.set("server_conn", server);
+    state.set("client_conn", client);
     state.set(
         "error",
         Node::or_null(flow.error.as_ref(), |error| {
@@ -196,9 +207,7 @@ fn content(part: Part, body: &Body) -> Node {
 }
 
 fn fields(headers: &Headers) -> Node {
-    let bytes = |bytes: &[u8]| Value::Bytes(bytes::Bytes::copy_from_slice(bytes));
-    let pair = |(name, value): (&[u8], &[u8])| Value::List(vec![bytes(name), bytes(value)]);
-    Node::Value(Value::List(headers.iter().map(pair).collect()))
+    Node::Fields(headers.clone())
 }
 
 fn version(version: Version) -> &'static str {

@@ -9,8 +9,9 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
+use super::frames::Frames;
 use super::number;
-use crate::flow::Value;
+use crate::flow::{Headers, Value};
 
 /// What may be read into memory, so that a file of few bytes does not become many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +142,25 @@ fn pairs(members: Vec<(usize, Value)>, len: usize) -> Result<Vec<(Value, Value)>
     Ok(pairs)
 }
 
+/// The header fields that a list is, if it is one of pairs of bytes and nothing else.
+pub(super) fn fields(list: &Bytes, budget: &mut Budget) -> Option<Headers> {
+    let member = |at: usize, tag: u8| frame(list, at).ok().filter(|&(_, end)| list[end] == tag);
+    let (mut ranges, mut at) = (Vec::new(), 0);
+    while at < list.len() {
+        let (name_at, end) = member(at, b']')?;
+        let name = member(name_at, b',')?;
+        let value = member(name.1 + 1, b',')?;
+        if value.1 + 1 != end {
+            return None;
+        }
+        ranges.push((name.0..name.1, value.0..value.1));
+        at = end + 1;
+    }
+    budget
+        .charge(list.len() + ranges.len() * FIELD_COST)
+        .then(|| Headers::from_ranges(list.clone(), ranges.into_iter()))
+}
+
 /// How many bytes [`write`] writes for `value`.
 pub(super) fn encoded_len(value: &Value) -> u64 {
     framed_len(payload_len(value))
@@ -165,32 +185,28 @@ fn payload_len(value: &Value) -> u64 {
 }
 
 /// Writes a value as mitmproxy does; pairs of a dict in their order.
-///
-/// # Errors
-/// What `out` said.
-pub(super) fn write(value: &Value, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(value: &Value, out: &mut Frames<'_>) {
     match value {
-        Value::Null => out.write_all(b"0:~"),
-        Value::Bool(true) => out.write_all(b"4:true!"),
-        Value::Bool(false) => out.write_all(b"5:false!"),
-        Value::Int(text) => write_scalar(text.as_bytes(), b'#', out),
-        Value::Text(text) => write_scalar(text.as_bytes(), b';', out),
-        Value::Float(float) => write_scalar(number::repr(*float).as_bytes(), b'^', out),
-        Value::Bytes(bytes) => write_scalar(bytes, b',', out),
+        Value::Null => out.bytes.extend_from_slice(b"0:~"),
+        Value::Bool(true) => out.bytes.extend_from_slice(b"4:true!"),
+        Value::Bool(false) => out.bytes.extend_from_slice(b"5:false!"),
+        Value::Int(text) => out.scalar(text.as_bytes(), b'#'),
+        Value::Text(text) => out.scalar(text.as_bytes(), b';'),
+        Value::Float(float) => out.scalar(number::repr(*float).as_bytes(), b'^'),
+        Value::Bytes(bytes) => out.scalar(bytes, b','),
         Value::List(members) => {
-            write!(out, "{}:", payload_len(value))?;
-            members.iter().try_for_each(|member| write(member, out))?;
-            out.write_all(b"]")
+            out.framed(b']', |out| members.iter().for_each(|member| write(member, out)));
         }
-        Value::Dict(pairs) => {
-            write!(out, "{}:", payload_len(value))?;
-            pairs.iter().try_for_each(|(key, value)| write(key, out).and_then(|()| write(value, out)))?;
-            out.write_all(b"}")
-        }
+        Value::Dict(pairs) => out.framed(b'}', |out| {
+            for (key, value) in pairs {
+                write(key, out);
+                write(value, out);
+            }
+        }),
     }
 }
 
-/// Writes a value without parts.
+/// Writes a value without parts to where it goes.
 ///
 /// # Errors
 /// What `out` said.
@@ -206,6 +222,9 @@ pub(super) const MAX_DEPTH: usize = 40;
 
 /// More keys than dicts of mitmproxy have, and few enough to look at each.
 const FEW: usize = 24;
+
+/// What a field costs besides its text.
+const FIELD_COST: usize = 64;
 
 /// What a value costs besides its text: room in a list or, with its key, in a dict.
 const VALUE_COST: usize = 64;

@@ -23,6 +23,7 @@ pub(super) const FORMAT: Format = Format {
     about: "packets for Wireshark, made of the recorded messages, TLS taken off",
     is_text: false,
     redacts: false,
+    asks_only: false,
     encoder: Some(encode::make),
     decoder: None,
     sniff: |_| false,

@@ -19,6 +19,7 @@ pub(super) const FORMAT: Format = Format {
     about: "requests and responses as on the wire, in HTTP/1 syntax",
     is_text: true,
     redacts: false,
+    asks_only: false,
     encoder: Some(encode::make),
     decoder: Some(decode::make),
     sniff: parse::sniff,

@@ -2,15 +2,32 @@
 //!
 //! A reply comes here from the task that sent its request, and is told with all others of its commit: a wake-up a commit,
 //! rather than some for each. How many can be here is bounded by the run's window.
+//!
+//! Stores may follow each other while a run goes on, and each has mids of its own: a flow is told by its mid and its beginning,
+//! which no other flow of this process shares with it.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::run::Reply;
-use crate::flow::{Mid, State};
+use crate::flow::{Flow, Mid, State};
 use crate::record::Committed;
+
+/// What tells a flow from those of all stores of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    pub(super) mid: Mid,
+    pub(super) started_unix_ns: i64,
+}
+
+impl Key {
+    fn of(mid: Mid, flow: &Flow) -> Self {
+        Self { mid, started_unix_ns: flow.timing.started_unix_ns }
+    }
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -22,9 +39,9 @@ pub(super) struct Desk {
 
 #[derive(Debug, Default)]
 struct Replies {
-    waiting: HashMap<Mid, Reply>,
-    /// Committed before we heard of them from the other side.
-    early: HashSet<Mid>,
+    waiting: HashMap<Key, Reply>,
+    /// Committed before we heard of them from the other side: in which store.
+    early: HashMap<Key, Arc<Path>>,
     ready: Vec<Reply>,
     /// No more will come.
     over: bool,
@@ -34,40 +51,53 @@ struct Replies {
 
 impl Desk {
     /// A reply, which is told when its flow is committed; at once, if there is none that could be.
-    pub(super) fn sent(&self, reply: Reply) {
+    pub(super) fn sent(&self, mut reply: Reply) {
         let mut state = self.lock();
         if state.unwanted {
             return;
         }
-        match reply.outcome.as_ref().ok().and_then(|answered| answered.mid) {
-            Some(mid) if !state.early.remove(&mid) => {
-                state.waiting.insert(mid, reply);
-            }
-            _ => {
-                state.ready.push(reply);
-                drop(state);
-                self.news.notify_one();
+        if let Ok(answered) = &mut reply.outcome
+            && let Some(mid) = answered.mid
+        {
+            let key = Key::of(mid, &answered.flow);
+            match state.early.remove(&key) {
+                Some(store) => answered.store = Some(store),
+                None => {
+                    state.waiting.insert(key, reply);
+                    return;
+                }
             }
         }
+        state.ready.push(reply);
+        drop(state);
+        self.news.notify_one();
     }
 
     /// What was committed together.
     pub(super) fn committed(&self, group: &[Committed]) {
         let ended = group.iter().filter(|committed| committed.state != State::Open);
-        self.tell(ended.map(|committed| committed.mid));
+        self.tell(ended.map(|committed| {
+            let Committed { mid, started_unix_ns, ref store, .. } = *committed;
+            (Key { mid, started_unix_ns }, store)
+        }));
     }
 
-    /// These flows are in the store.
-    pub(super) fn tell(&self, mids: impl Iterator<Item = Mid>) {
+    /// These flows are in these stores.
+    pub(super) fn tell<'a>(&self, flows: impl Iterator<Item = (Key, &'a Arc<Path>)>) {
         let mut state = self.lock();
         if state.unwanted {
             return;
         }
-        for mid in mids {
-            match state.waiting.remove(&mid) {
-                Some(reply) => state.ready.push(reply),
+        for (key, store) in flows {
+            match state.waiting.remove(&key) {
+                Some(mut reply) => {
+                    if let Ok(answered) = &mut reply.outcome {
+                        answered.store = Some(Arc::clone(store));
+                    }
+                    state.ready.push(reply);
+                }
                 None => {
-                    state.early.insert(mid);
+                    state.early.insert(key, Arc::clone(store));
                 }
             }
         }
@@ -78,18 +108,18 @@ impl Desk {
         }
     }
 
-    /// The flows whose commits are waited for, rising.
-    pub(super) fn waiting(&self) -> Vec<Mid> {
-        let mut mids: Vec<Mid> = self.lock().waiting.keys().copied().collect();
-        mids.sort_unstable();
-        mids
+    /// The flows whose commits are waited for, by rising mids.
+    pub(super) fn waiting(&self) -> Vec<Key> {
+        let mut keys: Vec<Key> = self.lock().waiting.keys().copied().collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// These were not stored, if they wait still, and are told so.
-    pub(super) fn give_up(&self, mids: &[Mid]) {
+    pub(super) fn give_up(&self, flows: &[Key]) {
         let mut state = self.lock();
-        for mid in mids {
-            let Some(mut reply) = state.waiting.remove(mid) else { continue };
+        for key in flows {
+            let Some(mut reply) = state.waiting.remove(key) else { continue };
             if let Ok(answered) = &mut reply.outcome {
                 answered.mid = None;
             }
@@ -140,12 +170,22 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Flow;
     use crate::replay::send::{Answered, Refusal};
 
+    /// Of a flow that began at `of`.
     fn reply(of: u64, mid: Option<u64>) -> Reply {
-        let (mid, flow) = (mid.map(Mid), Flow::default());
-        Reply::new(Mid(of), Ok(Box::new(Answered { mid, flow, credentials: Vec::new() })))
+        let (mid, mut flow) = (mid.map(Mid), Flow::default());
+        flow.timing.started_unix_ns = of.cast_signed();
+        Reply::new(Mid(of), Ok(Box::new(Answered { mid, store: None, flow, credentials: Vec::new() })))
+    }
+
+    fn key(of: u64, mid: u64) -> Key {
+        Key { mid: Mid(mid), started_unix_ns: of.cast_signed() }
+    }
+
+    fn tell(desk: &Desk, flows: &[Key], store: &str) {
+        let store = Path::new(store).into();
+        desk.tell(flows.iter().map(|&key| (key, &store)));
     }
 
     async fn told(desk: &Desk) -> Vec<(u64, Option<u64>)> {
@@ -160,15 +200,31 @@ mod tests {
         let desk = Desk::default();
         desk.sent(reply(1, Some(11)));
         desk.sent(reply(2, Some(12)));
-        desk.tell([Mid(12), Mid(13)].into_iter());
+        tell(&desk, &[key(2, 12), key(3, 13)], "a.db");
         assert_eq!(told(&desk).await, [(2, Some(12))]);
         desk.sent(reply(3, Some(13)));
         desk.sent(Reply::new(Mid(4), Err(Refusal::Open)));
         assert_eq!(told(&desk).await, [(3, Some(13)), (4, None)]);
-        assert_eq!(desk.waiting(), [Mid(11)]);
+        assert_eq!(desk.waiting(), [key(1, 11)]);
         desk.end();
         assert_eq!(told(&desk).await, [(1, None)]);
         assert!(desk.ready().await.is_none());
+    }
+
+    /// At midnight the next store begins with mid 1, while flows of the old one wait still.
+    #[tokio::test]
+    async fn flows_of_two_stores_with_one_mid_are_two() {
+        let desk = Desk::default();
+        desk.sent(reply(1, Some(7)));
+        tell(&desk, &[key(2, 7)], "new.db");
+        assert_eq!(desk.waiting(), [key(1, 7)]);
+        desk.sent(reply(2, Some(7)));
+        tell(&desk, &[key(1, 7)], "old.db");
+        let ready = desk.ready().await.unwrap();
+        let stores =
+            ready.iter().map(|reply| (reply.of.0, reply.outcome.as_ref().unwrap().store.clone().unwrap()));
+        let expected = [(2, Path::new("new.db").into()), (1, Path::new("old.db").into())];
+        assert_eq!(stores.collect::<Vec<_>>(), expected);
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::desk::Desk;
+use super::desk::{Desk, Key};
 use super::edit::Edits;
 use super::feed::{Feed, Job};
 use super::pace::Pace;
@@ -65,6 +65,8 @@ impl Reply {
 pub struct Answered {
     /// Its mid; `None` if the store could not take the flow.
     pub mid: Option<Mid>,
+    /// The store that took it, symbolic links resolved: where stores follow each other, a mid is of one of them.
+    pub store: Option<Arc<Path>>,
     /// The new flow. Large bodies lie in the store that took it.
     pub flow: Flow,
     /// Fields with credentials that went to another origin than recorded.
@@ -256,7 +258,7 @@ impl Sending {
                 let credentials = ready.prepared.credentials.clone();
                 // On the heap: most of many workers may have nothing to do.
                 let flow = Box::pin(self.outbound.send(ready.into_errand())).await.flow;
-                Ok(Box::new(Answered { mid: flow.mid, flow, credentials }))
+                Ok(Box::new(Answered { mid: flow.mid, store: None, flow, credentials }))
             }
             Err(refusal) => Err(refusal),
         };
@@ -322,23 +324,41 @@ impl Settling {
         self.desk.give_up(&waiting);
     }
 
-    /// Asks the store for what waits.
+    /// Asks the stores for what waits.
     async fn ask(&self) {
-        let (path, mids) = (self.recorder.path(), self.desk.waiting());
-        if mids.is_empty() {
-            return;
-        }
-        let asked = tokio::task::spawn_blocking(move || -> Result<Vec<Mid>, StoreError> {
-            let reader = Reader::open(&path)?;
-            let ended = |mid: &Mid| Ok(reader.row(*mid)?.is_some_and(|row| row.state != State::Open));
-            mids.into_iter().filter_map(|mid| ended(&mid).map(|is| is.then_some(mid)).transpose()).collect()
-        });
-        match asked.await {
-            Ok(Ok(ended)) => self.desk.tell(ended.into_iter()),
-            Ok(Err(error)) => tracing::warn!(%error, "cannot ask the store what it has taken"),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        for path in self.recorder.paths() {
+            let waiting = self.desk.waiting();
+            if waiting.is_empty() {
+                return;
+            }
+            let store = path.canonicalize().unwrap_or(path).into();
+            let asked = {
+                let store = Arc::clone(&store);
+                tokio::task::spawn_blocking(move || ended(&store, waiting))
+            };
+            match asked.await {
+                Ok(Ok(ended)) => self.desk.tell(ended.into_iter().map(|key| (key, &store))),
+                Ok(Err(error)) => tracing::warn!(%error, "cannot ask the store what it has taken"),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
         }
     }
+}
+
+/// Those of some flows that have ended in this store.
+fn ended(store: &Path, mut flows: Vec<Key>) -> Result<Vec<Key>, StoreError> {
+    let reader = Reader::open(store)?;
+    let mut failed = None;
+    flows.retain(|key| match reader.row(key.mid) {
+        Ok(row) => {
+            row.is_some_and(|row| row.state != State::Open && row.started_unix_ns == key.started_unix_ns)
+        }
+        Err(error) => {
+            failed = Some(error);
+            false
+        }
+    });
+    failed.map_or(Ok(flows), Err)
 }
 
 impl Drop for Settling {

@@ -88,6 +88,14 @@ pub(in crate::store) fn read_stored(file: &mut impl Read, data: &mut Vec<u8>) ->
     Ok((filled(file.read_exact(data))? && piece.header(data) == header).then_some(piece))
 }
 
+/// The data of the piece at the beginning of `bytes`, if it is a whole and undamaged one, stored as it is.
+pub(in crate::store) fn plain(bytes: &[u8]) -> Option<&[u8]> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+    let piece = parse(header)?;
+    let data = rest.get(..piece.len as usize)?;
+    (piece.coding == Coding::Plain && piece.header(data) == *header).then_some(data)
+}
+
 /// Reads the next piece's header, its sum unchecked; its data come next. `Ok(None)` where there is none.
 pub(in crate::store) fn read_header(file: &mut impl Read) -> io::Result<Option<Piece>> {
     let mut header = [0; HEADER];

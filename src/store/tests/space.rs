@@ -91,7 +91,8 @@ fn a_mostly_dead_segment_is_copied_out_while_a_reader_reads_it() {
     // What is open is read on; what was not open yet says what happened, and can be asked for anew.
     half_read.read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, body_bytes(Mid(7), 30_000));
-    let error = reader.body(&old).unwrap().read_to_end(&mut bytes).unwrap_err();
+    let late = Reader::open(&path).unwrap();
+    let error = late.body(&old).unwrap().read_to_end(&mut bytes).unwrap_err();
     assert!(error.to_string().contains("segment 000001 is gone: its flow was deleted or moved"), "{error}");
     assert_eq!(loaded_body(&reader, Mid(7)), body_bytes(Mid(7), 30_000));
     assert!(reader.load(Mid(1), 1 << 20).unwrap().is_none());

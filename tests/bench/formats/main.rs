@@ -4,6 +4,8 @@
 //! process of its own, so that its peak memory is that of this work alone. *read* hands all to a sink that forgets it: what the
 //! format costs by itself; *import* is the whole way, through the recorder to the disk.
 //!
+//! Rates are by the clock, from the opening of the store or file to its closing, and by the processor time of all threads.
+//!
 //! What mitmproxy takes for the same file is measured by `with_mitmproxy.py` beside this, on the files that `--keep DIR` leaves.
 //!
 //! `cargo test` runs the same program with few flows, to see that it works at all; its figures then mean nothing.
@@ -20,7 +22,7 @@ mod measure;
 mod web;
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write as _};
+use std::io::{self, BufReader};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -32,10 +34,10 @@ use manent::format::transfer::{EncodeOptions, Format, Part, Sink};
 use manent::format::{self, FORMATS};
 use manent::record::{BodySide, Recorder, RecorderOptions};
 use manent::store::Reader;
-use manent::transfer::{ExportOptions, ImportOptions, export, import};
+use manent::transfer::{Behind, ExportOptions, ImportOptions, export, import};
 
 use crate::generator::{Generator, Made, Mix};
-use crate::measure::{as_f64, peak_rss_mib};
+use crate::measure::{as_f64, cpu_time, peak_rss_mib};
 use crate::web::Web;
 
 /// As in the binary: flows are built on one thread and freed on another.
@@ -87,7 +89,7 @@ fn run() -> Result<()> {
     let store = dir.path().join("flows.db");
     runtime.block_on(fill(&store, plan.flows, plan.large_mib))?;
     let flows = plan.flows + u64::from(plan.large_mib > 0);
-    println!("{:<12}{:>8}  {:>9}  {:>9}  {:>8}", "", "", "flows/s", "MB/s", "peak MiB");
+    println!("{:<12}{:>8}  {:>9}  {:>9}  {:>9}  {:>8}", "", "", "flows/s", "per CPU s", "MB/s", "peak MiB");
     for format in &plan.formats {
         let file = plan.keep.as_deref().unwrap_or(dir.path()).join(format!("flows.{}", format.name));
         measured("export", format, &store, &file, flows)?;
@@ -197,15 +199,18 @@ fn measured(work: &str, format: &Format, store: &Path, file: &Path, flows: u64) 
     ensure!(output.status.success(), "{work} of {} failed", format.name);
     let told = String::from_utf8(output.stdout)?;
     let figures: Vec<f64> = told.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    let [seconds, count, peak] = figures[..] else { bail!("the worker said {told}") };
+    let [seconds, cpu, count, peak] = figures[..] else { bail!("the worker said {told}") };
     ensure!(count <= as_f64(flows), "more flows than there were");
     let bytes = as_f64(std::fs::metadata(file)?.len());
-    let (rate, speed) = (count / seconds, bytes / 1e6 / seconds);
-    println!("{:<12}{work:<8}  {rate:>9.0}  {speed:>9.1}  {peak:>8.0}   {count} flows", format.name);
+    let (rate, per_cpu, speed) = (count / seconds, count / cpu, bytes / 1e6 / seconds);
+    println!(
+        "{:<12}{work:<8}  {rate:>9.0}  {per_cpu:>9.0}  {speed:>9.1}  {peak:>8.0}   {count} flows",
+        format.name
+    );
     Ok(())
 }
 
-/// In a process of its own: does the work, and prints seconds, flows and peak memory in MiB.
+/// In a process of its own: does the work, and prints seconds, seconds of CPU, flows and peak memory in MiB.
 fn work_alone(work: &str, format: &Format, store: &Path, file: &Path) -> Result<()> {
     let started = Instant::now();
     let flows = match work {
@@ -213,7 +218,8 @@ fn work_alone(work: &str, format: &Format, store: &Path, file: &Path) -> Result<
         "read" => read_all(format, file)?,
         _ => import_all(format, store, file)?,
     };
-    println!("{} {flows} {}", started.elapsed().as_secs_f64(), peak_rss_mib()?);
+    let (seconds, cpu) = (started.elapsed().as_secs_f64(), cpu_time()?.as_secs_f64());
+    println!("{seconds} {cpu} {flows} {}", peak_rss_mib()?);
     Ok(())
 }
 
@@ -221,12 +227,12 @@ fn write_all(format: &Format, store: &Path, file: &Path) -> Result<u64> {
     let reader = Reader::open(store)?;
     let last = reader.bounds()?.map_or(0, |(_, last, _)| last.0);
     let mut encoder = format.encoder.context("it is only read")?(&EncodeOptions::default());
-    let mut out = BufWriter::with_capacity(256 << 10, File::create(file)?);
+    let mut out = Behind::start(File::create(file)?)?;
     let mids: Vec<Mid> = (1..=last).map(Mid).collect();
     let mut go_on = |_: manent::transfer::ExportEvent<'_>| ControlFlow::Continue(());
     let done = export(&reader, &mids, ExportOptions::default(), &mut *encoder, &mut out, &mut go_on)?;
     encoder.finish(&mut out)?;
-    out.flush()?;
+    out.finish()?;
     Ok(done.flows)
 }
 

@@ -1,6 +1,8 @@
 //! Disks that take no more. A limit on the size of files stands for one, since that needs no rights: writes beyond it fail, as
 //! do those on a full disk. The clients' program fills a real one.
 
+use std::process::Command;
+
 use super::capture::{Capture, Origin, ended, manent, manent_after, rows, whole_and_lost};
 
 /// Files may have so many blocks: of 512 bytes in some shells, of 1024 in others.
@@ -60,6 +62,29 @@ fn traffic_goes_on_when_flows_fit_the_disk_no_more() {
     again.ask(&origin, 1500);
     assert_eq!(again.stop().0, 0);
     assert_eq!(rows(&path).len(), stored + 1);
+}
+
+/// The same of a replay: each answer that could not be stored is told as that, and none is told twice or not at all.
+#[test]
+fn a_replay_tells_which_answers_could_not_be_stored() {
+    let (dir, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let (path, into) = (dir.path().join("flows.db"), dir.path().join("answers.db"));
+    let capture = Capture::start(manent(&path));
+    capture.ask(&origin, 1500);
+    assert_eq!(capture.stop().0, 0);
+    let replay = |mut command: Command, repeat: &str| {
+        command.args(["replay", "1", "--repeat", repeat, "--concurrency", "4", "--into"]).arg(&into);
+        ended(command)
+    };
+    // Made without a limit, as above.
+    assert_eq!(replay(manent(&path), "1").0, 0);
+    let (code, printed, said) = replay(manent_after(LIMIT, &path), "2000");
+    assert_eq!(code, 4, "{said}");
+    let lost = printed.lines().filter(|line| line.ends_with("answered, but not stored")).count();
+    assert!(said.contains(&format!("error[E404]: {lost} flows could not be stored")), "{lost}: {said}");
+    let stored = rows(&into).len();
+    assert_eq!((printed.lines().count(), stored), (2000, 2001 - lost), "{lost}: {said}");
+    assert!(lost > 0 && stored > 1, "{lost} lost, {stored} stored: {said}");
 }
 
 /// Where not even an empty store fits, it is told at the start, and nothing half made is left in the way.

@@ -1,5 +1,6 @@
 //! Many requests: which, in what order, how many at a time, how fast, and what is told of them.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{answer, captured, done};
@@ -120,6 +121,42 @@ async fn answers_go_into_another_store() {
     assert_eq!(scene.run(&["ls"]).await.expect(0).lines().count(), 2);
     let across = scene.run(&["diff", "2", &format!("{into}:1"), "-s", &scene.path("flows.db")]).await;
     across.expect(0);
+}
+
+/// A store a second: the one answer ends in the store in which its flow began, the other is in a later one, and both are flow 1
+/// there. Each is told once, and compared with what its own store has of it.
+#[tokio::test]
+async fn answers_go_into_stores_that_follow_each_other() {
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
+    let (scene, origin) = captured(&[A, B], &answer).await;
+    let (folder, into) = (PathBuf::from(scene.path("")), scene.path("answers-%H%M%S.db"));
+    let replay = scene.start(&["replay", "1,2", "--into", &into, "--diff", "--json"]);
+    let mut server = origin.accept().await;
+    server.head().await;
+    let stores = || {
+        let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("answers-") && name.ends_with(".db")).count()
+    };
+    // Of the third, the file is there before flows go to it; to the second, they go then.
+    soon("the next stores", async {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(5));
+        while stores() < 3 {
+            ticks.tick().await;
+        }
+    })
+    .await;
+    server.send(&answer).await;
+    server.head().await;
+    server.send(&answer).await;
+    let done = done(replay).await;
+    done.expect(0);
+    let mut told = done.json();
+    // Each store commits for itself.
+    told.sort_by_key(|reply| reply["replay_of"].as_u64());
+    let all: Vec<_> = told.iter().map(|reply| (&reply["replay_of"], &reply["mid"], &reply["same"])).collect();
+    let (one, two) = (&1.into(), &2.into());
+    assert_eq!(all, [(one, one, &true.into()), (two, one, &true.into())]);
+    assert_ne!(told[0]["store"], told[1]["store"]);
 }
 
 #[tokio::test]

@@ -52,6 +52,30 @@ async fn a_websocket_talks_as_it_did() {
     origin.expect_nobody();
 }
 
+/// What was compressed on the wire is on record as it was meant. No extension is agreed on, though the client offers the one
+/// that the origin had agreed to, so the frames are plain ones.
+#[tokio::test]
+async fn a_talk_that_was_compressed_is_served_plain() {
+    let (mut setup, origin) = (Setup::start().await, Origin::listen().await);
+    let (mut client, mut server) = setup.websocket(&origin, "permessage-deflate").await;
+    // "Hello" twice, the second by the first one's window (RFC 7692 §7.2.3.2); from both sides.
+    for hello in [&b"\xf2\x48\xcd\xc9\xc9\x07\x00"[..], b"\xf2\x00\x11\x00\x00"] {
+        tell(&mut client, &mut server, masked(0xc1, hello)).await;
+        tell(&mut server, &mut client, frame(0xc1, hello)).await;
+    }
+    drop((client, server));
+    setup.flow().await;
+    let (serving, _) = setup.serve(ServeOptions::default()).await;
+    let mut client = serving.client().await;
+    client.send(origin.fill(opening("http://{addr}/chat"))).await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 101 ") && !head.contains("Extensions"), "{head}");
+    for _ in 0..2 {
+        client.send(masked(0x81, "Hello")).await;
+        client.expect(frame(0x81, "Hello")).await;
+    }
+}
+
 /// A client that closes is answered, wherever the talk is.
 #[tokio::test]
 async fn a_close_is_echoed() {

@@ -4,7 +4,9 @@
 //! and bytes that are not UTF-8, which come out as they are. Depth, names and numbers are limited; the rest is up to the caller.
 
 mod escape;
+mod string;
 
+use std::cell::Cell;
 use std::io::{self, Read};
 
 /// Reads JSON from `R`, which need not be buffered.
@@ -234,71 +236,12 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// Puts a string into `text`, at most `max` bytes of it; whether that is all. What is not UTF-8 is replaced.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub(crate) fn text(&mut self, max: usize, text: &mut String) -> Result<bool> {
-        let mut bytes = std::mem::take(text).into_bytes();
-        bytes.clear();
-        let mut is_whole = true;
-        self.string(|piece| {
-            let room = max - bytes.len();
-            is_whole &= piece.len() <= room;
-            bytes.extend_from_slice(&piece[..piece.len().min(room)]);
-            Ok(())
-        })?;
-        *text = match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-        };
-        Ok(is_whole)
-    }
-
-    /// Gives a string of any length to `take`, piece by piece, escapes undone.
-    ///
-    /// A lone surrogate becomes U+FFFD, but for those by which Python writes bytes that are not UTF-8 (PEP 383): they become
-    /// these bytes again.
-    ///
-    /// # Errors
-    /// If there is none, and what `take` said.
-    pub(crate) fn string(&mut self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
-        self.expect(b'"', "a string")?;
-        loop {
-            if self.at == self.end && !self.refill()? {
-                return Err(self.ended());
-            }
-            let rest = &self.buffer[self.at..self.end];
-            match self.mark_in(rest) {
-                Some(len) if rest[len] == b'\n' => {
-                    self.at += len;
-                    return Err(self.wrong("the line ends in the middle of a string"));
-                }
-                None => {
-                    take(rest)?;
-                    self.at = self.end;
-                }
-                Some(len) => {
-                    let is_end = rest[len] == b'"';
-                    if len > 0 {
-                        take(&rest[..len])?;
-                    }
-                    self.at += len + 1;
-                    if is_end {
-                        return Ok(());
-                    }
-                    self.escape(&mut take)?;
-                }
-            }
-        }
-    }
-
     /// Reads any value and forgets it.
     ///
     /// # Errors
     /// If it is not JSON, or nested too deep.
     pub(crate) fn skip(&mut self) -> Result<()> {
-        self.walk(&mut |_| {})
+        self.walk(&mut |_| {}, &mut |_| {})
     }
 
     /// Puts any value into `raw` as JSON text without white space, at most `max` bytes of it; whether that is all.
@@ -306,15 +249,35 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// As [`Reader::skip`].
     pub(crate) fn raw(&mut self, max: usize, raw: &mut Vec<u8>) -> Result<bool> {
+        let mut max = max;
+        self.raw_within(&mut max, |_| 0, raw)
+    }
+
+    /// As [`Reader::raw`], with a budget of which each byte of the text takes one, and each value in it what `cost` says.
+    /// Nothing is left of it where it did not suffice.
+    ///
+    /// # Errors
+    /// As [`Reader::skip`].
+    pub(crate) fn raw_within(
+        &mut self,
+        budget: &mut usize,
+        cost: impl Fn(Kind) -> usize,
+        raw: &mut Vec<u8>,
+    ) -> Result<bool> {
         raw.clear();
-        let mut is_whole = true;
-        self.walk(&mut |piece: &[u8]| {
-            is_whole &= raw.len() + piece.len() <= max;
-            if is_whole {
-                raw.extend_from_slice(piece);
-            }
-        })?;
-        Ok(is_whole)
+        let left = Cell::new(Some(*budget));
+        let spend = |cost: usize| left.set(left.get().and_then(|left| left.checked_sub(cost)));
+        self.walk(
+            &mut |piece| {
+                spend(piece.len());
+                if left.get().is_some() {
+                    raw.extend_from_slice(piece);
+                }
+            },
+            &mut |kind| spend(cost(kind)),
+        )?;
+        *budget = left.get().unwrap_or(0);
+        Ok(left.get().is_some())
     }
 
     /// What is open here, to come back to.
@@ -371,12 +334,15 @@ impl<R: Read> Reader<R> {
         Ok(true)
     }
 
-    /// One value and all inside it, in pieces of JSON text. A stack of our own: a file cannot exhaust the thread's.
-    fn walk(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<()> {
+    /// One value and all inside it, in pieces of JSON text; `begin` is told of each value before. A stack of our own: a file
+    /// cannot exhaust the thread's.
+    fn walk(&mut self, take: &mut dyn FnMut(&[u8]), begin: &mut dyn FnMut(Kind)) -> Result<()> {
         let outer = self.frames.len();
         let mut text = String::new();
         loop {
-            match self.peek()? {
+            let kind = self.peek()?;
+            begin(kind);
+            match kind {
                 Kind::Null | Kind::Bool => take(match self.literal()? {
                     None => b"null",
                     Some(true) => b"true",
@@ -417,14 +383,6 @@ impl<R: Read> Reader<R> {
                 }
                 break;
             }
-        }
-    }
-
-    /// Where a string is not plain text any more.
-    fn mark_in(&self, text: &[u8]) -> Option<usize> {
-        match self.is_of_lines {
-            true => memchr::memchr3(b'"', b'\\', b'\n', text),
-            false => memchr::memchr2(b'"', b'\\', text),
         }
     }
 

@@ -1,10 +1,10 @@
 //! Steps from version 0.11 (the program's) to 7 (the format's).
 
 use std::hash::{DefaultHasher, Hasher as _};
-use std::io::Write as _;
 
 use super::{Handshakes, conns, messages, rename, set_new};
 use crate::flow::Value;
+use crate::format::mitmproxy::frames::Frames;
 use crate::format::mitmproxy::node::{Dict, Node};
 use crate::format::mitmproxy::uuid;
 use crate::format::mitmproxy::value;
@@ -77,15 +77,18 @@ pub(super) fn certificate_of_ours(state: &mut Dict, _: &mut Handshakes) {
 pub(super) fn connection_ids(state: &mut Dict, _: &mut Handshakes) {
     for (side, address) in [("client_conn", "address"), ("server_conn", "source_address")] {
         let Some(conn) = state.dict_mut(side) else { continue };
-        let mut key = side.as_bytes().to_vec();
+        let mut key = Frames::default();
+        key.bytes.extend_from_slice(side.as_bytes());
         for part in ["timestamp_start", address] {
-            // A Vec takes everything.
-            let _ = conn.value(part).map_or(key.write_all(b"~"), |value| value::write(value, &mut key));
+            match conn.value(part) {
+                Some(value) => value::write(value, &mut key),
+                None => key.bytes.push(b'~'),
+            }
         }
         let half = |seed: u8| {
             let mut hasher = DefaultHasher::new();
             hasher.write_u8(seed);
-            hasher.write(&key);
+            hasher.write(&key.bytes);
             hasher.finish()
         };
         set_new(conn, "id", Node::text(uuid::text(half(0), half(1))));

@@ -109,8 +109,7 @@ fn without_handshake(state: &mut Dict) -> Dict {
         ("trailers", Node::NULL),
     ];
     let mut made = std::mem::take(state);
-    let request = request.into_iter().map(|(key, node)| (key.to_owned(), node)).collect();
-    made.set("request", Node::Dict(Dict(request)));
+    made.set("request", Node::Dict(Dict::of(request)));
     made.set("response", Node::NULL);
     made.set("metadata", Node::Value(Value::Dict(Vec::new())));
     made.set("type", Node::text("http"));

@@ -90,7 +90,9 @@ impl Item for Stored {
     }
 
     fn payload(&self, message: &Message) -> io::Result<Box<dyn Read + '_>> {
-        let message = self.messages.iter().find(|it| it.seq == message.seq).expect("one of ours");
+        // They are numbered from 1, and a hundred thousand are not searched through for each.
+        let at = usize::try_from(message.seq).expect("some") - 1;
+        let message = self.messages.get(at).filter(|it| it.seq == message.seq).expect("one of ours");
         Ok(Box::new(inline(&message.content).map_or(&[][..], |bytes| &bytes[..])))
     }
 }
@@ -157,9 +159,9 @@ fn try_written(flows: &[Stored]) -> Result<Vec<u8>, EncodeError> {
 
 /// A value as a tnetstring.
 fn tnet(value: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
-    super::value::write(value, &mut out).expect("a Vec takes all");
-    out
+    let mut out = super::frames::Frames::default();
+    super::value::write(value, &mut out);
+    out.bytes
 }
 
 fn text(text: &str) -> Value {

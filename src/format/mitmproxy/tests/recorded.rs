@@ -233,6 +233,9 @@ fn a_damaged_body_is_an_error_of_the_output() {
         fn body(&self, _: Part) -> io::Result<Option<Box<dyn Read + '_>>> {
             Ok(Some(Box::new(&b"hel"[..])))
         }
+        fn in_memory(&self, _: Part) -> Option<&Bytes> {
+            None
+        }
         fn messages(&self, _: &mut dyn FnMut(&Message) -> io::Result<()>) -> io::Result<()> {
             Ok(())
         }

@@ -1,0 +1,61 @@
+//! `manent export --format db`: flows into a store of their own, which is one file.
+//!
+//! They go through a recorder into a store in a temporary folder, and from there into the file, which appears when it is whole.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::errors::CliError;
+use super::export::{Chosen, ExportArgs, Work, write_failed};
+use super::output::Output;
+use super::stores::Opened;
+use super::{process, text};
+use crate::record::{Recorder, RecorderOptions};
+use crate::store::{self, PackOptions, StoreError};
+use crate::transfer::IntoStore;
+
+pub(super) fn run(
+    args: &ExportArgs,
+    files: &[PathBuf],
+    mut opened: Opened,
+    mut work: Work,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let to = &args.output;
+    if to == Path::new("-") {
+        return Err(CliError::StoreToStdout.into());
+    }
+    if !args.force && to.symlink_metadata().is_ok() {
+        return Err(CliError::FileExists { path: text::path(to) }.into());
+    }
+    let is_read =
+        |file: &PathBuf| matches!((file.canonicalize(), to.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if files.iter().any(is_read) {
+        return Err(StoreError::Same { path: to.clone() }.into());
+    }
+    // Segment files are held open while they are copied from.
+    process::raise_file_limit();
+    let name = text::path(to);
+    let failed = |source: io::Error| CliError::Write { path: name.clone(), source };
+    let beside = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = tempfile::Builder::new().prefix(".manent-export-").tempdir_in(beside).map_err(failed)?;
+    let made = dir.path().join("flows.db");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let options =
+        RecorderOptions { label: "export".to_owned(), linger: Duration::ZERO, ..RecorderOptions::default() };
+    let recorder = runtime.block_on(Recorder::open(&made, options))?;
+    let mut encoder = Chosen::new(Box::new(IntoStore::new(&recorder, runtime.handle())), args, None);
+    let written = work
+        .stores(files, &mut opened, encoder.get(), &mut io::sink())
+        .and_then(|()| encoder.get().finish(&mut io::sink()).map_err(|source| write_failed(&name, source)));
+    work.progress.clear();
+    let closed = runtime.block_on(recorder.close());
+    written?;
+    closed?;
+    let options = PackOptions { level: None, replace: args.force };
+    store::pack(&made, to, options, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    encoder.tell_masked(output);
+    Ok(work.told(opened.exit_code(work.done.flows > 0)))
+}
