@@ -17,6 +17,10 @@ impl Encoder for Asking {
         self.0.flow(&Asked::of(item), out)
     }
 
+    fn next_store(&mut self) {
+        self.0.next_store();
+    }
+
     fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
         self.0.finish(out)
     }

@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal as _, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use flate2::Compression;
@@ -23,7 +25,7 @@ use crate::flow::Mid;
 use crate::format;
 use crate::format::redact::{Masked, Redacting};
 use crate::format::transfer::{EncodeOptions, Encoder, Format};
-use crate::store::Reader;
+use crate::store::{Reader, StoreError};
 use crate::transfer::{Behind, ExportEvent, ExportOptions, Exported, export};
 
 /// Write flows in the format of another tool
@@ -184,7 +186,11 @@ fn chosen_format(args: &ExportArgs) -> Result<(&'static Format, format::transfer
 pub(super) struct Work {
     which: Which,
     options: ExportOptions,
+    /// What is written.
+    to: PathBuf,
     output: Output,
+    /// Set where the work is to end before its end.
+    stop: Arc<AtomicBool>,
     pub(super) progress: Progress,
     pub(super) done: Exported,
 }
@@ -194,10 +200,17 @@ impl Work {
         Self {
             which,
             options: ExportOptions { max_body: args.max_body.unwrap_or(u64::MAX) },
+            to: args.output.clone(),
             output: *output,
+            stop: Arc::default(),
             progress: Progress::new(output, "flows"),
             done: Exported::default(),
         }
+    }
+
+    /// What ends [`Work::stores`] with [`StoreError::Stopped`] once it is set.
+    pub(super) fn stop(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
     }
 
     /// Hands the flows that are meant to the encoder, store by store.
@@ -210,6 +223,7 @@ impl Work {
     ) -> anyhow::Result<()> {
         for file in files {
             let Some(reader) = opened.keep(Reader::open(file))? else { continue };
+            encoder.next_store();
             opened.unreadable += self.store(&reader, encoder, out)?;
         }
         Ok(())
@@ -224,7 +238,7 @@ impl Work {
         let passed = |done: Exported| done.flows + done.unsuitable + done.damaged;
         let (before, options) = (passed(self.done), self.options);
         self.which.pages(reader, |mids, of_store| {
-            let (progress, output) = (&self.progress, self.output);
+            let (progress, output, stop) = (&self.progress, self.output, &self.stop);
             let mut passed = passed(self.done);
             let mut watch = |event: ExportEvent<'_>| {
                 passed += 1;
@@ -240,10 +254,13 @@ impl Work {
                     Some(count) => progress.at(passed, before + count),
                     None => progress.count(passed),
                 }
-                ControlFlow::Continue(())
+                if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
             self.done += export(reader, mids, options, encoder, out, &mut watch)?;
-            Ok(())
+            match self.stop.load(Ordering::Relaxed) {
+                true => Err(StoreError::Stopped { path: self.to.clone() }.into()),
+                false => Ok(()),
+            }
         })
     }
 

@@ -3,13 +3,17 @@
 //! They go through a recorder into a store in a temporary folder, and from there into the file, which appears when it is whole.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::errors::CliError;
 use super::export::{Chosen, ExportArgs, Work, write_failed};
 use super::output::Output;
+use super::signals::Signals;
 use super::stores::Opened;
 use super::{process, text};
 use crate::record::{Recorder, RecorderOptions};
@@ -37,12 +41,26 @@ pub(super) fn run(
     }
     // Segment files are held open while they are copied from.
     process::raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // Ended in the middle, nothing is left of what was begun.
+    let mut signals = {
+        let _in_runtime = runtime.enter();
+        Signals::listen()?
+    };
+    let stop = work.stop();
+    // The runtime ends it.
+    runtime.spawn({
+        let stop = Arc::clone(&stop);
+        async move {
+            signals.next().await;
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
     let name = text::path(to);
     let failed = |source: io::Error| CliError::Write { path: name.clone(), source };
     let beside = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = tempfile::Builder::new().prefix(".manent-export-").tempdir_in(beside).map_err(failed)?;
     let made = dir.path().join("flows.db");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let options =
         RecorderOptions { label: "export".to_owned(), linger: Duration::ZERO, ..RecorderOptions::default() };
     let recorder = runtime.block_on(Recorder::open(&made, options))?;
@@ -55,7 +73,10 @@ pub(super) fn run(
     written?;
     closed?;
     let options = PackOptions { level: None, replace: args.force };
-    store::pack(&made, to, options, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    store::pack(&made, to, options, &mut |_| match stop.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    })?;
     encoder.tell_masked(output);
     Ok(work.told(opened.exit_code(work.done.flows > 0)))
 }

@@ -83,6 +83,9 @@ pub trait Encoder {
     /// the flow cannot be read or `out` not be written, after which the output is worth nothing.
     fn flow(&mut self, item: &dyn Item, out: &mut dyn Write) -> Result<(), EncodeError>;
 
+    /// The flows that come next are of another store, which has mids of its own.
+    fn next_store(&mut self) {}
+
     /// Writes what stands behind the last flow; also where there was none.
     ///
     /// # Errors

@@ -18,8 +18,9 @@ pub(super) struct Arrivals {
     recorder: Recorder,
     runtime: Handle,
     known: Option<Known>,
-    clients: HashMap<ConnId, ConnId>,
-    servers: HashMap<ConnId, ConnId>,
+    /// By id and beginning: flows of several stores may come one after the other, and each has ids of its own.
+    clients: HashMap<(ConnId, i64), ConnId>,
+    servers: HashMap<(ConnId, i64), ConnId>,
     mids: MidMap,
     /// Handed over, and not known to be stored.
     waiting: VecDeque<Waiting>,
@@ -51,6 +52,11 @@ impl Arrivals {
     /// Where the bodies of the next flow go.
     pub(super) fn sink(&self) -> StoreSink {
         StoreSink::new(&self.recorder, &self.runtime)
+    }
+
+    /// The flows that come next have mids of another store.
+    pub(super) fn next_store(&mut self) {
+        self.mids = MidMap::default();
     }
 
     /// Takes a flow. `was` is its mid where it came from.
@@ -148,7 +154,7 @@ impl Arrivals {
     /// Gives the flow's connections ids of this store, the same to those that had the same in the file.
     fn adopt_conns(&mut self, flow: &mut Flow) {
         let recorder = &self.recorder;
-        let adopt = |ids: &mut HashMap<ConnId, ConnId>, id: ConnId| {
+        let adopt = |ids: &mut HashMap<(ConnId, i64), ConnId>, id: ConnId, started_unix_ns: i64| {
             if id.0 == 0 {
                 return recorder.next_conn_id();
             }
@@ -156,14 +162,14 @@ impl Arrivals {
                 // Those that come later are told apart again.
                 ids.clear();
             }
-            *ids.entry(id).or_insert_with(|| recorder.next_conn_id())
+            *ids.entry((id, started_unix_ns)).or_insert_with(|| recorder.next_conn_id())
         };
         if *flow.client != crate::flow::ClientConn::default() {
             let client = Arc::make_mut(&mut flow.client);
-            client.id = adopt(&mut self.clients, client.id);
+            client.id = adopt(&mut self.clients, client.id, client.started_unix_ns);
         }
         if let Some(server) = flow.server.as_mut().map(Arc::make_mut) {
-            server.id = adopt(&mut self.servers, server.id);
+            server.id = adopt(&mut self.servers, server.id, server.started_unix_ns);
         }
     }
 }
@@ -203,7 +209,7 @@ impl MidMap {
 /// Flows that may be on their way to the disk. The recorder has a bound of its own.
 const MOST_WAITING: usize = 4096;
 
-/// Connections of a file that are remembered: 2 MiB of them.
+/// Connections of a file that are remembered: 3 MiB of them.
 const MOST_CONNS: usize = 1 << 16;
 
 /// Runs of mids that are remembered, for replays that say of what: 1.5 MiB.

@@ -44,8 +44,17 @@ impl Encoder for IntoStore {
         Ok(())
     }
 
+    fn next_store(&mut self) {
+        self.0.next_store();
+    }
+
     fn finish(&mut self, _: &mut dyn Write) -> io::Result<()> {
-        self.0.settle(&mut go_on).map_err(io::Error::other)
+        self.0.settle(&mut go_on).map_err(io::Error::other)?;
+        match self.0.done.lost_bodies {
+            0 => Ok(()),
+            // A store that lacks what its source has is no copy of it.
+            lost => Err(io::Error::other(format!("bodies of {lost} flows could not be stored"))),
+        }
     }
 }
 

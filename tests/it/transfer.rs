@@ -1,12 +1,18 @@
 //! `manent import` and `export`: what is the same for every format, and stores into stores.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use manent::flow::{Addr, Body, ClientConn, Content, Flow, Message, Mid, Opcode, ServerConn, WebSocket};
+use manent::flow::{
+    Addr, Body, ClientConn, ConnId, Content, Flow, Message, Mid, Opcode, ServerConn, WebSocket,
+};
 use manent::store::{BodySide, Reader};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::cli::{Home, flow, parse, text};
+use crate::harness::PATIENCE;
 
 /// Everything that a store has of a flow, with its bodies, but for what is its own: mids and ids.
 pub(crate) fn whole(reader: &Reader, mid: u64) -> Flow {
@@ -230,6 +236,100 @@ fn a_selection_becomes_a_store_of_its_own() {
     let output = from.run(&["export", "1", "--force", "-o", part]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(Reader::open(&file).unwrap().bounds().unwrap(), Some((Mid(1), Mid(1), 1)));
+}
+
+/// Each store has mids and ids of connections of its own, from 1: flows of the second were given connections of the first.
+#[test]
+fn flows_of_several_stores_keep_their_own_connections_and_replays() {
+    let home = Home::new();
+    let on = |port: u16, flow: Flow| {
+        let started_unix_ns = i64::from(port) * 1_000_000_000;
+        let address = Addr { host: "127.0.0.1".to_owned(), port, ..Addr::default() };
+        let (id, peer) = (ConnId(1), Some(address.clone()));
+        let client = ClientConn { id, started_unix_ns, peer, ..ClientConn::default() };
+        let server = ServerConn { id: ConnId(2), started_unix_ns, address, ..ServerConn::default() };
+        Flow { client: Arc::new(client), server: Some(Arc::new(server)), ..flow }
+    };
+    let again = |port| Flow { replay_of: Some(Mid(1)), ..on(port, flow("/again", b"")) };
+    home.fill("flows-1.db", [on(4001, flow("/kept", b"one")), again(4001)]);
+    home.fill("flows-2.db", [on(4002, flow("/left-out", b"two")), again(4002)]);
+    let both = home.path("flows-*.db");
+    for (name, is_store) in [("all.db", true), ("all.jsonl", false), ("all.har", false)] {
+        let (file, into) = (home.path(name), home.path(&format!("of-{name}.db")));
+        let (file, into) = (file.to_str().unwrap(), into.to_str().unwrap());
+        let output =
+            home.run(&["export", "path:/kept | path:/again", "-s", both.to_str().unwrap(), "-o", file]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        if !is_store {
+            assert_eq!(home.run(&["import", file, "-s", into]).status.code(), Some(0));
+        }
+        let reader = Reader::open(Path::new(if is_store { file } else { into })).unwrap();
+        let told = |mid| {
+            let flow = reader.flow(Mid(mid)).unwrap().unwrap();
+            (flow.client.peer.as_ref().unwrap().port, flow.server.as_ref().unwrap().address.port)
+        };
+        assert_eq!([1, 2, 3].map(told), [(4001, 4001), (4001, 4001), (4002, 4002)], "{name}");
+        if is_store {
+            let replay_of = |mid| reader.flow(Mid(mid)).unwrap().unwrap().replay_of;
+            assert_eq!([2, 3].map(replay_of), [Some(Mid(1)), None]);
+        }
+    }
+}
+
+/// Ended while it was written: neither the store nor what it was made from is left.
+#[test]
+fn an_interrupted_export_into_a_store_leaves_nothing() {
+    let home = Home::new();
+    home.fill("flows.db", (0..5000).map(|n| flow(&format!("/{n}"), &[b'x'; 5000])));
+    let from = home.path("flows.db");
+    let to = home.path("part.db");
+    let begun = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().file_name().to_string_lossy().starts_with(".manent-export-")
+    };
+    let left = || home.dir().read_dir().unwrap().any(begun);
+    let mut child =
+        home.command(&["export", "-s", from.to_str().unwrap(), "-o", to.to_str().unwrap()]).spawn().unwrap();
+    let started = Instant::now();
+    while !left() {
+        assert!(started.elapsed() < PATIENCE && child.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
+    rustix::process::kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let ended = child.wait().unwrap();
+    // It had all of it by then, or nothing.
+    assert_eq!(ended.code(), Some(if to.exists() { 0 } else { 4 }));
+    assert!(!left() && !home.path("part.db-part").exists());
+}
+
+/// A file that may not become large enough for a body, as on a disk that is full: the store without it was taken for whole.
+#[test]
+fn an_export_into_a_store_that_loses_a_body_is_none() {
+    let home = Home::new();
+    home.fill("flows.db", [flow("/small", b"small")]);
+    let recorder = home.recorder_in("flows.db");
+    home.runtime.block_on(async {
+        let ticket = recorder.admit().await;
+        let mut body = ticket.body(BodySide::Response);
+        body.write(vec![b'x'; 8 << 20].into()).await;
+        let mut large = flow("/large", b"");
+        let content = Content::Extents(body.take_extents());
+        large.response.as_mut().unwrap().body = Body { content, len: 8 << 20, ..Body::default() };
+        ticket.finish_with_receipt(&large).unwrap().committed().await.unwrap();
+        recorder.close().await.unwrap();
+    });
+    let (from, to) = (home.path("flows.db"), home.path("part.db"));
+    let [from, to] = [&from, &to].map(|path| path.to_str().unwrap());
+    let line = "ulimit -f 4000 && exec \"$0\" export -s \"$1\" -o \"$2\"";
+    let output = std::process::Command::new("sh")
+        .args(["-c", line, env!("CARGO_BIN_EXE_manent"), from, to])
+        .output()
+        .unwrap();
+    let told = text(&output.stderr);
+    assert!(
+        output.status.code().is_some_and(|code| code > 0) && told.contains("could not be stored"),
+        "{told}"
+    );
+    assert!(!Path::new(to).exists());
 }
 
 /// Sixteen megabytes of `[0,0,…]` were half a gigabyte of values.

@@ -1,5 +1,6 @@
 //! The writer: the frame of an archive, and an entry for each flow.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 use crate::flow::{Content, Flow, Kind, Message, Opcode};
@@ -17,9 +18,11 @@ pub(super) struct HarEncoder {
     buffer: Vec<u8>,
     /// Connections whose certificates were written.
     chains: Chains,
-    /// Pages of the archives that flows were imported from, as JSON text by their ids.
-    pages: Vec<(String, Vec<u8>)>,
-    /// Bytes of them.
+    /// Pages of the archives that flows were imported from, as JSON text in their order.
+    pages: Vec<Vec<u8>>,
+    /// Their ids.
+    known_pages: HashSet<String>,
+    /// Bytes of both.
     pages_len: usize,
 }
 
@@ -54,7 +57,7 @@ impl Encoder for HarEncoder {
         json.verbatim(b"\n]");
         if !self.pages.is_empty() {
             json.verbatim(b",\"pages\":").open_array();
-            for (_, page) in &self.pages {
+            for page in &self.pages {
                 json.json(page);
             }
             json.close_array();
@@ -68,13 +71,14 @@ impl HarEncoder {
     /// A page goes behind the entries: it is known when the first of them comes.
     fn remember_page(&mut self, flow: &Flow) {
         let Some((id, page)) = foreign::page(flow) else { return };
-        if self.pages_len > MOST_PAGES_LEN || self.pages.iter().any(|(known, _)| *known == id) {
+        if self.pages_len > MOST_PAGES_LEN || self.known_pages.contains(&id) {
             return;
         }
         let mut text = Vec::new();
         foreign::to_json(page, &mut text);
         self.pages_len += id.len() + text.len();
-        self.pages.push((id, text));
+        self.known_pages.insert(id);
+        self.pages.push(text);
     }
 }
 

@@ -28,8 +28,8 @@ pub(super) struct Bodies {
 /// Connections, by id and revision, whose certificates were written.
 #[derive(Debug, Default)]
 pub(super) struct Chains {
-    clients: Seen<(u64, u32), ()>,
-    servers: Seen<(u64, u32), ()>,
+    clients: Seen<(u64, u32, i64), ()>,
+    servers: Seen<(u64, u32, i64), ()>,
 }
 
 /// Writes the object.
@@ -257,7 +257,8 @@ fn timing(json: &mut Writer<'_>, timing: &Timing) {
 }
 
 fn client(json: &mut Writer<'_>, conn: &ClientConn, chains: &mut Chains) {
-    let is_new = conn.id.0 == 0 || chains.clients.insert((conn.id.0, conn.revision), (), 0);
+    let is_new =
+        conn.id.0 == 0 || chains.clients.insert((conn.id.0, conn.revision, conn.started_unix_ns), (), 0);
     json.open().name("id").int(conn.id.0).name("revision").int(conn.revision);
     addr(json, "peer", conn.peer.as_ref());
     addr(json, "local", conn.local.as_ref());
@@ -280,7 +281,8 @@ fn client(json: &mut Writer<'_>, conn: &ClientConn, chains: &mut Chains) {
 }
 
 fn server(json: &mut Writer<'_>, conn: &ServerConn, chains: &mut Chains) {
-    let is_new = conn.id.0 == 0 || chains.servers.insert((conn.id.0, conn.revision), (), 0);
+    let is_new =
+        conn.id.0 == 0 || chains.servers.insert((conn.id.0, conn.revision, conn.started_unix_ns), (), 0);
     json.open().name("id").int(conn.id.0).name("revision").int(conn.revision);
     addr(json, "address", Some(&conn.address));
     addr(json, "peer", conn.peer.as_ref());

@@ -18,11 +18,12 @@ use super::fields::{NAME_BYTES, VALUE_BYTES};
 use super::foreign;
 use super::seen::Seen;
 
-/// Connections whose facts were read, by id and revision.
+/// Connections whose facts were read, by id, revision and beginning: flows of several stores may be in one archive, and each has
+/// ids of its own.
 #[derive(Debug, Default)]
 pub(super) struct Conns {
-    clients: Seen<(u64, u32), Arc<ClientConn>>,
-    servers: Seen<(u64, u32), Arc<ServerConn>>,
+    clients: Seen<(u64, u32, i64), Arc<ClientConn>>,
+    servers: Seen<(u64, u32, i64), Arc<ServerConn>>,
     /// The same by how they stand in the archive.
     client_texts: Seen<Vec<u8>, Arc<ClientConn>>,
     server_texts: Seen<Vec<u8>, Arc<ServerConn>>,
@@ -176,7 +177,7 @@ fn client(text: &[u8], conns: &mut Conns) -> Arc<ClientConn> {
 
 /// The same of what is JSON, `len` bytes of it.
 fn client_of(json: &Json, len: usize, conns: &mut Conns) -> Arc<ClientConn> {
-    let key = (int(json, "id").unwrap_or(0), small(json, "revision"));
+    let key = (int(json, "id").unwrap_or(0), small(json, "revision"), started(json));
     if let Some(known) = conns.clients.get(&key) {
         return Arc::clone(known);
     }
@@ -190,7 +191,7 @@ fn client_of(json: &Json, len: usize, conns: &mut Conns) -> Arc<ClientConn> {
         peer: json.get("peer").map(addr),
         local: json.get("local").map(addr),
         mode: text(json, "mode").unwrap_or_default(),
-        started_unix_ns: json.get("started_unix_ns").and_then(Json::as_i64).unwrap_or(0),
+        started_unix_ns: key.2,
         connect,
         proxy_tls: json.get("proxy_tls").map(tls),
         tls: json.get("tls").map(tls),
@@ -207,6 +208,10 @@ fn client_of(json: &Json, len: usize, conns: &mut Conns) -> Arc<ClientConn> {
     conn
 }
 
+fn started(json: &Json) -> i64 {
+    json.get("started_unix_ns").and_then(Json::as_i64).unwrap_or(0)
+}
+
 fn server(text: &[u8], conns: &mut Conns) -> Arc<ServerConn> {
     if let Some(known) = conns.server_texts.get(text) {
         return Arc::clone(known);
@@ -220,7 +225,7 @@ fn server(text: &[u8], conns: &mut Conns) -> Arc<ServerConn> {
 
 /// The same of what is JSON, `len` bytes of it.
 fn server_of(json: &Json, len: usize, conns: &mut Conns) -> Arc<ServerConn> {
-    let key = (int(json, "id").unwrap_or(0), small(json, "revision"));
+    let key = (int(json, "id").unwrap_or(0), small(json, "revision"), started(json));
     if let Some(known) = conns.servers.get(&key) {
         return Arc::clone(known);
     }
@@ -235,7 +240,7 @@ fn server_of(json: &Json, len: usize, conns: &mut Conns) -> Arc<ServerConn> {
         peer: json.get("peer").map(addr),
         local: json.get("local").map(addr),
         via,
-        started_unix_ns: json.get("started_unix_ns").and_then(Json::as_i64).unwrap_or(0),
+        started_unix_ns: key.2,
         dns_us: int(json, "dns_us"),
         connect_us: int(json, "connect_us"),
         tls_us: int(json, "tls_us"),

@@ -66,6 +66,10 @@ impl Encoder for Redacting {
         Ok(())
     }
 
+    fn next_store(&mut self) {
+        self.inner.next_store();
+    }
+
     fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
         self.inner.finish(out)
     }
