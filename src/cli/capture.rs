@@ -233,7 +233,10 @@ fn say_ready(proxy: &Proxy, config: &Config, output: &Output) {
     if let Some((addr, _)) = listeners.find(|(_, listen)| listen.mode == Mode::Explicit) {
         // Not `manent run`, which is a capture of its own: this one has the store.
         let env = env_command(*addr);
-        let line = format!("eval \"$({env})\"; curl https://example.com/   (in another terminal)");
+        // Which they are is told to nobody here.
+        let credentials = if config.access.auth.is_some() { " --proxy-auth USER:PASS" } else { "" };
+        let line =
+            format!("eval \"$({env}{credentials})\"; curl https://example.com/   (in another terminal)");
         output.talk(&format!("  try     {line}"));
     }
 }

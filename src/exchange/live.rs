@@ -254,6 +254,14 @@ impl Inner {
         {
             body.end = if body.framing == Framing::None { BodyEnd::Whole } else { BodyEnd::CutOff };
         }
+        // Nor did what was to go through a tunnel that has led nowhere.
+        if let Some(tunnel) = &mut flow.tunnel {
+            for body in [&mut tunnel.from_client, &mut tunnel.from_server] {
+                if body.end == BodyEnd::Open {
+                    body.end = BodyEnd::CutOff;
+                }
+            }
+        }
         // An answer of our own is no exception, though no tap saw it.
         if let Some(response) = &mut flow.response {
             response.body.cap(body_limit);

@@ -158,7 +158,9 @@ impl Passthrough {
                 accepted.remove(&oldest);
             }
         }
-        let is_new = accepted.insert(place, now).is_none();
+        let before = accepted.insert(place, now);
+        // One that is too old to count is none: who waits has to hear of this one.
+        let is_new = before.is_none_or(|before| now.duration_since(before) >= KEEP);
         drop(accepted);
         if is_new {
             self.acceptance.notify_waiters();
@@ -385,6 +387,17 @@ mod tests {
         }
         assert_eq!(policy.acceptances().len(), PLACES);
         assert!(!policy.has_accepted(ONE, HOST, start), "it was the oldest");
+    }
+
+    #[test]
+    fn who_waits_hears_of_an_acceptance_that_comes_long_after_another() {
+        let (policy, now) = (rules(&[], &[]), Instant::now());
+        policy.accepted(ONE, HOST, now.checked_sub(KEEP).expect("a clock with a past"));
+        let mut waits = std::pin::pin!(policy.acceptance(ONE, HOST));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(waits.as_mut().poll(&mut cx).is_pending(), "the old one is none");
+        policy.accepted(ONE, HOST, now);
+        assert!(waits.as_mut().poll(&mut cx).is_ready());
     }
 
     #[test]

@@ -321,7 +321,9 @@ pub enum CaError {
         path: PathBuf,
     },
     /// No key block.
-    #[error("{path} holds no private key; give the file that does with --ca-key")]
+    #[error(
+        "{path} holds no private key; name the file that does as well: --ca-key KEY, or ca import CERT KEY"
+    )]
     NoKey {
         /// The file.
         path: PathBuf,

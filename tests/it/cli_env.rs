@@ -42,7 +42,7 @@ fn a_proxy_that_is_not_there_yet_is_told_of() {
     drop(listener);
     assert_eq!(
         said(&home),
-        format!("nothing listens on 127.0.0.1:{port} yet: start the proxy with `manent`\n")
+        format!("nothing listens on 127.0.0.1:{port} yet: start the proxy with `manent -p {port}`\n")
     );
 }
 

@@ -1,6 +1,6 @@
 //! Rules of the command line: what they do to traffic, what the record and `show` say of it, and how a bad one is told.
 
-use manent::flow::{Flow, Mid, Side, Stage, State};
+use manent::flow::{BodyEnd, Flow, Mid, Side, Stage, State};
 use manent::rules::RuleKind;
 use manent::store::{ListQuery, Reader};
 use serde_json::Value;
@@ -284,7 +284,9 @@ async fn a_blocked_host_has_no_tunnel() {
     client.expect_break().await;
     let flow = setup.flow().await;
     assert_eq!(ending(&flow), (State::Refused, Some((Side::Proxy, Stage::Tunnel))));
-    assert_eq!((flow.rules.len(), flow.tunnel.unwrap().from_client.len), (1, 0));
+    let tunnel = flow.tunnel.unwrap();
+    assert_eq!((flow.rules.len(), tunnel.from_client.len), (1, 0));
+    assert_eq!((tunnel.from_client.end, tunnel.from_server.end), (BodyEnd::CutOff, BodyEnd::CutOff));
     let passing = setup.tunnel(&origin.addr().to_string()).await;
     let (client, _server) = tokio::join!(
         crate::harness::handshake(passing.into_io(), ca.client_config().into(), "origin.test"),

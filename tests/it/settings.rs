@@ -369,6 +369,21 @@ fn show_tells_what_no_single_setting_tells() {
     home.refuses(&["config", "show"], 2, "--ca-key: it is the key of --ca-cert");
 }
 
+/// What the hint says is possible where no command can be run because of it.
+#[test]
+fn a_variable_that_cannot_be_read_is_to_be_unset_or_looked_up() {
+    let home = Home::new();
+    let output = home.command(&["config", "show"]).env("MANENT_PORT", "x").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "error[E002]: MANENT_PORT is \"x\": a port was expected, such as 8080\n  \
+         hint: unset MANENT_PORT   does without it; manent help capture   tells its form\n"
+    );
+    let help = home.command(&["help", "capture"]).env("MANENT_PORT", "x").output().unwrap();
+    assert!(help.status.success() && text(&help.stdout).contains("[env: MANENT_PORT]"), "{help:?}");
+}
+
 /// A variable with a slip in its name sets nothing, which nobody would notice.
 #[test]
 fn a_variable_that_is_probably_meant_is_told() {

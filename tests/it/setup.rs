@@ -398,6 +398,10 @@ fn the_page_is_named_when_the_proxy_is_ready() {
         "  try     eval \"$(manent env -p {port})\"; curl https://example.com/   (in another terminal)"
     );
     assert!(lines.contains(&line), "{lines:?}");
+    let lines = said(&["-p", "0", "--proxy-auth", "me:secret"]);
+    let tried = lines.iter().find(|line| line.contains("  try     ")).unwrap();
+    assert!(tried.contains(" --proxy-auth USER:PASS)\"; curl "), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("secret")), "{lines:?}");
     let lines = said(&["-l", "socks5@0", "--setup-host", "manent.test"]);
     assert!(lines.contains(&"  setup   http://manent.test/ through the proxy".to_owned()), "{lines:?}");
     assert!(!lines.iter().any(|line| line.contains("  try ")), "no client there knows a proxy: {lines:?}");

@@ -91,8 +91,10 @@ pub(super) fn subject(dir: &Path) -> Result<Subject, CaError> {
     Subject::read(&path)
 }
 
-/// The certificates of CAs that were replaced, those that can be read.
+/// The certificates of CAs that were replaced, those that can be read. What a rotation has kept that was broken off then is the
+/// CA that is still there, and none of them.
 pub(super) fn older(dir: &Path) -> Result<Vec<Subject>, CaError> {
+    let current = Subject::read(&cert_file(dir)).ok().map(|subject| subject.cert.sha256());
     let read = |path: PathBuf| match Subject::read(&path) {
         Ok(subject) => Some(subject),
         Err(error) => {
@@ -100,7 +102,8 @@ pub(super) fn older(dir: &Path) -> Result<Vec<Subject>, CaError> {
             None
         }
     };
-    Ok(Kept::certificates(dir)?.into_iter().filter_map(read).collect())
+    let found = Kept::certificates(dir)?.into_iter().filter_map(read);
+    Ok(found.filter(|subject| Some(subject.cert.sha256()) != current).collect())
 }
 
 /// `AB:CD:…`, as browsers and openssl show it.

@@ -19,6 +19,7 @@ use crate::cli::run::{
     Authority, Destination, Files, Preload, SAVED, SET, Variable, present_before, variables,
 };
 use crate::cli::{access, busy, flags, text};
+use crate::config::DEFAULT_LISTEN;
 use crate::config::units::parse_known_port;
 use crate::proxy::{Listen, Mode};
 use crate::tls::Ca;
@@ -100,7 +101,12 @@ fn done(args: &EnvArgs, global: &Global, output: &Output) -> anyhow::Result<Vec<
         }
     };
     if busy::is_listening(to.reachable()) == Some(false) {
-        output.talk(&format!("nothing listens on {} yet: start the proxy with `manent`", to.reachable()));
+        let start = match to.addr {
+            addr if addr == DEFAULT_LISTEN => "manent".to_owned(),
+            addr if addr.ip() == Ipv4Addr::LOCALHOST => format!("manent -p {}", addr.port()),
+            addr => format!("manent -l {addr}"),
+        };
+        output.talk(&format!("nothing listens on {} yet: start the proxy with `{start}`", to.reachable()));
     }
     let preload = if args.no_preload { Preload::Nothing } else { Preload::Runtimes };
     // A directory for each key, so that a new CA takes nothing away from shells that are open.

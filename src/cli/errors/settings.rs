@@ -10,8 +10,9 @@ pub(super) fn told(error: &LayerError) -> Report {
     match error {
         LayerError::File(error) => of_file(error),
         LayerError::NoFile { .. } => report(super::NOT_FOUND).hint("manent config init   writes one"),
-        LayerError::Variable { .. } | LayerError::Together { .. } => report(USAGE).hint("manent config show"),
-        LayerError::Usage(_) => report(USAGE),
+        LayerError::Variable { name, .. } => report(USAGE)
+            .hint(format!("unset {name}   does without it; manent help capture   tells its form")),
+        LayerError::Together { .. } | LayerError::Usage(_) => report(USAGE),
     }
 }
 

@@ -200,6 +200,23 @@ fn what_was_replaced_is_found_and_taken_out() {
     assert_eq!(fs::read_to_string(machine.bundle()).unwrap(), pem, "the new one stays");
 }
 
+/// A rotation that is broken off between its steps has kept what it did not come to replace.
+#[test]
+fn what_a_rotation_has_kept_and_not_replaced_is_no_older_one() {
+    let machine = Machine::debian();
+    machine.run(&["ca", "install", "system"]);
+    fs::hard_link(cert(&machine.home), cert(&machine.home).with_file_name("manent-ca-20260101.pem")).unwrap();
+    let told = text(&machine.run(&["ca", "status"]).stdout);
+    assert!(told.contains(": trusted") && !told.contains("is still trusted"), "{told}");
+    let removed = machine.run(&["ca", "uninstall", "--old", "system"]);
+    assert_eq!(removed.status.code(), Some(0), "{}", text(&removed.stderr));
+    assert_eq!(
+        fs::read(machine.bundle()).unwrap(),
+        fs::read(cert(&machine.home)).unwrap(),
+        "it stays trusted"
+    );
+}
+
 #[test]
 fn every_layout_has_its_commands() {
     for (anchors, command) in [

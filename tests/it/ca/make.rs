@@ -187,7 +187,7 @@ fn import_refuses_what_could_not_sign_and_leaves_no_trace() {
     let home = Home::new();
     let pem = private(&home, "a.pem", include_str!("../../../certs/test-ca.pem"));
     let other = private(&home, "b.pem", include_str!("../../../certs/test-ca-rsa.pem"));
-    home.refuses(&["ca", "import", &pem], 6, "holds no private key");
+    home.refuses(&["ca", "import", &pem], 6, "holds no private key; name the file that does as well");
     home.refuses(&["ca", "import", &pem, &other], 6, "does not belong to the certificate");
     home.refuses(&["ca", "import", "/no/such.pem"], 6, "cannot read /no/such.pem");
     let leaf = {
