@@ -8,18 +8,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{CodecError, pb};
+use super::{CodecError, pb, plain};
 use crate::flow::{
     Addr, Applied, Body, BodyEnd, ClientAuth, ClientConn, ConnId, ConnectHead, Content, Extent, Flow,
     FlowError, Framing, Headers, Imported, Interim, Kind, Mid, Request, Response, Scheme, ServerConn, Side,
     Stage, State, Target, Timing, TlsInfo, Tunnel, Value, Version, Via, WebSocket,
 };
 
-/// Reads the record of a flow. Bodies share the memory of `record`. Of its connections, only the ids are there.
+/// Reads the record of a flow. Header fields and bodies share the memory of `record`. Of its connections, only the ids are there.
 ///
 /// # Errors
 /// If the bytes are not a protobuf message of this shape, or are nested too deeply.
 pub fn decode_flow(record: &Bytes) -> Result<Flow, CodecError> {
+    match plain::flow(record) {
+        Some(flow) => Ok(flow),
+        None => by_prost(record),
+    }
+}
+
+/// As [`decode_flow`], whatever is in the record.
+pub(super) fn by_prost(record: &Bytes) -> Result<Flow, CodecError> {
     Ok(flow(pb::Flow::decode(record.clone())?))
 }
 
@@ -75,16 +83,16 @@ fn flow(m: pb::Flow) -> Flow {
     }
 }
 
-fn applied(m: pb::Applied) -> Applied {
+pub(super) fn applied(m: pb::Applied) -> Applied {
     Applied { rule: m.rule, at_us: m.at_us, times: m.times }
 }
 
 /// A number that our own writer never makes larger than `u16`.
-fn narrow(number: u32) -> u16 {
+pub(super) fn narrow(number: u32) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }
 
-fn error(m: pb::FlowError) -> FlowError {
+pub(super) fn error(m: pb::FlowError) -> FlowError {
     FlowError { side: side(m.side), stage: stage(m.stage), message: m.message, at_us: m.at_us }
 }
 
@@ -123,7 +131,7 @@ fn response(m: pb::Response) -> Response {
     }
 }
 
-fn interim(m: pb::Interim) -> Interim {
+pub(super) fn interim(m: pb::Interim) -> Interim {
     Interim { status: narrow(m.status), reason: m.reason, headers: fields(m.headers), at_us: m.at_us }
 }
 
@@ -146,7 +154,7 @@ fn extent(m: pb::Extent) -> Extent {
     Extent { segment: m.segment, offset: m.offset, stored_len: m.stored_len, len: m.len }
 }
 
-fn tunnel(m: pb::Tunnel) -> Tunnel {
+pub(super) fn tunnel(m: pb::Tunnel) -> Tunnel {
     Tunnel {
         reason: m.reason,
         from_client: m.from_client.map(body).unwrap_or_default(),
@@ -154,7 +162,7 @@ fn tunnel(m: pb::Tunnel) -> Tunnel {
     }
 }
 
-fn websocket(m: pb::WebSocket) -> WebSocket {
+pub(super) fn websocket(m: pb::WebSocket) -> WebSocket {
     WebSocket {
         closed_by_client: m.closed_by_client,
         close_code: m.close_code.map(narrow),
@@ -245,7 +253,7 @@ fn tls_info(m: pb::TlsInfo) -> TlsInfo {
     }
 }
 
-fn imported(m: pb::Imported) -> Imported {
+pub(super) fn imported(m: pb::Imported) -> Imported {
     Imported {
         format: m.format,
         id: m.id,
@@ -281,7 +289,7 @@ fn pairs(items: Vec<pb::Value>) -> Vec<(Value, Value)> {
     pairs
 }
 
-fn kind(number: i32) -> Kind {
+pub(super) fn kind(number: i32) -> Kind {
     match pb::Kind::try_from(number) {
         Ok(pb::Kind::Http) | Err(_) => Kind::Http,
         Ok(pb::Kind::Connect) => Kind::Connect,
@@ -290,7 +298,7 @@ fn kind(number: i32) -> Kind {
     }
 }
 
-fn state(number: i32) -> State {
+pub(super) fn state(number: i32) -> State {
     match pb::State::try_from(number) {
         Ok(pb::State::Open) => State::Open,
         Ok(pb::State::Complete) => State::Complete,
@@ -302,7 +310,7 @@ fn state(number: i32) -> State {
     }
 }
 
-fn scheme(number: i32) -> Scheme {
+pub(super) fn scheme(number: i32) -> Scheme {
     match pb::Scheme::try_from(number) {
         Ok(pb::Scheme::Http) => Scheme::Http,
         Ok(pb::Scheme::Https) => Scheme::Https,
@@ -310,7 +318,7 @@ fn scheme(number: i32) -> Scheme {
     }
 }
 
-fn version(number: i32) -> Version {
+pub(super) fn version(number: i32) -> Version {
     match pb::Version::try_from(number) {
         Ok(pb::Version::Http11) => Version::Http11,
         Ok(pb::Version::Http10) => Version::Http10,
@@ -342,7 +350,7 @@ fn stage(number: i32) -> Stage {
     }
 }
 
-fn framing(number: i32) -> Framing {
+pub(super) fn framing(number: i32) -> Framing {
     match pb::Framing::try_from(number) {
         Ok(pb::Framing::None) | Err(_) => Framing::None,
         Ok(pb::Framing::Length) => Framing::Length,
@@ -352,7 +360,7 @@ fn framing(number: i32) -> Framing {
     }
 }
 
-fn body_end(number: i32) -> BodyEnd {
+pub(super) fn body_end(number: i32) -> BodyEnd {
     match pb::BodyEnd::try_from(number) {
         Ok(pb::BodyEnd::Open) => BodyEnd::Open,
         Ok(pb::BodyEnd::Whole) => BodyEnd::Whole,

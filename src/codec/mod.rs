@@ -6,6 +6,7 @@
 
 mod decode;
 mod encode;
+mod plain;
 mod wire;
 
 #[cfg(test)]

@@ -82,7 +82,52 @@ fn a_flow_comes_back_as_it_was() {
     });
 }
 
-/// With the test above: every field has the number and type that the schema says, and stands there once.
+/// A record that came out as it went in is plain, and one that was damaged is read as prost reads it, if at all.
+#[test]
+fn what_is_read_in_one_go_is_what_prost_reads() {
+    on_a_large_stack(|| {
+        let changes = vec((any::<Index>(), any::<u8>()), 0..4);
+        let both = |(flow, changes, cut): (Flow, Vec<(Index, u8)>, Option<Index>)| {
+            let mut record = encode_flow(&flow);
+            let plain = plain::flow(&record.clone().into());
+            prop_assert_eq!(plain.as_ref(), Some(&with_bare_conns(flow)));
+            for (at, byte) in changes {
+                let at = at.index(record.len());
+                record[at] = byte;
+            }
+            if let Some(cut) = cut {
+                record.truncate(cut.index(record.len()) + 1);
+            }
+            let record = record.into();
+            if let Some(plain) = plain::flow(&record) {
+                prop_assert_eq!(decode::by_prost(&record).unwrap(), plain);
+            }
+            Ok(())
+        };
+        runner().run(&(flow(), changes, proptest::option::of(any::<Index>())), both).unwrap();
+    });
+}
+
+#[test]
+fn odd_records_are_left_to_prost() {
+    let odd: [&[u8]; 8] = [
+        &[0x08],                                                          // a number that is cut off
+        &[0x09, 0, 0, 0, 0, 0, 0, 0, 0],                                  // field 1 of another type
+        &[0x42, 0, 0x42, 0],                                              // two requests, which are one
+        &[0x82, 0x01, 0, 0x82, 0x01, 0],                                  // two timings
+        &[0x32, 1, 0xff],                                                 // a host that is not UTF-8
+        &[0xba, 0x3e, 0],                                                 // field 999
+        &[0x00, 0x00],                                                    // field 0
+        &[0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2], // more than 64 bits
+    ];
+    for record in odd {
+        assert!(plain::flow(&bytes::Bytes::from_static(record)).is_none(), "{record:?}");
+    }
+    let most = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    assert_eq!(plain::flow(&bytes::Bytes::from(most.to_vec())).unwrap().mid, Some(Mid(u64::MAX)));
+}
+
+/// With `a_flow_comes_back_as_it_was`: every field has the number and type that the schema says, and stands there once.
 #[test]
 fn a_flow_is_written_as_prost_would() {
     on_a_large_stack(|| {
