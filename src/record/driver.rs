@@ -189,10 +189,9 @@ impl Driver {
                     let _ = waiter.send(Ok(outcome.lost_in.contains(&mid)));
                 }
                 if !batch.news.is_empty() {
-                    let mut news = std::mem::take(&mut batch.news);
-                    news.sort_by_key(|committed| committed.mid);
+                    batch.news.sort_by_key(|committed| committed.mid);
                     // An error means that the last receiver has gone.
-                    let _ = self.shared.committed.send(news.into());
+                    let _ = self.shared.committed.send(batch.news.drain(..).collect());
                 }
             }
             Err(error) => {

@@ -76,7 +76,8 @@ impl Batch {
     /// Empties it, and keeps some of its memory.
     pub(super) fn clear(&mut self) {
         self.group.clear();
-        self.news = Vec::new();
+        self.news.clear();
+        self.news.shrink_to(KEPT_NEWS);
         self.waiters.clear();
         self.pins.clear();
         (self.weight, self.ended) = (0, 0);
@@ -323,6 +324,9 @@ fn newest<C>(map: &mut HashMap<ConnId, Arc<C>>, id: ConnId, conn: Arc<C>, revisi
         map.insert(id, conn);
     }
 }
+
+/// What an emptied batch keeps room for.
+const KEPT_NEWS: usize = 2048;
 
 /// Flows and messages, and bytes of them, that make a good group, so that there is no use in waiting for more.
 const ENOUGH_ROWS: usize = 1000;

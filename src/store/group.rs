@@ -99,7 +99,16 @@ impl Group {
         self.drafts.clear();
         self.messages.clear();
         self.records.clear();
-        (self.committing, self.committing_at) = (Bytes::new(), None);
+        let committed = std::mem::take(&mut self.committing);
+        self.committing_at = None;
+        // Memory that was used is there, and fresh memory costs a fault a page. Where the segments' thread still has it, the next
+        // group begins with none.
+        if self.records.is_empty()
+            && let Ok(mut records) = committed.try_into_mut()
+        {
+            records.clear();
+            self.records = records;
+        }
         self.removed.clear();
         self.bytes.clear();
         self.clients.clear();
@@ -116,7 +125,7 @@ impl Group {
     /// The records, to be written; what comes after this call belongs to no commit yet.
     fn records(&mut self) -> Bytes {
         if !self.records.is_empty() {
-            (self.committing, self.committing_at) = (self.records.split().freeze(), None);
+            (self.committing, self.committing_at) = (std::mem::take(&mut self.records).freeze(), None);
         }
         self.committing.clone()
     }

@@ -125,8 +125,11 @@ impl Reader {
         if conns.of != of || conns.clients.len() + conns.servers.len() > MOST_CONNS {
             conns = Conns { of, ..Conns::default() };
         }
-        let all = mids.iter().filter_map(|&mid| self.flow_knowing(mid, &mut conns).transpose());
-        let all: Result<Vec<Flow>, StoreError> = all.collect();
+        let all = match self.neighbours(mids) {
+            Some(flows) => flows
+                .and_then(|flows| flows.into_iter().map(|flow| self.with_conns(flow, &mut conns)).collect()),
+            None => mids.iter().filter_map(|&mid| self.flow_knowing(mid, &mut conns).transpose()).collect(),
+        };
         if all.is_ok() {
             self.conns.replace(conns);
             return all;
@@ -137,7 +140,38 @@ impl Reader {
     }
 
     fn flow_knowing(&self, mid: Mid, conns: &mut Conns) -> Result<Option<Flow>, StoreError> {
-        let Some(mut flow) = self.flow_alone(mid)? else { return Ok(None) };
+        self.flow_alone(mid)?.map(|flow| self.with_conns(flow, conns)).transpose()
+    }
+
+    /// Flows whose mids follow each other without a gap, by one query. `None` for other mids, and for a store of an old
+    /// version.
+    fn neighbours(&self, mids: &[Mid]) -> Option<Result<Vec<Flow>, StoreError>> {
+        let (first, last) = (mids.first()?, mids.last()?);
+        let are = mids.windows(2).all(|two| two[0].0.checked_add(1) == Some(two[1].0));
+        match self.version() {
+            Ok(version) => (are && version >= 4).then(|| self.flows_between(*first, *last)),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn flows_between(&self, first: Mid, last: Mid) -> Result<Vec<Flow>, StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "reading flows", e);
+        let mut statement = self.conn.prepare_cached(FLOWS).map_err(fail)?;
+        let mut rows = statement.query([sqlite_int(first.0), sqlite_int(last.0)]).map_err(fail)?;
+        let mut flows = Vec::new();
+        while let Some(row) = rows.next().map_err(fail)? {
+            let read = || Ok((integer(row, 0)?, integer(row, 1)?, Found::read(row, 2)?));
+            let (mid, state, found) = read().map_err(fail)?;
+            let mid = Mid(mid.unwrap_or(0).cast_unsigned());
+            let record = self.records.get(mid, &found);
+            let record = record
+                .map_err(|error| self.damaged(format!("the record of flow {mid}, {found}: {error}")))?;
+            flows.push(self.decoded(mid, state, &record)?);
+        }
+        Ok(flows)
+    }
+
+    fn with_conns(&self, mut flow: Flow, conns: &mut Conns) -> Result<Flow, StoreError> {
         let id = flow.client.id.0;
         if let Some(known) = conns.clients.get(&id) {
             flow.client = Arc::clone(known);
@@ -148,7 +182,7 @@ impl Reader {
             conns.clients.insert(id, Arc::clone(&flow.client));
         }
         let Some(id) = flow.server.as_ref().map(|server| server.id.0).filter(|&id| id != 0) else {
-            return Ok(Some(flow));
+            return Ok(flow);
         };
         if let Some(known) = conns.servers.get(&id) {
             flow.server = Some(Arc::clone(known));
@@ -157,7 +191,7 @@ impl Reader {
             conns.servers.insert(id, Arc::clone(&conn));
             flow.server = Some(conn);
         }
-        Ok(Some(flow))
+        Ok(flow)
     }
 
     /// As [`Reader::flow`], of its connections nothing but their ids: for whoever wants many flows quickly.
@@ -166,10 +200,14 @@ impl Reader {
     /// As [`Reader::flow`].
     pub fn flow_alone(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
         let Some((state, record)) = self.record(mid)? else { return Ok(None) };
-        let mut flow = codec::decode_flow(&record).map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
+        self.decoded(mid, state, &record).map(Some)
+    }
+
+    fn decoded(&self, mid: Mid, state: Option<i64>, record: &Bytes) -> Result<Flow, StoreError> {
+        let mut flow = codec::decode_flow(record).map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
         flow.mid = Some(mid);
         flow.state = row::state(state);
-        Ok(Some(flow))
+        Ok(flow)
     }
 
     /// As [`Reader::flow`], with bodies of up to `limit` bytes brought in from their segments.
@@ -464,7 +502,10 @@ pub(super) fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes
 
 const FLOW: &str = "SELECT state, pbuf, record_segment, record_offset, record_len FROM flow \
      LEFT JOIN record USING (mid) WHERE mid = ?1";
-/// The same before version 4.
+/// The same of several, with the mid before it.
+const FLOWS: &str = "SELECT mid, state, pbuf, record_segment, record_offset, record_len FROM flow \
+     LEFT JOIN record USING (mid) WHERE mid BETWEEN ?1 AND ?2 ORDER BY mid";
+/// As [`FLOW`] before version 4.
 const FLOW_3: &str =
     "SELECT state, pbuf, NULL, NULL, NULL FROM flow LEFT JOIN record USING (mid) WHERE mid = ?1";
 const CONN: &str = "SELECT pbuf FROM conn WHERE id = ?1 AND side = ?2";

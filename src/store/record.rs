@@ -38,22 +38,21 @@ pub(super) fn make_pieces(mid: Mid, record: &mut Vec<u8>) {
 /// [`io::ErrorKind::InvalidData`] if they are not the whole and undamaged pieces of the record of `mid`.
 pub(super) fn of_pieces(mid: Mid, mut pieces: Bytes) -> io::Result<Bytes> {
     let mut parts = BytesMut::new();
-    let mut data = Vec::new();
     let mut seq = 0;
     while !pieces.is_empty() {
-        let found = piece::read_stored(&mut &pieces[..], &mut data)?;
         // Records are stored as they are: what a file from elsewhere inflates to here would be held in memory.
         let wanted = |piece: &Piece| {
             (piece.mid, piece.seq, piece.side) == (mid.0, seq, RECORD) && piece.coding == Coding::Plain
         };
-        let found = found.filter(wanted).ok_or(io::ErrorKind::InvalidData)?;
-        pieces.advance(HEADER);
-        let len = found.len as usize;
-        if seq == 0 && pieces.len() == len {
+        let (_, data) =
+            piece::stored(&pieces).filter(|(piece, _)| wanted(piece)).ok_or(io::ErrorKind::InvalidData)?;
+        let len = data.len();
+        if seq == 0 && pieces.len() == HEADER + len {
+            pieces.advance(HEADER);
             return Ok(pieces);
         }
-        parts.extend_from_slice(&data);
-        pieces.advance(len);
+        parts.extend_from_slice(data);
+        pieces.advance(HEADER + len);
         seq += 1;
     }
     Ok(parts.freeze())

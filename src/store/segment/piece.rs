@@ -88,12 +88,17 @@ pub(in crate::store) fn read_stored(file: &mut impl Read, data: &mut Vec<u8>) ->
     Ok((filled(file.read_exact(data))? && piece.header(data) == header).then_some(piece))
 }
 
-/// The data of the piece at the beginning of `bytes`, if it is a whole and undamaged one, stored as it is.
-pub(in crate::store) fn plain(bytes: &[u8]) -> Option<&[u8]> {
+/// The piece at the beginning of `bytes`, if it is a whole and undamaged one, and its data as they are stored.
+pub(in crate::store) fn stored(bytes: &[u8]) -> Option<(Piece, &[u8])> {
     let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
     let piece = parse(header)?;
     let data = rest.get(..piece.len as usize)?;
-    (piece.coding == Coding::Plain && piece.header(data) == *header).then_some(data)
+    (piece.header(data) == *header).then_some((piece, data))
+}
+
+/// As [`stored`], of a piece that is stored as it is.
+pub(in crate::store) fn plain(bytes: &[u8]) -> Option<&[u8]> {
+    stored(bytes).filter(|(piece, _)| piece.coding == Coding::Plain).map(|(_, data)| data)
 }
 
 /// Reads the next piece's header, its sum unchecked; its data come next. `Ok(None)` where there is none.
