@@ -191,7 +191,7 @@ fn belongs(path: &Path, suffix: &str) -> bool {
 }
 
 /// What a store has beside it: sqlite.org/tempfiles.html, and our own.
-const COMPANIONS: [&str; 5] = ["-wal", "-shm", "-journal", "-lock", "-bodies"];
+const COMPANIONS: [&str; 6] = ["-wal", "-shm", "-journal", "-lock", "-new", "-bodies"];
 
 fn folder_of(pattern: &Path) -> PathBuf {
     let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -14,7 +14,6 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::StoreError;
-use super::paths::open_private;
 use super::schema::{self, Contents};
 
 /// A share in the descriptor of a database.
@@ -52,15 +51,6 @@ impl DbFile {
         }
         let file = File::open(path).map_err(fail)?;
         share(&mut table, file).map(Some).map_err(fail)
-    }
-
-    /// Makes the file at `path`, readable by its owner only.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub(super) fn make(path: &Path) -> io::Result<Self> {
-        let mut table = lock();
-        share(&mut table, open_private(path)?)
     }
 
     /// What it holds.

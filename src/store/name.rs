@@ -89,7 +89,7 @@ impl NameFormat {
     }
 }
 
-const BESIDE: [&[u8]; 4] = [b"-wal", b"-shm", b"-journal", b"-lock"];
+const BESIDE: [&[u8]; 5] = [b"-wal", b"-shm", b"-journal", b"-lock", b"-new"];
 
 enum Part<'a> {
     Literal(&'a str),

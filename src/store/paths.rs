@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub(super) struct Paths {
     pub(super) db: PathBuf,
+    /// A database that is being made, and has no other name yet.
+    pub(super) new: PathBuf,
     pub(super) lock: PathBuf,
     pub(super) bodies: PathBuf,
 }
@@ -21,7 +23,7 @@ impl Paths {
             name.push(suffix);
             PathBuf::from(name)
         };
-        Self { lock: beside("-lock"), bodies: beside("-bodies"), db }
+        Self { new: beside("-new"), lock: beside("-lock"), bodies: beside("-bodies"), db }
     }
 
     pub(super) fn segment(&self, number: u32) -> PathBuf {

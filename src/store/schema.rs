@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
-use super::paths::Paths;
+use super::paths::{Paths, open_private, sync_folder};
 use super::source::packed;
 use super::{Durability, StoreError};
 
@@ -205,24 +205,31 @@ pub(super) fn open_writer(paths: &Paths, durability: Durability) -> Result<Conne
     let fail = |action| move |e| StoreError::sqlite(&paths.db, action, e);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(&paths.db, flags).map_err(fail("opening the database"))?;
+    // Of a file that was there and empty: else they are there. SQLite's default is a full sync.
     create_tables(&conn).map_err(fail("creating the tables"))?;
     if packed(&conn).map_err(fail("asking whether it is packed"))?.is_some() {
         return Err(StoreError::Packed { path: paths.db.clone() });
     }
     upgrade(&conn).map_err(fail("upgrading the tables"))?;
     harden(&conn).map_err(fail("setting up the connection"))?;
-    let synchronous = match durability {
-        Durability::Full => "FULL",
-        Durability::Normal => "NORMAL",
-    };
-    conn.execute_batch(&format!(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = OFF;
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA foreign_keys = OFF;
          PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;
-         PRAGMA journal_size_limit = 67108864;"
-    ))
+         PRAGMA journal_size_limit = 67108864;",
+    )
     .map_err(fail("setting up the connection"))?;
+    sync_commits(&conn, durability).map_err(fail("setting up the connection"))?;
     conn.set_prepared_statement_cache_capacity(96);
     Ok(conn)
+}
+
+/// What a commit waits for from now on, in a WAL: with [`Durability::Normal`], for no disk
+/// (sqlite.org/pragma.html#pragma_synchronous).
+pub(super) fn sync_commits(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    conn.execute_batch(match durability {
+        Durability::Full => "PRAGMA synchronous = FULL",
+        Durability::Normal => "PRAGMA synchronous = NORMAL",
+    })
 }
 
 /// Opens a connection that takes the WAL into the database, beside the writing one.
@@ -251,14 +258,56 @@ pub(super) fn open_annotator(paths: &Paths) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
+/// Makes an empty store, under a name of its own until it is on disk: whatever happens meanwhile, there is a whole one or none.
+/// In place it would take ten syncs, for each transaction and for the files that it makes and removes; this takes two.
+///
+/// To be called by who has the lock, where there is no database.
+pub(super) fn make(paths: &Paths) -> Result<(), StoreError> {
+    let fail = |source| StoreError::io(&paths.db, "making the database", source);
+    let made = fill(paths).and_then(|()| std::fs::rename(&paths.new, &paths.db).map_err(fail));
+    if made.is_err() {
+        // Nobody would look for it.
+        let _ = remove_file(&paths.new);
+    }
+    made?;
+    sync_folder(paths.db.parent().unwrap_or(Path::new("/"))).map_err(fail)
+}
+
+fn fill(paths: &Paths) -> Result<(), StoreError> {
+    let fail = |source| StoreError::io(&paths.db, "making the database", source);
+    // One is left behind by a process that was killed at this.
+    remove_file(&paths.new).map_err(fail)?;
+    let file = open_private(&paths.new).map_err(fail)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let made = Connection::open_with_flags(&paths.new, flags).and_then(|conn| {
+        // Nobody else has it, and what is left of it when this does not come to its end is of no use.
+        conn.execute_batch(
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;",
+        )?;
+        create_tables(&conn)?;
+        conn.execute_batch("PRAGMA journal_mode = WAL")?;
+        conn.close().map_err(|(_, error)| error)
+    });
+    made.map_err(|e| StoreError::sqlite(&paths.db, "creating the tables", e))?;
+    file.sync_all().map_err(fail)
+}
+
+/// Removes a file that may not be there.
+fn remove_file(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// In a rollback transaction, before WAL is switched on: so the header that [`inspect`] reads is in the database
-/// itself, never only in the WAL.
+/// itself, never only in the WAL. As durable as the connection is.
 pub(super) fn create_tables(conn: &Connection) -> rusqlite::Result<()> {
     if version(conn)? != 0 {
         return Ok(());
     }
     conn.execute_batch(&format!(
-        "PRAGMA page_size = 8192; PRAGMA synchronous = FULL; BEGIN IMMEDIATE;
+        "PRAGMA page_size = 8192; BEGIN IMMEDIATE;
          PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {TABLES} {} COMMIT;",
         STEPS.concat()
     ))

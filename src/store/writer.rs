@@ -10,7 +10,7 @@ use super::db_file::DbFile;
 use super::group::{Book, Group, Outcome};
 use super::index::{self, Patience};
 use super::lock::Lock;
-use super::paths::{Paths, sync_folder};
+use super::paths::Paths;
 use super::recover::recover;
 use super::row::sqlite_int;
 use super::schema;
@@ -97,16 +97,18 @@ impl Writer {
                 file
             }
             None => {
-                let folder = paths.db.parent().unwrap_or(Path::new("/"));
-                DbFile::make(&paths.db)
-                    .and_then(|file| sync_folder(folder).map(|()| file))
-                    .map_err(|e| StoreError::io(&paths.db, "making the database", e))?
+                schema::make(&paths)?;
+                DbFile::find(&paths.db)?.ok_or_else(|| StoreError::Gone { path: paths.db.clone() })?
             }
         };
         let conn = schema::open_writer(&paths, options.durability)?;
         let start = recover(&conn, &paths)?;
-        let fail = |e| StoreError::sqlite(&paths.db, "beginning a session", e);
-        let (session, next_mid, next_conn) = begin_session(&conn, options).map_err(fail)?;
+        // A session without a flow may be lost, and the commit of its first flow brings it to disk, too.
+        let begun = schema::sync_commits(&conn, Durability::Normal)
+            .and_then(|()| begin_session(&conn, options))
+            .and_then(|begun| schema::sync_commits(&conn, options.durability).map(|()| begun));
+        let (session, next_mid, next_conn) =
+            begun.map_err(|e| StoreError::sqlite(&paths.db, "beginning a session", e))?;
         let segments = Segments::start(files(paths.clone()), start, options.queue_bytes)
             .map_err(|e| StoreError::io(&paths.bodies, "starting the segment thread", e))?;
         let book = Book::new(session, options.durability, next_mid);
@@ -307,6 +309,9 @@ impl Keeper {
         if let Err(error) = self.space.reclaimer.finish(conn, &self.segments) {
             tracing::warn!(%error, "rows of segments that are gone stay for now");
         }
+        let fail = |e| StoreError::sqlite(&self.paths.db, "closing the store", e);
+        // Of what is written now, nothing is missed, and the checkpoint brings all of it to disk.
+        schema::sync_commits(conn, Durability::Normal).map_err(fail)?;
         if let Err(error) = self.make_zones(conn, ZONES_AT_CLOSE) {
             tracing::warn!(%error, "what the last blocks hold is not noted");
         }
