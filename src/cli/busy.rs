@@ -2,6 +2,8 @@
 //!
 //! A courtesy of an error message: on other systems, and for processes of other users, there is no answer.
 
+use std::fs::{File, Metadata};
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -40,22 +42,32 @@ pub(super) fn is_listening(addr: SocketAddr) -> Option<bool> {
     (!tables.is_empty()).then(found)
 }
 
-/// Where the process that writes to the store at `path` listens: by the lock that it holds on the store's lock file
-/// (proc_locks(5)), and its sockets. Nothing, where it cannot be told.
+/// Where the process that writes to the store at `path` listens: the one that the store's lock file names, if it has that file
+/// open, and its sockets. Nothing, where it cannot be told.
+///
+/// `/proc/locks` would tell the same, but to be read it waits for all processors: 7 to 11 ms.
 pub(super) fn writers_listeners(path: &Path) -> Vec<SocketAddr> {
-    let mut lock = path.as_os_str().to_owned();
+    // It lies beside the store itself, not beside a link to it.
+    let mut lock = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
     lock.push("-lock");
-    let Ok(inode) = std::fs::metadata(Path::new(&lock)).map(|found| found.ino()) else { return Vec::new() };
-    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-    let pids = locks.lines().filter_map(|line| lock_holder(line, inode));
-    pids.filter(|pid| *pid != std::process::id()).flat_map(listening_at).collect()
+    let lock = Path::new(&lock);
+    let Some(pid) = named_in(lock).filter(|pid| *pid != std::process::id()) else { return Vec::new() };
+    if has_open(pid, lock) { listening_at(pid) } else { Vec::new() }
 }
 
-/// The holder of the lock that a line of `/proc/locks` tells of, if that is on this inode.
-fn lock_holder(line: &str, inode: u64) -> Option<u32> {
-    let mut fields = line.split_ascii_whitespace().skip(4);
-    let (pid, file) = (fields.next()?, fields.next()?);
-    (file.rsplit(':').next()?.parse() == Ok(inode)).then(|| pid.parse().ok()).flatten()
+/// The process that a lock file names, whether it lives or not.
+fn named_in(lock: &Path) -> Option<u32> {
+    let mut text = String::new();
+    File::open(lock).ok()?.take(64).read_to_string(&mut text).ok()?;
+    text.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Whether a process has this file open.
+fn has_open(pid: u32, path: &Path) -> bool {
+    let key = |found: Metadata| (found.dev(), found.ino());
+    let Ok(wanted) = std::fs::metadata(path).map(key) else { return false };
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    fds.filter_map(|fd| std::fs::metadata(fd.path()).ok()).any(|found| key(found) == wanted)
 }
 
 /// The addresses at which a process listens.
@@ -160,8 +172,25 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
         let addr = socket.local_addr().expect("bound");
         assert!(listening_at(std::process::id()).contains(&addr));
-        assert_eq!(lock_holder("3: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF", 1234), Some(4711));
-        assert_eq!(lock_holder("3: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF", 12), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_writer_is_the_process_that_its_lock_file_names_while_it_has_it_open() {
+        use std::io::Write as _;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("f.db-lock");
+        let mut file = File::create(&path).expect("a file");
+        writeln!(file, "{} 1700000000000000000", std::process::id()).expect("room");
+        assert_eq!(named_in(&path), Some(std::process::id()));
+        assert!(has_open(std::process::id(), &path));
+        drop(file);
+        assert!(!has_open(std::process::id(), &path));
+        for odd in ["", "x", "-1 2", "99999999999 1"] {
+            std::fs::write(&path, odd).expect("room");
+            assert_eq!(named_in(&path), None, "{odd}");
+        }
     }
 
     #[test]
