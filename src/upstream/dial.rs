@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
+use super::lookup::Lookups;
 use super::via::{self, ViaScheme};
 use super::{BoxIo, Link, ReadAhead, UpstreamProxy, Via, race};
 use crate::flow::{Addr, ServerConn, Stage, TlsInfo};
@@ -37,6 +38,7 @@ pub struct Dialer {
     options: DialOptions,
     tls: Arc<ClientTls>,
     via: Option<Arc<Via>>,
+    lookups: Arc<Lookups>,
 }
 
 /// An open connection, `TCP_NODELAY` set.
@@ -96,7 +98,7 @@ impl Dialer {
     /// A dialer that verifies as `tls` does.
     #[must_use]
     pub fn new(options: DialOptions, tls: Arc<ClientTls>) -> Self {
-        Self { options, tls, via: None }
+        Self { options, tls, via: None, lookups: Arc::default() }
     }
 
     /// The same through an upstream proxy.
@@ -338,11 +340,16 @@ impl Dialer {
             return Err(Failure::at(Stage::Target, message));
         }
         let began = Instant::now();
-        let looked_up =
-            timeout(self.options.connect_timeout, tokio::net::lookup_host((bare(host), port))).await;
+        let looked_up = timeout(self.options.connect_timeout, self.lookups.find(bare(host))).await;
         conn.dns_us = Some(micros(began));
         let found: Vec<SocketAddr> = match looked_up {
-            Ok(Ok(found)) => found.map(canonical).collect(),
+            Ok(Ok(found)) => {
+                let at_port = |mut address: SocketAddr| {
+                    address.set_port(port);
+                    canonical(address)
+                };
+                found.iter().copied().map(at_port).collect()
+            }
             Ok(Err(error)) => return Err(Failure::at(Stage::Dns, not_found(host, &error))),
             Err(_) => {
                 let limit = seconds(self.options.connect_timeout);

@@ -3,6 +3,7 @@
 mod carrier;
 mod dial;
 mod link;
+mod lookup;
 mod memo;
 mod multiplexed;
 mod origin;
