@@ -34,7 +34,8 @@ pub struct Ca {
     pub(super) not_after: i64,
     /// Of itself, and of what leads on from it to a root. A leaf has to fit all of them.
     constraints: Vec<Constraints>,
-    spki_sha256: [u8; 32],
+    /// Its SubjectPublicKeyInfo (RFC 5280 §4.1), DER.
+    spki: Vec<u8>,
     subject: String,
     path: Option<PathBuf>,
 }
@@ -103,7 +104,7 @@ impl Ca {
         let signs_crls = cert.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()));
         let self_issued = cert.subject().as_raw() == cert.issuer().as_raw();
         let subject = super::explain::readable(&cert.subject().to_string());
-        let spki_sha256 = crypto::sha256(cert.public_key().raw);
+        let spki = cert.public_key().raw.to_vec();
         let probe = |reason: String| CaError::Probe { path: path.into(), reason };
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| probe(error.to_string()))?;
         // Roots among the others are no use in a handshake: clients trust the copy that they hold, or none.
@@ -128,7 +129,7 @@ impl Ca {
             not_before,
             not_after,
             constraints,
-            spki_sha256,
+            spki,
             subject,
             path: None,
         };
@@ -211,13 +212,18 @@ impl Ca {
     /// SHA-256 over its SubjectPublicKeyInfo in base64, as Chromium's `--ignore-certificate-errors-spki-list` wants it.
     #[must_use]
     pub fn spki_sha256_base64(&self) -> String {
-        pem::base64(&self.spki_sha256)
+        pem::base64(&self.spki_sha256())
     }
 
     /// SHA-256 over its SubjectPublicKeyInfo.
     #[must_use]
     pub fn spki_sha256(&self) -> [u8; 32] {
-        self.spki_sha256
+        crypto::sha256(&self.spki)
+    }
+
+    /// Whether a certificate is one of ours, of whatever age: by its key, which stands in it as it does in ours.
+    pub(super) fn has_key_of(&self, cert: &[u8]) -> bool {
+        memchr::memmem::find(cert, &self.spki).is_some()
     }
 
     /// SHA-256 over the certificate: its fingerprint, as browsers and systems show it.

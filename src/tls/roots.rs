@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::Ca;
 use super::pem::{self, PemFileError};
-use super::{Ca, crypto};
 
 /// The system's roots, which include a company's own, with those that were added, without our own CA.
 #[derive(Debug, Clone)]
@@ -64,13 +63,8 @@ impl Roots {
         own_ca: Option<&Ca>,
         mut warnings: Vec<String>,
     ) -> Self {
-        let is_own = |cert: &CertificateDer<'_>| {
-            own_ca.is_some_and(|ca| {
-                // By its key, so that an older certificate of the same CA goes, too.
-                X509Certificate::from_der(cert)
-                    .is_ok_and(|(_, cert)| crypto::sha256(cert.public_key().raw) == ca.spki_sha256())
-            })
-        };
+        // An older certificate of the same CA goes, too.
+        let is_own = |cert: &CertificateDer<'_>| own_ca.is_some_and(|ca| ca.has_key_of(cert));
         let mut store = RootCertStore::empty();
         let (_, unusable) = store.add_parsable_certificates(certs.into_iter().filter(|cert| !is_own(cert)));
         if unusable > 0 {
