@@ -162,8 +162,20 @@ impl Target {
     /// `host` or `host:port`, brackets around IPv6, the port left out where it is the scheme's own (RFC 3986 §3.2).
     #[must_use]
     pub fn authority(&self) -> String {
-        let host = self.bracketed_host();
-        if self.port == self.scheme.default_port() { host } else { format!("{host}:{}", self.port) }
+        let mut authority = String::with_capacity(self.host.len() + 8);
+        self.put_authority(&mut authority);
+        authority
+    }
+
+    fn put_authority(&self, out: &mut String) {
+        match self.host.contains(':') {
+            true => out.extend(["[", &self.host, "]"]),
+            false => out.push_str(&self.host),
+        }
+        if self.port != self.scheme.default_port() {
+            out.push(':');
+            out.push_str(&self.port.to_string());
+        }
     }
 
     /// `host:port`, brackets around IPv6, always with the port.
@@ -229,9 +241,17 @@ impl Flow {
         match self.kind {
             Kind::Http if target.contains("://") && !target.starts_with('/') => target.into_owned(),
             Kind::Http if self.target.host.is_empty() => target.into_owned(),
+            // Once for each flow that is told of, so by hand: formatting costs three times as much.
             Kind::Http => {
-                let separator = if target.starts_with('/') || target.is_empty() { "" } else { "/" };
-                format!("{}://{}{separator}{target}", self.target.scheme.as_str(), self.target.authority())
+                let mut url = String::with_capacity(self.target.host.len() + target.len() + 16);
+                url.push_str(self.target.scheme.as_str());
+                url.push_str("://");
+                self.target.put_authority(&mut url);
+                if !(target.starts_with('/') || target.is_empty()) {
+                    url.push('/');
+                }
+                url.push_str(&target);
+                url
             }
             _ if self.target.host.is_empty() => target.into_owned(),
             _ => self.target.host_port(),

@@ -30,7 +30,8 @@ impl Origins {
     pub(super) fn take(&self, key: &Key, fits: impl Fn(&Connection) -> bool) -> Option<Connection> {
         {
             let mut kept = self.lock();
-            while let Some(at) = kept.iter().position(|connection| connection.key() == key) {
+            // The one that was used last: the origin is least likely to have closed it, and its buffers are at hand.
+            while let Some(at) = kept.iter().rposition(|connection| connection.key() == key) {
                 if let Connection::Http2(shared) = &kept[at]
                     && shared.is_alive()
                 {

@@ -5,7 +5,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -42,6 +42,8 @@ pub struct Outbound {
     shared: Arc<Shared>,
     origins: Arc<Origins>,
     facts: Arc<ClientConn>,
+    /// Those that no exchange has: a new one for each would be entered in the runtime's wheel and taken out again.
+    tickers: Arc<Mutex<Vec<Ticker>>>,
 }
 
 /// A request of our own.
@@ -118,7 +120,7 @@ impl Outbound {
             ..ClientConn::default()
         });
         let origins = Arc::new(Origins::new(Arc::clone(&shared.pool)));
-        Self { shared, origins, facts }
+        Self { shared, origins, facts, tickers: Arc::default() }
     }
 
     /// Sends a request, and waits until its answer is whole. Redirects are answers like others.
@@ -147,7 +149,12 @@ impl Outbound {
             flow.imported = errand.imported.clone();
         });
         let done = match length {
-            Ok(length) => Box::pin(self.exchange(&live, errand, length)).await,
+            Ok(length) => {
+                let mut ticker = self.tickers().pop().unwrap_or_default();
+                let done = Box::pin(self.exchange(&mut ticker, &live, errand, length)).await;
+                self.tickers().push(ticker);
+                done
+            }
             Err(error) => Err(Error::bad_request(Stage::RequestHead, error.to_string())),
         };
         match done {
@@ -170,7 +177,17 @@ impl Outbound {
         let _ = tokio::time::timeout(CARRIERS_TIME, self.shared.carriers.wait()).await;
     }
 
-    async fn exchange(&self, live: &Live, errand: Errand, length: BodyLength) -> Result<(), Error> {
+    fn tickers(&self) -> MutexGuard<'_, Vec<Ticker>> {
+        self.tickers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn exchange(
+        &self,
+        ticker: &mut Ticker,
+        live: &Live,
+        errand: Errand,
+        length: BodyLength,
+    ) -> Result<(), Error> {
         let Errand { request, target, dial, name, offers, payload, trailers, script, .. } = errand;
         let is_http2 = request.version == Version::Http2;
         let plan = Plan {
@@ -211,9 +228,8 @@ impl Outbound {
         };
         let mut from = OwnBody::new(from, trailers, length, framing, waits.then(|| Arc::clone(&gate)));
         let mut to = Unheard::new(gate);
-        let mut ticker = Ticker::new();
         let mut cx = Context {
-            ticker: &mut ticker,
+            ticker: &mut *ticker,
             shared: &self.shared,
             local: IpAddr::V4(Ipv4Addr::LOCALHOST),
             origins: &self.origins,
@@ -223,7 +239,8 @@ impl Outbound {
             Forwarded::Answered(_) | Forwarded::SwitchedHere(_) => Ok(()),
             Forwarded::SwitchedHttp1(origin) => {
                 let extensions = live.with(|flow| tunnel::websocket_extensions(flow));
-                self.play_http1(&mut ticker, live, script.zip(extensions), *origin).await
+                // On the heap, as what is rare: each request has a new future of this one.
+                Box::pin(self.play_http1(ticker, live, script.zip(extensions), *origin)).await
             }
             Forwarded::SwitchedHttp2(reader, writer) => {
                 let fields = live.with(|flow| flow.response.as_ref().map(|r| r.headers.clone()));
@@ -232,7 +249,7 @@ impl Outbound {
                 let (read, write) = tokio::io::split(stream);
                 let far =
                     End { reader: &mut Reader::new(read, BytesMut::new()), writer: &mut Writer::new(write) };
-                self.play(&mut ticker, live, script.zip(extensions), far).await
+                Box::pin(self.play(ticker, live, script.zip(extensions), far)).await
             }
         }
     }

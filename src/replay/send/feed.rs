@@ -23,8 +23,8 @@ pub struct Feed {
     reader: Reader,
     path: Arc<Path>,
     edits: Arc<Edits>,
-    /// Whether answers go to another store.
-    elsewhere: bool,
+    /// How mids of this store begin in another one; `None` if answers go to this one.
+    elsewhere: Option<Arc<str>>,
     speed: Option<f64>,
     queue: Arc<Queue>,
     round: u32,
@@ -74,7 +74,7 @@ pub(super) struct Ready {
 struct Origin {
     path: Arc<Path>,
     mid: Mid,
-    elsewhere: bool,
+    elsewhere: Option<Arc<str>>,
     closed_by_client: Option<bool>,
 }
 
@@ -93,6 +93,7 @@ impl Feed {
         speed: Option<f64>,
         queue: Arc<Queue>,
     ) -> Result<Self, StoreError> {
+        let elsewhere = elsewhere.then(|| format!("{}:", path.display()).into());
         Ok(Self { reader: Reader::open(path)?, path: path.into(), edits, elsewhere, speed, queue, round: 0 })
     }
 
@@ -152,7 +153,7 @@ impl Feed {
         let from = Origin {
             path: Arc::clone(&self.path),
             mid,
-            elsewhere: self.elsewhere,
+            elsewhere: self.elsewhere.clone(),
             closed_by_client: source.websocket.as_ref().and_then(|websocket| websocket.closed_by_client),
         };
         Ok(Ok(Ready { prepared, body, from, speed: self.speed }))
@@ -170,12 +171,9 @@ impl Ready {
     pub(super) fn into_errand(self) -> Errand {
         let Self { prepared, body, from, speed } = self;
         let Origin { path, mid, elsewhere, closed_by_client } = from;
-        let imported = elsewhere.then(|| {
-            Box::new(Imported {
-                format: "manent store".into(),
-                id: format!("{}:{mid}", path.display()),
-                ..Imported::default()
-            })
+        let imported = elsewhere.map(|store| {
+            let id = [&*store, &mid.to_string()].concat();
+            Box::new(Imported { format: "manent store".into(), id, ..Imported::default() })
         });
         let script = prepared.is_websocket.then(|| script(path, mid, closed_by_client, speed));
         Errand {
