@@ -275,8 +275,12 @@ pub(super) fn make(paths: &Paths) -> Result<(), StoreError> {
 
 fn fill(paths: &Paths) -> Result<(), StoreError> {
     let fail = |source| StoreError::io(&paths.db, "making the database", source);
-    // One is left behind by a process that was killed at this.
-    remove_file(&paths.new).map_err(fail)?;
+    // Left behind by a process that was killed at this.
+    let mut log = paths.new.clone().into_os_string();
+    log.push("-wal");
+    for left in [paths.new.as_path(), Path::new(&log)] {
+        remove_file(left).map_err(fail)?;
+    }
     let file = open_private(&paths.new).map_err(fail)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let made = Connection::open_with_flags(&paths.new, flags).and_then(|conn| {

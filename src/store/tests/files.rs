@@ -62,6 +62,72 @@ fn what_cannot_be_made_or_is_not_there_is_told() {
     assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
 }
 
+/// What a process leaves that is killed while it makes a store: a file of another name, with anything in it.
+#[test]
+fn a_store_that_was_half_made_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    for left in [&b""[..], b"SQLite format 3\0and no more"] {
+        std::fs::write(dir.path().join("f.db-new"), left).unwrap();
+        std::fs::write(dir.path().join("f.db-new-wal"), left).unwrap();
+        assert!(matches!(Reader::open(&path).unwrap_err(), StoreError::NotFound { .. }));
+        let mut writer = open(&path);
+        commit(&mut writer, vec![flow(Mid(1), State::Complete, Content::Absent)]).unwrap();
+        writer.close().unwrap();
+        assert!(Reader::open(&path).unwrap().flow(Mid(1)).unwrap().is_some());
+        let names = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        let names: Vec<_> = names.filter(|name| name.to_string_lossy().contains("-new")).collect();
+        assert!(names.is_empty(), "{names:?}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_dir_all(dir.path().join("f.db-bodies")).unwrap();
+    }
+}
+
+#[test]
+fn a_store_in_the_place_of_an_empty_file_is_made_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let mut writer = open(&path);
+    commit(&mut writer, vec![flow(Mid(1), State::Complete, Content::Absent)]).unwrap();
+    writer.close().unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    assert!(Reader::open(&path).unwrap().flow(Mid(1)).unwrap().is_some());
+}
+
+#[test]
+fn several_flows_are_those_that_each_would_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let mut writer = open(&path);
+    let there = [1, 2, 3, 5, 6, 9];
+    let flows = there.map(|n| {
+        let content = Content::Inline(body_bytes(Mid(n), 100 * usize::try_from(n).unwrap()).into());
+        flow(Mid(n), if n == 2 { State::Open } else { State::Complete }, content)
+    });
+    commit(&mut writer, flows.into()).unwrap();
+    writer.close().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let asked: [&[u64]; 9] =
+        [&[], &[1], &[4], &[1, 2, 3], &[2, 3, 4, 5, 6], &[4, 5], &[3, 2, 1], &[9, 1, 9], &[7, 8, 9, 10]];
+    for mids in asked {
+        let mids: Vec<Mid> = mids.iter().map(|&n| Mid(n)).collect();
+        let each: Vec<Flow> = mids.iter().filter_map(|&mid| reader.flow(mid).unwrap()).collect();
+        assert_eq!(reader.flows(&mids).unwrap(), each, "{mids:?}");
+        assert_eq!(each.len(), mids.iter().filter(|mid| there.contains(&mid.0)).count());
+    }
+    // One of them is damaged: it is told which, also of several.
+    let segment = dir.path().join("f.db-bodies/000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (alone, among) = (reader.flow(Mid(9)).unwrap_err(), reader.flows(&[Mid(8), Mid(9)]).unwrap_err());
+    assert!(alone.to_string().contains("flow 9") && alone.to_string() == among.to_string(), "{among}");
+    assert_eq!(reader.flows(&[Mid(5), Mid(6)]).unwrap().len(), 2);
+}
+
 #[test]
 fn a_writer_that_died_leaves_interrupted_flows_and_its_lock_is_free() {
     let dir = tempfile::tempdir().unwrap();
