@@ -7,17 +7,12 @@ use super::{Reader, Result};
 impl<R: Read> Reader<R> {
     /// Undoes what stands behind a backslash.
     pub(super) fn escape(&mut self, take: &mut impl FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
-        let plain = match self.byte()? {
-            byte @ (b'"' | b'\\' | b'/') => byte,
-            b'b' => 8,
-            b'f' => 12,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => return self.unicode_escape(take),
-            _ => return Err(self.wrong_before("no such escape in JSON")),
-        };
-        Ok(take(&[plain])?)
+        let letter = self.byte()?;
+        match unescaped(letter) {
+            Some(plain) => Ok(take(&[plain])?),
+            None if letter == b'u' => self.unicode_escape(take),
+            None => Err(self.wrong_before("no such escape in JSON")),
+        }
     }
 
     /// Undoes `\uXXXX`, and the one behind it where both are a pair of surrogates.
@@ -54,6 +49,19 @@ impl<R: Read> Reader<R> {
         }
         Ok(value)
     }
+}
+
+/// The byte that a letter behind a backslash stands for; `None` for `u`, and where there is no such escape.
+pub(super) fn unescaped(letter: u8) -> Option<u8> {
+    Some(match letter {
+        b'"' | b'\\' | b'/' => letter,
+        b'b' => 8,
+        b'f' => 12,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        _ => return None,
+    })
 }
 
 /// Gives a code point in UTF-8.

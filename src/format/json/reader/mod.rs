@@ -3,6 +3,7 @@
 //! It takes what the grammar of RFC 8259 allows and two things besides, which tools write: control characters inside strings,
 //! and bytes that are not UTF-8, which come out as they are. Depth, names and numbers are limited; the rest is up to the caller.
 
+mod at_hand;
 mod escape;
 mod string;
 
