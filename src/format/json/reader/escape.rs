@@ -52,16 +52,10 @@ impl<R: Read> Reader<R> {
 }
 
 /// The byte that a letter behind a backslash stands for; `None` for `u`, and where there is no such escape.
+#[inline]
 pub(super) fn unescaped(letter: u8) -> Option<u8> {
-    Some(match letter {
-        b'"' | b'\\' | b'/' => letter,
-        b'b' => 8,
-        b'f' => 12,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        _ => return None,
-    })
+    // By a table: which letter comes next, no processor foresees.
+    Some(UNESCAPED[usize::from(letter)]).filter(|&byte| byte != NONE)
 }
 
 /// Gives a code point in UTF-8.
@@ -73,3 +67,20 @@ fn put(take: &mut impl FnMut(&[u8]) -> io::Result<()>, unit: u32) -> Result<()> 
     }
     Ok(())
 }
+
+/// By letters.
+const UNESCAPED: [u8; 256] = {
+    let mut table = [NONE; 256];
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table[b'/' as usize] = b'/';
+    table[b'b' as usize] = 8;
+    table[b'f' as usize] = 12;
+    table[b'n' as usize] = b'\n';
+    table[b'r' as usize] = b'\r';
+    table[b't' as usize] = b'\t';
+    table
+};
+
+/// None of these letters stands for it.
+const NONE: u8 = 0;

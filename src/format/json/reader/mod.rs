@@ -337,7 +337,7 @@ impl<R: Read> Reader<R> {
 
     /// One value and all inside it, in pieces of JSON text; `begin` is told of each value before. A stack of our own: a file
     /// cannot exhaust the thread's.
-    fn walk(&mut self, take: &mut dyn FnMut(&[u8]), begin: &mut dyn FnMut(Kind)) -> Result<()> {
+    fn walk(&mut self, take: &mut impl FnMut(&[u8]), begin: &mut impl FnMut(Kind)) -> Result<()> {
         let outer = self.frames.len();
         let mut text = String::new();
         loop {
@@ -388,7 +388,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// A string as it stands, escapes left in it.
-    fn walk_string(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<()> {
+    fn walk_string(&mut self, take: &mut impl FnMut(&[u8])) -> Result<()> {
         self.expect(b'"', "a string")?;
         take(b"\"");
         loop {
