@@ -2,6 +2,7 @@
 
 mod ask;
 mod asked;
+mod base64;
 pub mod charset;
 pub mod coding;
 mod curl;

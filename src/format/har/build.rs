@@ -107,7 +107,7 @@ fn ours(
         method: Bytes::from(request.method.clone()),
         target: url.map(|url| Bytes::from(url.path)).unwrap_or_default(),
         version: foreign::parse_version(&request.version),
-        headers: request.headers.iter().map(|(name, value)| (name, value)).collect(),
+        headers: request.headers.clone(),
         ..Request::default()
     });
     flow.response = response.as_ref().and_then(|response| {
@@ -115,7 +115,7 @@ fn ours(
             status: status(response)?,
             reason: Bytes::from(response.reason.clone()),
             version: foreign::parse_version(&response.version),
-            headers: response.headers.iter().map(|(name, value)| (name, value)).collect(),
+            headers: response.headers.clone(),
             ..Response::default()
         })
     });

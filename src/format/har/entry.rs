@@ -9,9 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use crate::flow::Headers;
 use crate::format::json::{JsonError, Kind, Reader};
 
-use super::fields::{NAME_BYTES, VALUE_BYTES};
+use super::fields::{Fields, NAME_BYTES, VALUE_BYTES};
 use super::spool::{Run, Spool};
 use super::web_socket::{self, Record};
 
@@ -56,7 +57,7 @@ pub(super) struct Message {
     pub(super) version: String,
     pub(super) status: Option<f64>,
     pub(super) reason: String,
-    pub(super) headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) headers: Headers,
     pub(super) headers_size: Option<f64>,
     pub(super) body_size: Option<f64>,
     pub(super) transfer_size: Option<f64>,
@@ -181,76 +182,76 @@ impl<R: Read> Parser<'_, R> {
     }
 
     /// Fields as `{"name": …, "value": …}`, as `[name, value]`, or as members of one object.
-    fn headers(&mut self) -> Result<Vec<Field>, JsonError> {
-        let mut headers = Vec::new();
+    fn headers(&mut self) -> Result<Headers, JsonError> {
+        let mut fields = Fields::new();
         let mut name = String::new();
         match self.json.peek()? {
             Kind::Array => self.json.enter_array()?,
             Kind::Object => {
                 self.json.enter_object()?;
+                let mut value = String::new();
                 while self.json.next_member(&mut name)? {
-                    let value = self.short()?;
+                    self.short_into(&mut value)?;
                     self.spend(name.len() + PER_FIELD);
                     // Empty values cost nothing by themselves.
                     if self.budget > 0 {
-                        headers.push((name.clone().into_bytes(), value.into_bytes()));
+                        fields.push(name.as_bytes(), value.as_bytes());
                     }
                 }
-                return Ok(headers);
+                return Ok(fields.into());
             }
             _ => {
                 self.json.skip()?;
-                return Ok(headers);
+                return Ok(fields.into());
             }
         }
+        let mut field = (String::new(), String::new());
         while self.json.next_value()? {
-            let mut field = (Vec::new(), Vec::new());
+            field.0.clear();
+            field.1.clear();
+            let mut exact = (None, None);
             match self.json.peek()? {
                 Kind::Object => {
                     self.json.enter_object()?;
-                    self.field(&mut field, &mut name)?;
+                    exact = self.field(&mut field, &mut name)?;
                 }
                 Kind::Array => {
                     self.json.enter_array()?;
                     let mut at = 0;
                     while self.json.next_value()? {
-                        let text = self.short()?.into_bytes();
                         match at {
-                            0 => field.0 = text,
-                            1 => field.1 = text,
-                            _ => {}
+                            0 => self.short_into(&mut field.0)?,
+                            1 => self.short_into(&mut field.1)?,
+                            _ => self.short_into(&mut name)?,
                         }
                         at += 1;
                     }
                 }
                 _ => self.json.skip()?,
             }
-            if !field.0.is_empty() || !field.1.is_empty() {
+            let name = exact.0.as_deref().unwrap_or(field.0.as_bytes());
+            let value = exact.1.as_deref().unwrap_or(field.1.as_bytes());
+            if !name.is_empty() || !value.is_empty() {
+                fields.push(name, value);
                 self.spend(PER_FIELD);
-                headers.push(field);
             }
         }
-        Ok(headers)
+        Ok(fields.into())
     }
 
-    fn field(&mut self, field: &mut (Vec<u8>, Vec<u8>), name: &mut String) -> Result<(), JsonError> {
-        let (mut exact_name, mut exact_value) = (None, None);
+    /// Name and value of a field as text, and as bytes where they stand beside it.
+    fn field(&mut self, field: &mut (String, String), name: &mut String) -> Result<Exact, JsonError> {
+        let mut exact = (None, None);
         while self.json.next_member(name)? {
             match name.as_str() {
-                "name" => field.0 = self.short()?.into_bytes(),
-                "value" => field.1 = self.short()?.into_bytes(),
-                NAME_BYTES => exact_name = STANDARD.decode(self.short()?).ok(),
-                VALUE_BYTES => exact_value = STANDARD.decode(self.short()?).ok(),
+                "name" => self.short_into(&mut field.0)?,
+                "value" => self.short_into(&mut field.1)?,
+                NAME_BYTES => exact.0 = STANDARD.decode(self.short()?).ok(),
+                VALUE_BYTES => exact.1 = STANDARD.decode(self.short()?).ok(),
                 _ => self.json.skip()?,
             }
         }
-        if let Some(bytes) = exact_name {
-            field.0 = bytes;
-        }
-        if let Some(bytes) = exact_value {
-            field.1 = bytes;
-        }
-        Ok(())
+        Ok(exact)
     }
 
     fn params(&mut self) -> Result<Vec<(String, String)>, JsonError> {
@@ -391,6 +392,11 @@ impl<R: Read> Parser<'_, R> {
 
     /// Any value, if the budget has room for it.
     fn value(&mut self) -> Result<Option<Value>, JsonError> {
+        if let Some((value, len)) = self.json.value_at_hand() {
+            let is_within = len <= self.budget / VALUE_COST;
+            self.budget = if is_within { self.budget - len * VALUE_COST } else { self.budget };
+            return Ok(is_within.then_some(value));
+        }
         let mut raw = Vec::new();
         if !self.raw_value(&mut raw)? {
             return Ok(None);
@@ -400,10 +406,9 @@ impl<R: Read> Parser<'_, R> {
 
     /// The text of any value, if the budget has room for the value; whether it has.
     fn raw_value(&mut self, raw: &mut Vec<u8>) -> Result<bool, JsonError> {
-        // Values take several times the room of their text.
-        let is_whole = self.json.raw(self.budget / 8, raw)?;
+        let is_whole = self.json.raw(self.budget / VALUE_COST, raw)?;
         if is_whole {
-            self.spend(raw.len() * 8);
+            self.spend(raw.len() * VALUE_COST);
         }
         Ok(is_whole)
     }
@@ -420,28 +425,37 @@ impl<R: Read> Parser<'_, R> {
 
     /// A string that is kept, or a number's text; empty for anything else.
     fn short(&mut self) -> Result<String, JsonError> {
-        let text = self.kept_text(self.budget)?;
-        self.spend(text.len());
+        let mut text = String::new();
+        self.short_into(&mut text)?;
         Ok(text)
+    }
+
+    /// The same in place of what `text` holds.
+    fn short_into(&mut self, text: &mut String) -> Result<(), JsonError> {
+        self.kept_text(self.budget, text)?;
+        self.spend(text.len());
+        Ok(())
     }
 
     /// The same of one that is a word or a number.
     fn small_text(&mut self) -> Result<String, JsonError> {
-        self.kept_text(MAX_SMALL)
+        let mut text = String::new();
+        self.kept_text(MAX_SMALL, &mut text)?;
+        Ok(text)
     }
 
-    fn kept_text(&mut self, max: usize) -> Result<String, JsonError> {
-        let mut text = String::new();
+    fn kept_text(&mut self, max: usize, text: &mut String) -> Result<(), JsonError> {
+        text.clear();
         match self.json.peek()? {
             Kind::String => {
-                if !self.json.text(max, &mut text)? {
+                if !self.json.text(max, text)? {
                     self.fault("its head is larger than 16 MiB");
                 }
             }
-            Kind::Number => self.json.number(&mut text)?,
+            Kind::Number => self.json.number(text)?,
             _ => self.json.skip()?,
         }
-        Ok(text)
+        Ok(())
     }
 
     /// A number, also one in quotes; `None` for anything else.
@@ -489,6 +503,9 @@ const BUDGET: usize = 16 * 1024 * 1024;
 /// What a field costs beside its text.
 const PER_FIELD: usize = 64;
 
+/// A value takes several times the room of its text.
+const VALUE_COST: usize = 8;
+
 /// Words and numbers.
 const MAX_SMALL: usize = 4096;
 
@@ -501,5 +518,5 @@ const MOST_BODIES: usize = 8;
 /// Arbitrary: it is for people.
 const MOST_LEFT_OUT: usize = 100;
 
-/// A field's name and value.
-type Field = (Vec<u8>, Vec<u8>);
+/// Name and value of a field, where they are no text.
+type Exact = (Option<Vec<u8>>, Option<Vec<u8>>);

@@ -1,12 +1,41 @@
 //! Header fields as an archive has them: names and values as text, and the bytes beside them where they are no UTF-8.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::flow::Headers;
 use crate::format::json::Writer;
+
+/// Fields on their way to be [`Headers`].
+pub(super) struct Fields {
+    text: Vec<u8>,
+    ranges: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl Fields {
+    /// With room for a usual head.
+    pub(super) fn new() -> Self {
+        Self { text: Vec::with_capacity(1024), ranges: Vec::with_capacity(16) }
+    }
+
+    /// Adds one at the end.
+    pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
+        let begin = self.text.len();
+        self.text.extend_from_slice(name);
+        let middle = self.text.len();
+        self.text.extend_from_slice(value);
+        self.ranges.push((begin..middle, middle..self.text.len()));
+    }
+}
+
+impl From<Fields> for Headers {
+    fn from(Fields { text, ranges }: Fields) -> Self {
+        Headers::from_ranges(text.into(), ranges.into_iter())
+    }
+}
 
 /// Writes an array of `{"name": …, "value": …}`.
 pub(super) fn write(json: &mut Writer<'_>, headers: &Headers) {

@@ -6,17 +6,17 @@
 
 use std::io::{self, Read};
 
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::Engine as _;
 use base64::read::DecoderReader;
-use base64::{Engine as _, alphabet};
 
 use crate::flow::Headers;
+use crate::format::base64::LENIENT;
 use crate::format::charset::{Charset, Encoder};
 use crate::format::coding::{self, Coding};
 
 /// What base64 gives, white space in it passed over. It fails with [`io::ErrorKind::InvalidData`] where it is none.
 pub(super) fn from_base64<'a>(text: Box<dyn Read + 'a>) -> Box<dyn Read + 'a> {
-    Box::new(DecoderReader::new(WithoutBlanks(text), &LENIENT))
+    Box::new(DecoderReader::new(WithoutBlanks(text), &*LENIENT))
 }
 
 /// The same of text in memory; `None` if it is none, or has white space in it.
@@ -156,14 +156,6 @@ impl Read for InCharset<'_> {
         Ok(len)
     }
 }
-
-/// Tools differ on padding.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 /// Arbitrary: a few pages.
 const PIECE: usize = 16 * 1024;

@@ -82,4 +82,4 @@ impl Spool {
 }
 
 /// Most bodies are smaller, and the memory of an import has to stay far below 128 MiB.
-const IN_MEMORY: usize = 2 * 1024 * 1024;
+const IN_MEMORY: usize = 4 * 1024 * 1024;

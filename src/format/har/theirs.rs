@@ -232,16 +232,16 @@ impl Pseudo {
 }
 
 /// The fields without pseudo-headers. Chrome joins fields of one name with line feeds; carriage returns are left-overs.
-fn fields(all: &[(Vec<u8>, Vec<u8>)]) -> (Headers, Pseudo) {
-    let (pseudo, fields): (Vec<_>, Vec<_>) =
-        all.iter().cloned().partition(|(name, _)| name.starts_with(b":"));
+fn fields(all: &Headers) -> (Headers, Pseudo) {
+    let (pseudo, fields): (Vec<_>, Vec<_>) = all.iter().partition(|(name, _)| name.starts_with(b":"));
     let lines = fields.iter().flat_map(|(name, value)| {
         value.split(|&b| b == b'\n').map(move |line| {
             let line: Vec<u8> = line.iter().copied().filter(|b| !matches!(b, b'\r' | 0)).collect();
             (name, line.trim_ascii().to_vec())
         })
     });
-    (lines.collect(), Pseudo(pseudo))
+    let owned = |(name, value): (&[u8], &[u8])| (name.to_vec(), value.to_vec());
+    (lines.collect(), Pseudo(pseudo.into_iter().map(owned).collect()))
 }
 
 /// The moments by the phases, one after the other from the start.

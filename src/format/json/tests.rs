@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use super::{JsonError, Kind, Reader, Writer};
 
-/// Gives one byte a call, so that every boundary is between two reads.
-struct Drop<'a>(&'a [u8]);
+/// Gives one byte a call, so that every boundary is between two reads; or so many.
+struct Drop<'a>(&'a [u8], usize);
 
 impl std::io::Read for Drop<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let len = self.0.len().min(buf.len()).min(1);
+        let len = self.0.len().min(buf.len()).min(self.1);
         buf[..len].copy_from_slice(&self.0[..len]);
         self.0 = &self.0[len..];
         Ok(len)
@@ -20,17 +20,36 @@ impl std::io::Read for Drop<'_> {
 
 fn raw(text: &[u8]) -> Result<Vec<u8>, JsonError> {
     let mut out = Vec::new();
-    assert!(Reader::new(Drop(text)).raw(usize::MAX, &mut out)?);
+    assert!(Reader::new(Drop(text, 1)).raw(usize::MAX, &mut out)?);
     Ok(out)
 }
 
 fn text(json: &str) -> Result<Vec<u8>, JsonError> {
     let mut out = Vec::new();
-    Reader::new(Drop(json.as_bytes())).string(|piece| {
+    Reader::new(Drop(json.as_bytes(), 1)).string(|piece| {
         out.extend_from_slice(piece);
         Ok(())
     })?;
     Ok(out)
+}
+
+/// A string read so many bytes a call, and what is wrong with it.
+fn text_by(len: usize, json: &[u8], of_lines: bool) -> Result<Vec<u8>, String> {
+    let reader = Reader::new(Drop(json, len));
+    let mut reader = if of_lines { reader.of_lines() } else { reader };
+    let mut out = Vec::new();
+    let read = reader.string(|piece| {
+        out.extend_from_slice(piece);
+        Ok(())
+    });
+    read.map(|()| out).map_err(|error| error.to_string())
+}
+
+/// Long enough for all ways to go through text, with escapes close together and far apart.
+fn long_text() -> impl Strategy<Value = String> {
+    let piece =
+        prop_oneof!["[\"\\\\\n\t\u{1}\u{7f}/]{1,4}", "[ -~]{0,12}", "[a-zé€😀]{0,60}", any::<String>()];
+    vec(piece, 0..200).prop_map(|pieces| pieces.concat())
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -134,7 +153,7 @@ fn what_is_too_long_is_read_and_said_to_be() {
 #[test]
 fn an_object_is_found_behind_damage() {
     let text = br#"{"all":[{"id":1},{"id":"{\"id\":7}" x, {"other":1}, { "id" : 2},{"id":3}],"end":true}"#;
-    let mut reader = Reader::new(Drop(text));
+    let mut reader = Reader::new(Drop(text, 1));
     let (mut name, mut number) = (String::new(), String::new());
     reader.enter_object().unwrap();
     assert!(reader.next_member(&mut name).unwrap());
@@ -202,4 +221,74 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn long_strings_come_back(text in long_text(), len in 1usize..2000) {
+        let (mut out, mut buffer) = (Vec::new(), Vec::new());
+        Writer::new(&mut out, &mut buffer).text(&text).flush().unwrap();
+        prop_assert_eq!(&serde_json::from_slice::<String>(&out).unwrap(), &text);
+        for json in [out, serde_json::to_vec(&text).unwrap()] {
+            for len in [1, len, usize::MAX] {
+                prop_assert_eq!(text_by(len, &json, true).unwrap(), text.as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn broken_strings_break_at_the_same_place_however_they_are_read(
+        text in r#"([a-z]{0,20}(\\["\\/bfnrtux]|\n|\\u[0-9a-f]{3,4}|"?)){0,60}"#,
+        len in 1usize..100,
+        of_lines: bool,
+    ) {
+        let json = format!("\"{text}");
+        let whole = text_by(usize::MAX, json.as_bytes(), of_lines);
+        for len in [1, len] {
+            prop_assert_eq!(&text_by(len, json.as_bytes(), of_lines), &whole);
+        }
+    }
+
+    #[test]
+    fn values_at_hand_are_those_that_raw_gives(value in value(), pretty: bool, len in 1usize..100) {
+        let text = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
+        let list = [b"[1,", &text[..], b" ,2]"].concat();
+        for len in [len, usize::MAX] {
+            let mut reader = Reader::new(Drop(&list, len));
+            reader.enter_array().unwrap();
+            prop_assert!(reader.next_value().unwrap());
+            reader.skip().unwrap();
+            prop_assert!(reader.next_value().unwrap());
+            match reader.value_at_hand() {
+                Some((found, found_len)) => {
+                    prop_assert_eq!(&found, &value);
+                    prop_assert_eq!(found_len, text.len());
+                }
+                None => {
+                    prop_assert!(len < usize::MAX);
+                    reader.skip().unwrap();
+                }
+            }
+            prop_assert!(reader.next_value().unwrap());
+            reader.skip().unwrap();
+            prop_assert!(!reader.next_value().unwrap());
+        }
+    }
+}
+
+#[test]
+fn no_value_is_at_hand_that_may_go_on_or_is_too_deep() {
+    let at_hand = |text: &[u8]| {
+        let mut reader = Reader::new(text);
+        reader.peek().unwrap();
+        reader.value_at_hand()
+    };
+    assert_eq!(at_hand(b"12"), None, "more digits may follow");
+    assert_eq!(at_hand(b"12 "), Some((12.into(), 2)));
+    assert_eq!(
+        at_hand(b"[1, \"a\nb\"] "),
+        None,
+        "a control character, which we take and serde_json does not"
+    );
+    let nested = |depth: usize| [b"[".repeat(depth), b"]".repeat(depth), b" ".to_vec()].concat();
+    assert!(at_hand(&nested(120)).is_some());
+    assert_eq!(at_hand(&nested(121)), None);
 }

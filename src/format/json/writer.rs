@@ -3,7 +3,8 @@
 use std::io::{self, Read, Write};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+
+use crate::format::base64::STANDARD;
 
 /// Writes JSON to `out`, through a buffer: call [`Writer::flush`] at the end.
 ///
@@ -265,20 +266,20 @@ pub(crate) fn escape(text: &str, out: &mut Vec<u8>) {
     if text.len() < BLOCK / 8 {
         return escape_few(text.as_bytes(), out);
     }
-    let mut spelled = [0; 6 * BLOCK + 8];
+    let mut spelled = [0; 6 * BLOCK + WORD];
     for block in text.as_bytes().chunks(BLOCK) {
-        let mut len = 0;
-        let (words, rest) = block.as_chunks::<8>();
-        for word in words {
-            // Most are plain in most bodies; where they are not, as in JSON, looking for each single one takes longer.
-            if is_plain_word(u64::from_le_bytes(*word)) {
-                spelled[len..len + 8].copy_from_slice(word);
-                len += 8;
-            } else {
-                word.iter().for_each(|&byte| spell(byte, &mut spelled, &mut len));
+        let (mut at, mut len) = (0, 0);
+        while let Some(word) = block[at..].first_chunk::<WORD>() {
+            // All of it, of which what comes next may overwrite a part.
+            spelled[len..len + WORD].copy_from_slice(word);
+            let plain = plain_in(u128::from_le_bytes(*word));
+            (at, len) = (at + plain, len + plain);
+            if plain < WORD {
+                spell(block[at], &mut spelled, &mut len);
+                at += 1;
             }
         }
-        rest.iter().for_each(|&byte| spell(byte, &mut spelled, &mut len));
+        block[at..].iter().for_each(|&byte| spell(byte, &mut spelled, &mut len));
         out.extend_from_slice(&spelled[..len]);
     }
 }
@@ -318,18 +319,18 @@ fn spell(byte: u8, spelled: &mut [u8], len: &mut usize) {
     }
 }
 
-/// Whether none of eight bytes has to be escaped.
-fn is_plain_word(word: u64) -> bool {
-    const ONES: u64 = u64::MAX / 0xff;
+/// How many bytes of a word, read in the order of the text, stand before the first that has to be escaped.
+fn plain_in(word: u128) -> usize {
+    const ONES: u128 = u128::MAX / 0xff;
     // The high bit of a byte is set where that is zero, or less than the other: by the borrow, and only for the lowest of
     // them surely, which is all that is asked here.
-    let is_zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes;
+    let is_zero = |bytes: u128| bytes.wrapping_sub(ONES) & !bytes;
     let is_control = word.wrapping_sub(ONES * 0x20) & !word;
     let odd = is_control
         | is_zero(word ^ (ONES * 0x22))
         | is_zero(word ^ (ONES * 0x5c))
         | is_zero(word ^ (ONES * 0x7f));
-    odd & (ONES * 0x80) == 0
+    ((odd & (ONES * 0x80)).trailing_zeros() / u8::BITS) as usize
 }
 
 /// How many bytes stand before the first that has to be escaped.
@@ -399,6 +400,9 @@ const ESCAPES: [u8; 256] = {
 };
 const PLAIN: u8 = 0;
 const CONTROL: u8 = 1;
+
+/// Bytes that are looked at in one step.
+const WORD: usize = 16;
 
 /// Bytes that are escaped before they are put where they go: few enough for the nearest cache.
 const BLOCK: usize = 512;

@@ -3,9 +3,9 @@
 use std::io::{self, BufRead};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use super::super::base64::STANDARD;
 use super::super::json::{JsonError, Kind, Mark, Reader};
 use super::super::transfer::{DecodeError, Decoded, Decoder, Part, Sink};
 use super::parse::{self, Contents};

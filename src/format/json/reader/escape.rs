@@ -7,17 +7,12 @@ use super::{Reader, Result};
 impl<R: Read> Reader<R> {
     /// Undoes what stands behind a backslash.
     pub(super) fn escape(&mut self, take: &mut impl FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
-        let plain = match self.byte()? {
-            byte @ (b'"' | b'\\' | b'/') => byte,
-            b'b' => 8,
-            b'f' => 12,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => return self.unicode_escape(take),
-            _ => return Err(self.wrong_before("no such escape in JSON")),
-        };
-        Ok(take(&[plain])?)
+        let letter = self.byte()?;
+        match unescaped(letter) {
+            Some(plain) => Ok(take(&[plain])?),
+            None if letter == b'u' => self.unicode_escape(take),
+            None => Err(self.wrong_before("no such escape in JSON")),
+        }
     }
 
     /// Undoes `\uXXXX`, and the one behind it where both are a pair of surrogates.
@@ -56,6 +51,13 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// The byte that a letter behind a backslash stands for; `None` for `u`, and where there is no such escape.
+#[inline]
+pub(super) fn unescaped(letter: u8) -> Option<u8> {
+    // By a table: which letter comes next, no processor foresees.
+    Some(UNESCAPED[usize::from(letter)]).filter(|&byte| byte != NONE)
+}
+
 /// Gives a code point in UTF-8.
 fn put(take: &mut impl FnMut(&[u8]) -> io::Result<()>, unit: u32) -> Result<()> {
     match (char::from_u32(unit), u8::try_from(unit.wrapping_sub(0xdc00))) {
@@ -65,3 +67,20 @@ fn put(take: &mut impl FnMut(&[u8]) -> io::Result<()>, unit: u32) -> Result<()> 
     }
     Ok(())
 }
+
+/// By letters.
+const UNESCAPED: [u8; 256] = {
+    let mut table = [NONE; 256];
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table[b'/' as usize] = b'/';
+    table[b'b' as usize] = 8;
+    table[b'f' as usize] = 12;
+    table[b'n' as usize] = b'\n';
+    table[b'r' as usize] = b'\r';
+    table[b't' as usize] = b'\t';
+    table
+};
+
+/// None of these letters stands for it.
+const NONE: u8 = 0;

@@ -3,6 +3,7 @@
 //! It takes what the grammar of RFC 8259 allows and two things besides, which tools write: control characters inside strings,
 //! and bytes that are not UTF-8, which come out as they are. Depth, names and numbers are limited; the rest is up to the caller.
 
+mod at_hand;
 mod escape;
 mod string;
 
@@ -336,7 +337,7 @@ impl<R: Read> Reader<R> {
 
     /// One value and all inside it, in pieces of JSON text; `begin` is told of each value before. A stack of our own: a file
     /// cannot exhaust the thread's.
-    fn walk(&mut self, take: &mut dyn FnMut(&[u8]), begin: &mut dyn FnMut(Kind)) -> Result<()> {
+    fn walk(&mut self, take: &mut impl FnMut(&[u8]), begin: &mut impl FnMut(Kind)) -> Result<()> {
         let outer = self.frames.len();
         let mut text = String::new();
         loop {
@@ -387,7 +388,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// A string as it stands, escapes left in it.
-    fn walk_string(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<()> {
+    fn walk_string(&mut self, take: &mut impl FnMut(&[u8])) -> Result<()> {
         self.expect(b'"', "a string")?;
         take(b"\"");
         loop {
