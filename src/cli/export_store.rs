@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::errors::CliError;
 use super::export::{Chosen, ExportArgs, Work, write_failed};
@@ -61,9 +60,7 @@ pub(super) fn run(
     let beside = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = tempfile::Builder::new().prefix(".manent-export-").tempdir_in(beside).map_err(failed)?;
     let made = dir.path().join("flows.db");
-    let options =
-        RecorderOptions { label: "export".to_owned(), linger: Duration::ZERO, ..RecorderOptions::default() };
-    let recorder = runtime.block_on(Recorder::open(&made, options))?;
+    let recorder = runtime.block_on(Recorder::open(&made, RecorderOptions::bulk("export")))?;
     let mut encoder = Chosen::new(Box::new(IntoStore::new(&recorder, runtime.handle())), args, None);
     let written = work
         .stores(files, &mut opened, encoder.get(), &mut io::sink())

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -78,12 +77,7 @@ pub(super) fn run(args: &ImportArgs, global: &Global, output: &Output) -> anyhow
     runtime.block_on(async {
         let stop = Arc::new(AtomicBool::new(false));
         let mut signals = Signals::listen()?;
-        let options = RecorderOptions {
-            filter,
-            label: "import".to_owned(),
-            linger: Duration::ZERO,
-            ..RecorderOptions::default()
-        };
+        let options = RecorderOptions { filter, ..RecorderOptions::bulk("import") };
         let recorder = Recorder::open(&path, options).await?;
         let work = import_all(args, given, &path, &recorder, &stop, output);
         tokio::pin!(work);

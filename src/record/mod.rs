@@ -27,4 +27,4 @@ pub use recorder::{Committed, RecordError, Recorder, RecorderOptions, Stats};
 pub use rotating::{Clock, Rotating};
 pub use ticket::{BodyWriter, MessageWriter, Receipt, Ticket};
 
-pub use crate::store::{BodySide, Durability};
+pub use crate::store::{BodySide, Durability, PageCache};

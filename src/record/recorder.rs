@@ -17,7 +17,8 @@ use super::ticket::Ticket;
 use crate::filter::Filter;
 use crate::flow::{ClientConn, ConnId, Content, Flow, FlowError, Kind, Mid, ServerConn, State};
 use crate::store::{
-    BodySide, Durability, Limits, Pins, Reader, Segments, SessionCounts, StoreError, Writer, WriterOptions,
+    BodySide, Durability, Limits, PageCache, Pins, Reader, Segments, SessionCounts, StoreError, Writer,
+    WriterOptions,
 };
 
 /// Stores flows and finds them again. Cheap to clone.
@@ -57,6 +58,16 @@ pub struct RecorderOptions {
     pub listen: String,
     /// What the store may hold.
     pub limits: Limits,
+    /// What becomes of the system's copy of bodies that were written.
+    pub cache: PageCache,
+}
+
+impl RecorderOptions {
+    /// For flows that come as fast as they can be stored, and that nobody looks at yet: an import. `label` names the session.
+    #[must_use]
+    pub fn bulk(label: impl Into<String>) -> Self {
+        Self { label: label.into(), linger: Duration::ZERO, cache: PageCache::GiveBack, ..Self::default() }
+    }
 }
 
 impl Default for RecorderOptions {
@@ -73,6 +84,7 @@ impl Default for RecorderOptions {
             label: String::new(),
             listen: String::new(),
             limits: Limits::default(),
+            cache: PageCache::default(),
         }
     }
 }
@@ -288,6 +300,7 @@ impl Recorder {
             label: options.label.clone(),
             listen: options.listen.clone(),
             limits: options.limits,
+            cache: options.cache,
         };
         let (path, before) = (path.to_owned(), before.map(Path::to_owned));
         let open = move || {

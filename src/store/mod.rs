@@ -62,7 +62,7 @@ pub use pack::{CopyProgress, CopyWatch, PackOptions, Packed, pack, unpack};
 pub use reader::Reader;
 pub use row::{ListQuery, Order, Row};
 pub use search::{Explanation, MAX_BODY, Progress, Search, explain};
-pub use segment::{BodySide, Room, Segments};
+pub use segment::{BodySide, PageCache, Room, Segments};
 pub use session::{Session, SessionCounts};
 pub(crate) use space::Step;
 pub use space::{Estimate, Freed, Limits, Marked, Pin, Pins, Pruner, Vacuum};

@@ -14,7 +14,7 @@ use super::paths::Paths;
 use super::recover::recover;
 use super::row::sqlite_int;
 use super::schema;
-use super::segment::{DiskFiles, SegmentFiles, Segments};
+use super::segment::{DiskFiles, PageCache, SegmentFiles, Segments};
 use super::session::{self, SessionCounts};
 use super::space::{Limits, Pins, Space, Step, Swept};
 use super::{Reader, StoreError};
@@ -42,6 +42,8 @@ pub struct WriterOptions {
     pub listen: String,
     /// What it may hold.
     pub limits: Limits,
+    /// What becomes of the system's copy of what was written.
+    pub cache: PageCache,
 }
 
 /// A store open for writing. Its methods block; they are for a thread that may.
@@ -75,7 +77,7 @@ impl Writer {
     /// is not ours to write, with nothing changed; [`StoreError::NotWritable`] for a file or folder that cannot be
     /// made or written; else what the system or SQLite said.
     pub fn open(path: &Path, options: &WriterOptions) -> Result<Self, StoreError> {
-        Self::open_with(path, options, |paths| Box::new(DiskFiles { paths }))
+        Self::open_with(path, options, |paths| Box::new(DiskFiles { paths, cache: options.cache }))
     }
 
     /// As [`Writer::open`], with segment files of any make.

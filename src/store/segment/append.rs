@@ -338,12 +338,15 @@ impl Segments {
         let (due, upto) = {
             let state = self.shared.lock();
             let due = state.dirty.iter().filter(|(_, d)| d.written > d.synced);
-            let due = due.map(|(&number, d)| (number, Arc::clone(&d.file), d.written));
+            let due = due.map(|(&number, d)| (number, Arc::clone(&d.file), d.synced, d.written));
             (due.collect::<Vec<_>>(), state.written)
         };
         let mut grown = Vec::with_capacity(due.len());
-        for (number, file, written) in due {
+        for (number, file, synced, written) in due {
             let result = file.sync();
+            if result.is_ok() {
+                file.synced(synced, written);
+            }
             let mut state = self.shared.lock();
             let current = state.next.number;
             let Some(dirty) = state.dirty.get_mut(&number) else { continue };

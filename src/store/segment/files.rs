@@ -10,6 +10,17 @@ use std::sync::Arc;
 
 use crate::store::paths::{Paths, open_private, private_folder, sync_folder};
 
+/// What becomes of the system's copy of what was written, once it is on disk (posix_fadvise(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PageCache {
+    /// It stays as long as there is room: what was just recorded is what is looked at.
+    #[default]
+    Keep,
+    /// It is given back, on Linux: of gigabytes that nobody reads soon, for which others would lose theirs. Memory that was
+    /// used a moment ago is also the quickest to write to.
+    GiveBack,
+}
+
 /// Where segment files come from, and go.
 pub(in crate::store) trait SegmentFiles: Send + Sync + Debug {
     /// Opens a segment, making it if it is not there; its name is on disk when this returns.
@@ -30,6 +41,8 @@ pub(in crate::store) trait SegmentFile: Send + Sync + Debug {
     fn write_at(&self, data: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     /// Returns when everything written before is on disk.
     fn sync(&self) -> io::Result<()>;
+    /// Told after a sync: these bytes are on disk.
+    fn synced(&self, _from: u64, _to: u64) {}
     /// Cuts the file.
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Whether it still has its name. One that was deleted can be written as if nothing were, until it is closed.
@@ -40,6 +53,7 @@ pub(in crate::store) trait SegmentFile: Send + Sync + Debug {
 #[derive(Debug)]
 pub(in crate::store) struct DiskFiles {
     pub(in crate::store) paths: Paths,
+    pub(in crate::store) cache: PageCache,
 }
 
 /// One of them.
@@ -49,6 +63,7 @@ struct DiskFile {
     path: PathBuf,
     /// Device and number.
     key: (u64, u64),
+    cache: PageCache,
 }
 
 impl SegmentFiles for DiskFiles {
@@ -58,7 +73,7 @@ impl SegmentFiles for DiskFiles {
         let file = open_private(&path)?;
         sync_folder(&self.paths.bodies)?;
         let key = key(&file.metadata()?);
-        Ok(Arc::new(DiskFile { file, path, key }))
+        Ok(Arc::new(DiskFile { file, path, key, cache: self.cache }))
     }
 
     fn sync_wal(&self) -> io::Result<()> {
@@ -100,6 +115,18 @@ impl SegmentFile for DiskFile {
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn synced(&self, from: u64, to: u64) {
+        #[cfg(target_os = "linux")]
+        if self.cache == PageCache::GiveBack
+            && let Some(len) = std::num::NonZeroU64::new(to.saturating_sub(from))
+        {
+            // Only an advice, of which nothing depends on what becomes.
+            let _ = rustix::fs::fadvise(&self.file, from, Some(len), rustix::fs::Advice::DontNeed);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (from, to, self.cache);
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

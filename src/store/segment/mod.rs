@@ -10,6 +10,7 @@ mod tests;
 
 pub use append::{Room, Segments};
 pub(super) use append::{Start, push as push_extent};
+pub use files::PageCache;
 #[cfg(test)]
 pub(super) use files::SegmentFile;
 pub(super) use files::{DiskFiles, SegmentFiles};

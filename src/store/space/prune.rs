@@ -15,7 +15,7 @@ use super::super::paths::Paths;
 use super::super::record::RecordFiles;
 use super::super::schema;
 use super::super::source::Source;
-use super::super::{Durability, Reader, StoreError, Writer, WriterOptions};
+use super::super::{Durability, PageCache, Reader, StoreError, Writer, WriterOptions};
 use super::delete::{self, Freed, Marked};
 use super::keep::Step;
 use super::limits::Limits;
@@ -145,6 +145,7 @@ pub(in crate::store) fn options(label: &str) -> WriterOptions {
         label: label.to_owned(),
         listen: String::new(),
         limits: Limits::default(),
+        cache: PageCache::default(),
     }
 }
 

@@ -72,7 +72,7 @@ impl SegmentFile for FaultyFile {
 fn faulty(path: &Path) -> (Writer, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let files = |paths: Paths| -> Box<dyn SegmentFiles> {
-        Box::new(FaultyFiles(DiskFiles { paths }, Arc::clone(&faults)))
+        Box::new(FaultyFiles(DiskFiles { paths, cache: PageCache::GiveBack }, Arc::clone(&faults)))
     };
     (Writer::open_with(path, &options(), files).unwrap(), faults)
 }

@@ -30,6 +30,7 @@ fn options() -> WriterOptions {
         label: "test".into(),
         listen: String::new(),
         limits: Limits::default(),
+        cache: PageCache::default(),
     }
 }
 

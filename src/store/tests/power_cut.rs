@@ -154,7 +154,7 @@ impl Run {
         let path = folder.join("f.db");
         let journal = Journal::default();
         let files = |paths: Paths| -> Box<dyn SegmentFiles> {
-            Box::new(JournalFiles(DiskFiles { paths }, Arc::clone(&journal)))
+            Box::new(JournalFiles(DiskFiles { paths, cache: PageCache::GiveBack }, Arc::clone(&journal)))
         };
         let writer = Writer::open_with(&path, options, files).unwrap();
         let mut run = Self { path, journal, writer, chance: Chance(42), mid: 0, here: BTreeSet::new() };

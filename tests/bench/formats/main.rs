@@ -250,7 +250,7 @@ fn import_all(format: &Format, store: &Path, file: &Path) -> Result<u64> {
     let make = format.decoder.context("it is only written")?;
     let input = Box::new(BufReader::new(File::open(file)?));
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let recorder = Recorder::open(store, RecorderOptions::default()).await?;
+        let recorder = Recorder::open(store, RecorderOptions::bulk("import")).await?;
         let options = ImportOptions::default();
         let done = import(&recorder, make, input, options, |_| ControlFlow::Continue(())).await?;
         recorder.close().await?;
