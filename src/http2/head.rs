@@ -1,5 +1,7 @@
 //! Heads: what the `h2` crate decodes into [`crate::flow`]'s types, and back.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
@@ -48,7 +50,8 @@ pub fn request(parts: &http::request::Parts) -> Request {
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let authority = uri.authority().map(Authority::as_str);
     // One buffer for all texts, of which each copy that is kept is but a count.
-    let (text, headers) = fields_behind([path, authority.unwrap_or_default()], &parts.headers);
+    let (text, ranges) = fields_behind([path, authority.unwrap_or_default()], &parts.headers);
+    let headers = Headers::from_ranges(text.clone(), ranges);
     let authority = authority.map(|authority| text.slice(path.len()..path.len() + authority.len()));
     let target = match path {
         // A plain CONNECT has none (RFC 9113 §8.5).
@@ -92,11 +95,15 @@ pub fn interim(response: &http::Response<()>, at_us: u64) -> Interim {
 /// The fields of a head or of trailers, in the order in which the crate gives them: those of one name together.
 #[must_use]
 pub fn fields(map: &HeaderMap) -> Headers {
-    fields_behind([], map).1
+    let (text, ranges) = fields_behind([], map);
+    Headers::from_ranges(text, ranges)
 }
 
-/// The same, in a buffer that begins with other texts of the head.
-fn fields_behind<const N: usize>(texts: [&str; N], map: &HeaderMap) -> (Bytes, Headers) {
+/// The fields behind other texts of the head, in one buffer, and where names and values lie in it.
+fn fields_behind<'a, const N: usize>(
+    texts: [&str; N],
+    map: &'a HeaderMap,
+) -> (Bytes, impl Iterator<Item = (Range<usize>, Range<usize>)> + 'a) {
     let before: usize = texts.iter().map(|text| text.len()).sum();
     let len: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let mut text = Vec::with_capacity(before + len);
@@ -105,15 +112,13 @@ fn fields_behind<const N: usize>(texts: [&str; N], map: &HeaderMap) -> (Bytes, H
         text.extend_from_slice(name.as_str().as_bytes());
         text.extend_from_slice(value.as_bytes());
     }
-    let text = Bytes::from(text);
     let mut at = before;
-    let ranges = map.iter().map(|(name, value)| {
+    let ranges = map.iter().map(move |(name, value)| {
         let (start, middle) = (at, at + name.as_str().len());
         at = middle + value.len();
         (start..middle, middle..at)
     });
-    let headers = Headers::from_ranges(text.clone(), ranges);
-    (text, headers)
+    (Bytes::from(text), ranges)
 }
 
 /// A request to be sent, with these fields; names are written in lower case (RFC 9113 §8.2.1).
