@@ -49,7 +49,7 @@ impl Live {
         };
         let timing = Timing { started_unix_ns: unix_ns(started), ..Timing::default() };
         let mid = ticket.as_ref().map(Ticket::mid);
-        let flow = Flow { mid, kind, client, timing, ..Flow::default() };
+        let flow = Flow { mid, kind, timing, ..Flow::of(client) };
         let inline_limit = recorder.map_or(0, Rotating::inline_limit);
         let body_limit = recorder.and_then(Rotating::body_limit).unwrap_or(u64::MAX);
         let inner =

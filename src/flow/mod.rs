@@ -190,7 +190,7 @@ impl Target {
 }
 
 /// One flow, from its first byte to its end.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Flow {
     /// Its ticket; `None` until a recorder admitted it.
     pub mid: Option<Mid>,
@@ -229,7 +229,37 @@ pub struct Flow {
     pub imported: Option<Box<Imported>>,
 }
 
+impl Default for Flow {
+    fn default() -> Self {
+        Self::of(Arc::default())
+    }
+}
+
 impl Flow {
+    /// A flow of a client's connection, of which nothing else is known.
+    #[must_use]
+    pub fn of(client: Arc<ClientConn>) -> Self {
+        Self {
+            mid: None,
+            kind: Kind::default(),
+            state: State::default(),
+            error: None,
+            target: Target::default(),
+            request: None,
+            interim: Vec::new(),
+            response: None,
+            tunnel: None,
+            websocket: None,
+            client,
+            server: None,
+            server_reused: false,
+            timing: Timing::default(),
+            replay_of: None,
+            rules: Vec::new(),
+            imported: None,
+        }
+    }
+
     /// The URL as a person would write it: absolute-form targets as they came, else scheme, authority and target.
     /// Bytes that are not UTF-8 are replaced; not for sending.
     #[must_use]

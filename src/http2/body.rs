@@ -125,6 +125,13 @@ impl BodyWriter {
         Self { stream, queue: VecDeque::new(), queued: 0, end: None, ended }
     }
 
+    /// The same with payload that has waited for it, in pieces.
+    #[must_use]
+    pub fn with_queue(self, queue: VecDeque<Bytes>) -> Self {
+        let queued = queue.iter().map(Bytes::len).sum();
+        Self { queue, queued, ..self }
+    }
+
     /// Bytes that wait for [`BodyWriter::flush`]; 1 where only an end waits.
     #[must_use]
     pub fn queued(&self) -> usize {

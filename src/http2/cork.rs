@@ -4,7 +4,8 @@
 //! system call a response, however many are ready. Here they are gathered until whoever drives the connection has done
 //! all that there was to do and flushes, or until there are too many.
 //!
-//! Invariant: whoever polls the connection calls [`Cork::poll_flush`] before it returns, so that nothing stays behind.
+//! Invariant: whoever polls the connection calls [`Cork::poll_flush`] before it returns, so that nothing stays behind, and
+//! what comes from then on is seen.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -33,12 +34,16 @@ struct Inner<S> {
     corked: bool,
     /// What became of a flush, for the connection to find.
     error: Option<io::Error>,
+    /// Whether `io` had nothing to read since the last flush, and knows whom to wake: it need not be asked for each of
+    /// many requests.
+    is_dry: bool,
 }
 
 impl<S> Corked<S> {
     /// A stream that writes to `io`; at once until [`Cork::cork`] is called.
     pub fn new(io: S) -> (Self, Cork<S>) {
-        let inner = Inner { io, buf: Vec::new(), at: 0, unflushed: false, corked: false, error: None };
+        let inner =
+            Inner { io, buf: Vec::new(), at: 0, unflushed: false, corked: false, error: None, is_dry: false };
         let inner = Arc::new(Mutex::new(inner));
         (Self(Arc::clone(&inner)), Cork(inner))
     }
@@ -54,6 +59,7 @@ impl<S: AsyncWrite + Unpin> Cork<S> {
     /// for it.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = lock(&self.0);
+        inner.is_dry = false;
         if inner.buf.is_empty() && !inner.unflushed {
             return Poll::Ready(());
         }
@@ -91,8 +97,12 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
 
     fn drop_buffer(&mut self) {
         self.at = 0;
-        self.buf.clear();
-        self.buf.shrink_to(KEPT);
+        if self.buf.capacity() <= KEPT {
+            self.buf.clear();
+        } else {
+            // A new one, since one that shrinks is copied, whether something is in it or not.
+            self.buf = Vec::with_capacity(KEPT);
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -107,6 +117,11 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
             return Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         }
         let before = self.buf.len();
+        let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        if before + wanted > self.buf.capacity().max(KEPT) {
+            // Where it is more than usual, it is likely to become much: copied once at most.
+            self.buf.reserve_exact(LIMIT.saturating_sub(before));
+        }
         for buf in bufs {
             let room = LIMIT.saturating_sub(self.buf.len());
             self.buf.extend_from_slice(&buf[..buf.len().min(room)]);
@@ -121,7 +136,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
         if let Some(error) = inner.error.take() {
             return Poll::Ready(Err(error));
         }
-        Pin::new(&mut inner.io).poll_read(cx, buf)
+        if inner.is_dry {
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut inner.io).poll_read(cx, buf);
+        inner.is_dry = inner.corked && read.is_pending();
+        read
     }
 }
 
@@ -182,6 +202,18 @@ mod tests {
         bytes: Vec<u8>,
         flushed: usize,
         broken: bool,
+        reads: usize,
+    }
+
+    impl AsyncRead for Sink {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.reads += 1;
+            Poll::Pending
+        }
     }
 
     impl AsyncWrite for Sink {
@@ -248,6 +280,25 @@ mod tests {
         assert!(cork.poll_flush(&mut cx).is_ready());
         assert_eq!(lock(&cork.0).io.bytes, vec![7; taken]);
         assert!(lock(&cork.0).buf.capacity() <= KEPT);
+    }
+
+    #[test]
+    fn what_has_nothing_to_read_is_asked_once_between_two_flushes() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut stream, cork) = Corked::new(Sink::default());
+        let mut reads = |wanted, why| {
+            for _ in 0..2 {
+                let mut buf = [0; 8];
+                assert!(Pin::new(&mut stream).poll_read(&mut cx, &mut ReadBuf::new(&mut buf)).is_pending());
+            }
+            assert_eq!(lock(&cork.0).io.reads, wanted, "{why}");
+        };
+        reads(2, "before it is corked, nobody says when to ask again");
+        cork.cork();
+        reads(3, "once");
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(cork.poll_flush(&mut cx).is_ready(), "with nothing to write");
+        reads(4, "once more");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Heads: what the `h2` crate decodes into [`crate::flow`]'s types, and back.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
@@ -33,9 +35,9 @@ pub struct RequestHead<'a> {
     /// `http` or `https`.
     pub scheme: &'a str,
     /// `:authority`; without it, a `Host` field among the fields has to tell.
-    pub authority: Option<&'a [u8]>,
+    pub authority: Option<&'a Bytes>,
     /// `:path`: origin-form or `*`.
-    pub path: &'a [u8],
+    pub path: &'a Bytes,
     /// `:protocol` of an extended `CONNECT` (RFC 8441 §4).
     pub protocol: Option<&'a [u8]>,
 }
@@ -44,18 +46,23 @@ pub struct RequestHead<'a> {
 #[must_use]
 pub fn request(parts: &http::request::Parts) -> Request {
     let uri = &parts.uri;
-    let authority = uri.authority().map(|authority| Bytes::copy_from_slice(authority.as_str().as_bytes()));
     let protocol = parts.extensions.get::<h2::ext::Protocol>();
-    let target = match uri.path_and_query() {
-        Some(path) => Bytes::copy_from_slice(path.as_str().as_bytes()),
+    let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let authority = uri.authority().map(Authority::as_str);
+    // One buffer for all texts, of which each copy that is kept is but a count.
+    let (text, ranges) = fields_behind([path, authority.unwrap_or_default()], &parts.headers);
+    let headers = Headers::from_ranges(text.clone(), ranges);
+    let authority = authority.map(|authority| text.slice(path.len()..path.len() + authority.len()));
+    let target = match path {
         // A plain CONNECT has none (RFC 9113 §8.5).
-        None => authority.clone().unwrap_or_default(),
+        "" => authority.clone().unwrap_or_default(),
+        _ => text.slice(..path.len()),
     };
     Request {
         method: method(&parts.method),
         target,
         version: Version::Http2,
-        headers: fields(&parts.headers),
+        headers,
         scheme: uri.scheme_str().map(scheme),
         authority,
         protocol: protocol.map(|protocol| Bytes::copy_from_slice(protocol.as_ref())),
@@ -88,17 +95,30 @@ pub fn interim(response: &http::Response<()>, at_us: u64) -> Interim {
 /// The fields of a head or of trailers, in the order in which the crate gives them: those of one name together.
 #[must_use]
 pub fn fields(map: &HeaderMap) -> Headers {
-    let len = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let mut text = Vec::with_capacity(len);
-    let mut ranges = Vec::with_capacity(map.len());
+    let (text, ranges) = fields_behind([], map);
+    Headers::from_ranges(text, ranges)
+}
+
+/// The fields behind other texts of the head, in one buffer, and where names and values lie in it.
+fn fields_behind<'a, const N: usize>(
+    texts: [&str; N],
+    map: &'a HeaderMap,
+) -> (Bytes, impl Iterator<Item = (Range<usize>, Range<usize>)> + 'a) {
+    let before: usize = texts.iter().map(|text| text.len()).sum();
+    let len: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let mut text = Vec::with_capacity(before + len);
+    texts.iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
     for (name, value) in map {
-        let start = text.len();
         text.extend_from_slice(name.as_str().as_bytes());
-        let middle = text.len();
         text.extend_from_slice(value.as_bytes());
-        ranges.push((start..middle, middle..text.len()));
     }
-    Headers::from_ranges(Bytes::from(text), ranges.into_iter())
+    let mut at = before;
+    let ranges = map.iter().map(move |(name, value)| {
+        let (start, middle) = (at, at + name.as_str().len());
+        at = middle + value.len();
+        (start..middle, middle..at)
+    });
+    (Bytes::from(text), ranges)
 }
 
 /// A request to be sent, with these fields; names are written in lower case (RFC 9113 §8.2.1).
@@ -120,10 +140,11 @@ pub fn request_with(head: &RequestHead<'_>, fields: HeaderMap) -> Result<http::R
     let mut uri = http::uri::Parts::default();
     // The crate writes the scheme of a URI without authority, too, but such a URI cannot be built.
     if let Some(authority) = head.authority {
-        uri.authority = Some(Authority::try_from(authority).map_err(|_| HeadError::Target)?);
+        uri.authority = Some(Authority::from_maybe_shared(authority.clone()).map_err(|_| HeadError::Target)?);
         uri.scheme = Some(head.scheme.parse().map_err(|_| HeadError::Target)?);
     }
-    uri.path_and_query = Some(PathAndQuery::try_from(head.path).map_err(|_| HeadError::Target)?);
+    uri.path_and_query =
+        Some(PathAndQuery::from_maybe_shared(head.path.clone()).map_err(|_| HeadError::Target)?);
     let mut request = http::Request::new(());
     *request.method_mut() = Method::from_bytes(head.method).map_err(|_| HeadError::Method)?;
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| HeadError::Target)?;
@@ -222,8 +243,8 @@ mod tests {
         let head = RequestHead {
             method: b"PROPFIND",
             scheme: "https",
-            authority: Some(b"h.example:8443"),
-            path: b"/a?b=c",
+            authority: Some(&Bytes::from_static(b"h.example:8443")),
+            path: &Bytes::from_static(b"/a?b=c"),
             protocol: None,
         };
         let fields: Fields = vec![
@@ -242,18 +263,20 @@ mod tests {
 
     #[test]
     fn what_has_no_form_in_http2_is_refused() {
+        let host = Bytes::from_static(b"h");
+        let [root, bad_path] = [&b"/"[..], b"/\x01"].map(Bytes::from_static);
         let head = |method, path| RequestHead {
             method,
             scheme: "http",
-            authority: Some(b"h"),
+            authority: Some(&host),
             path,
             protocol: None,
         };
         let refused = |head: &RequestHead<'_>| request_head(head, of(&vec![])).unwrap_err();
-        assert_eq!(refused(&head(b"G T", b"/")), HeadError::Method);
-        assert_eq!(refused(&head(b"GET", b"/\x01")), HeadError::Target);
+        assert_eq!(refused(&head(b"G T", &root)), HeadError::Method);
+        assert_eq!(refused(&head(b"GET", &bad_path)), HeadError::Target);
         let bad: Fields = vec![(b"a b".to_vec(), vec![])];
-        assert_eq!(request_head(&head(b"GET", b"/"), of(&bad)).unwrap_err(), HeadError::FieldName);
+        assert_eq!(request_head(&head(b"GET", &root), of(&bad)).unwrap_err(), HeadError::FieldName);
         assert_eq!(response_head(1000, of(&vec![])).unwrap_err(), HeadError::Status);
     }
 
@@ -274,6 +297,7 @@ mod tests {
             authority in proptest::collection::vec(proptest::num::u8::ANY, 0..20),
             name in proptest::collection::vec(proptest::num::u8::ANY, 0..8),
         ) {
+            let (authority, path) = (Bytes::from(authority), Bytes::from(path));
             let head = RequestHead {
                 method: &method, scheme: "https", authority: Some(&authority), path: &path, protocol: Some(&name),
             };

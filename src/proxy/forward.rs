@@ -205,14 +205,14 @@ fn over_http2<'a, I: RequestIn, O: ResponseOut>(
             return Err(Error::bad_gateway(Stage::RequestHead, error));
         }
         let reused = live.with(|flow| flow.server_reused);
-        let authority = plan.host.as_deref().or(request.authority.as_deref());
-        let authority = authority.or_else(|| request.headers.get("host")).unwrap_or_default();
+        let host = || request.headers.get("host").map(Bytes::copy_from_slice);
+        let authority = plan.host.clone().or_else(|| request.authority.clone()).or_else(host);
         let scheme = plan.route.target.scheme.as_str();
         let path = &plan.route.origin_form;
         let head = ends_h2::outgoing_request(
             request,
             scheme,
-            authority,
+            &authority.unwrap_or_default(),
             path,
             plan.max_forwards,
             from.take_fields(),
@@ -223,10 +223,8 @@ fn over_http2<'a, I: RequestIn, O: ResponseOut>(
             ..Error::bad_gateway(Stage::RequestHead, http2::explain(&error, "the origin"))
         };
         let _entered = shared.enter();
-        let mut sender = shared.sender();
-        poll_fn(|task| sender.poll_ready(task)).await.map_err(refused)?;
-        let (response, stream) = sender.send_request(head, ends).map_err(refused)?;
-        drop(sender);
+        // One that is new to it need not wait for an earlier request of its own.
+        let (response, stream) = shared.sender().send_request(head, ends).map_err(refused)?;
         let mut request_out = ends_h2::RequestOut::new(BodyWriter::new(stream, ends));
         let mut response_in = ends_h2::ResponseFrom::new(response, reused);
         let ends = Ends {
@@ -255,7 +253,7 @@ fn bridged<'a>(message: &'a Message<'_>, shared: &'a Multiplexed) -> BoxFuture<'
 /// The target of a request as an upstream proxy gets it, that forwards it.
 fn absolute_target(plan: &Plan) -> Vec<u8> {
     let spelled = plan.route.authority.clone();
-    let authority = spelled.unwrap_or_else(|| plan.route.target.authority().into_bytes());
+    let authority = spelled.unwrap_or_else(|| plan.route.target.authority().into());
     absolute_form(&authority, &plan.route.origin_form)
 }
 
@@ -308,7 +306,7 @@ async fn acquire(
     };
     let connection = open(cx, wanted, first).await?;
     if let Connection::Http2(shared) = &connection {
-        cx.origins.keep(Connection::Http2(shared.clone()));
+        cx.origins.keep(Connection::Http2(Arc::clone(shared)));
     }
     Ok(connected(live, connection))
 }

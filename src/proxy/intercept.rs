@@ -226,7 +226,7 @@ async fn speak(
             };
             let begun =
                 Multiplexed::start(key.clone(), conn, io, since, note, options, &shared.carriers).await;
-            begun.map(Connection::Http2).map_err(|error| Error {
+            begun.map(|open| Connection::Http2(Arc::new(open))).map_err(|error| Error {
                 server: Some(facts),
                 ..Error::bad_gateway(Stage::Connect, http2::explain(&error, "the origin"))
             })

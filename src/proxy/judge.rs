@@ -22,12 +22,12 @@ pub(super) struct Plan {
     pub(super) route: Route,
     pub(super) length: BodyLength,
     /// `Host` as it goes on, where it is not the client's.
-    pub(super) host: Option<Vec<u8>>,
+    pub(super) host: Option<Bytes>,
     pub(super) max_forwards: Option<u64>,
     /// Whether its connection may come to carry something else than HTTP, which no proxy between can forward.
     pub(super) tunnel: bool,
     /// We are the last hop for it (RFC 9110 §7.6.2).
-    pub(super) own_answer: Option<flow::Response>,
+    pub(super) own_answer: Option<Box<flow::Response>>,
     /// It is for the proxy itself, and so no flow.
     pub(super) way: Option<Way>,
 }
@@ -114,7 +114,7 @@ fn judge(
     let own_answer = own_answer.or_else(|| revocations(shared, request, &route));
     let own_answer = own_answer.or_else(|| site::answer(shared, way?, request, &route, facts));
     let tunnel = upgrade_tokens(request).is_some() || request.protocol.is_some();
-    Ok(Plan { route, length, host, max_forwards, tunnel, own_answer, way })
+    Ok(Plan { route, length, host, max_forwards, tunnel, own_answer: own_answer.map(Box::new), way })
 }
 
 /// Whether requests may go on unrecorded, or recording works.
@@ -135,7 +135,7 @@ fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
     let names_host = request.headers.get("host").is_some() || request.authority.is_some();
     let mut route = if !names_host && request.target.starts_with(b"/") {
         // HTTP/1.0, and HTTP/2 if need be: the tunnel tells the host.
-        Route { target: tunneled.target().clone(), origin_form: request.target.to_vec(), authority: None }
+        Route { target: tunneled.target().clone(), origin_form: request.target.clone(), authority: None }
     } else {
         explicit::route(request, scheme)?
     };
@@ -159,18 +159,22 @@ fn inside(tunneled: &Tunneled, request: &Request) -> Result<Route, Error> {
         );
         return Err(Error::new(Kind::Misdirected, Side::Client, Stage::Target, message));
     }
-    let host = if tunneled.by_address { route.target.host } else { own_name.to_owned() };
-    route.target = Target { host, ..tunneled.target().clone() };
+    let host = match route.target.host {
+        host if tunneled.by_address || host == own_name => host,
+        _ => own_name.to_owned(),
+    };
+    let &Target { scheme, port, .. } = tunneled.target();
+    route.target = Target { scheme, host, port };
     Ok(route)
 }
 
 /// `Host` as it must be sent where the client's is missing or contradicts the target (RFC 9112 §3.2.2).
-pub(super) fn replaced_host(request: &Request, route: &Route) -> Option<Vec<u8>> {
+pub(super) fn replaced_host(request: &Request, route: &Route) -> Option<Bytes> {
     if request.version == Version::Http2 {
         // `:authority`, which becomes `Host` towards HTTP/1 (RFC 9113 §8.3.1).
-        return Some(route.authority.clone().unwrap_or_else(|| route.target.authority().into_bytes()));
+        return Some(route.authority.clone().unwrap_or_else(|| route.target.authority().into()));
     }
-    let Some(host) = request.headers.get("host") else { return Some(route.target.authority().into_bytes()) };
+    let Some(host) = request.headers.get("host") else { return Some(route.target.authority().into()) };
     let authority = route.authority.as_ref()?;
     let default = Some(route.target.scheme.default_port());
     let same = explicit::authority(host, default)

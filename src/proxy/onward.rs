@@ -59,18 +59,18 @@ pub fn onward(request: &Request, onward: &Onward<'_>) -> Result<Request, Unsenda
     let request = changed.as_ref().unwrap_or(request);
     let names_host = request.headers.get("host").is_some() || request.authority.is_some();
     let mut route = if !names_host && request.target.starts_with(b"/") {
-        Route { target: target.clone(), origin_form: request.target.to_vec(), authority: None }
+        Route { target: target.clone(), origin_form: request.target.clone(), authority: None }
     } else {
         explicit::route(request, target.scheme)?
     };
     route.target = target.clone();
-    let host = host.map(<[u8]>::to_vec).or_else(|| replaced_host(request, &route));
+    let host = host.map(Bytes::copy_from_slice).or_else(|| replaced_host(request, &route));
     let (max_forwards, own_answer) = if is_our_own { (None, None) } else { count_down(request) };
     if own_answer.is_some() {
         return Err(Unsendable("it was for the proxy itself (Max-Forwards: 0)".into()));
     }
     if spoken == Version::Http2 {
-        return over_http2(request, &route, host.as_deref(), max_forwards);
+        return over_http2(request, &route, host.as_ref(), max_forwards);
     }
     let length = match request.version {
         Version::Http2 => ends_h2::request_length(request, !has_body),
@@ -104,23 +104,24 @@ fn over_http1(
 fn over_http2(
     request: &Request,
     route: &Route,
-    host: Option<&[u8]>,
+    host: Option<&Bytes>,
     max_forwards: Option<u64>,
 ) -> Result<Request, Unsendable> {
     let bridged = bridge::connect(request);
     let request = bridged.as_ref().unwrap_or(request);
-    let authority = host.or(request.authority.as_deref()).or_else(|| request.headers.get("host"));
+    let named = || request.headers.get("host").map(Bytes::copy_from_slice);
+    let authority = host.cloned().or_else(|| request.authority.clone()).or_else(named);
     let head = ends_h2::outgoing_request(
         request,
         route.target.scheme.as_str(),
-        authority.unwrap_or_default(),
+        &authority.unwrap_or_default(),
         &route.origin_form,
         max_forwards,
         None,
     )?;
     let mut onward = http2::request(&head.into_parts().0);
     // The crate fills in `/` where `*` stood (RFC 9113 §8.3.1).
-    onward.target = Bytes::copy_from_slice(&route.origin_form);
+    onward.target = route.origin_form.clone();
     Ok(onward)
 }
 

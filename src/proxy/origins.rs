@@ -35,7 +35,7 @@ impl Origins {
                 if let Connection::Http2(shared) = &kept[at]
                     && shared.is_alive()
                 {
-                    return Some(Connection::Http2(shared.clone()));
+                    return Some(Connection::Http2(Arc::clone(shared)));
                 }
                 let mut connection = kept.swap_remove(at);
                 if !connection.is_http2() && connection.is_idle() {
@@ -45,7 +45,7 @@ impl Origins {
         }
         let connection = self.pool.take(key, fits)?;
         if let Connection::Http2(shared) = &connection {
-            self.keep(Connection::Http2(shared.clone()));
+            self.keep(Connection::Http2(Arc::clone(shared)));
         }
         Some(connection)
     }
@@ -64,9 +64,9 @@ impl Origins {
     }
 
     /// A connection of HTTP/2 that is at hand.
-    pub(super) fn http2(&self) -> Option<Multiplexed> {
+    pub(super) fn http2(&self) -> Option<Arc<Multiplexed>> {
         self.lock().iter().find_map(|connection| match connection {
-            Connection::Http2(shared) => Some(shared.clone()),
+            Connection::Http2(shared) => Some(Arc::clone(shared)),
             Connection::Http1(_) => None,
         })
     }

@@ -191,9 +191,9 @@ impl Outbound {
         let Errand { request, target, dial, name, offers, payload, trailers, script, .. } = errand;
         let is_http2 = request.version == Version::Http2;
         let plan = Plan {
-            route: Route { target, origin_form: request.target.to_vec(), authority: None },
+            route: Route { target, origin_form: request.target.clone(), authority: None },
             length,
-            host: request.authority.as_deref().filter(|_| is_http2).map(<[u8]>::to_vec),
+            host: request.authority.clone().filter(|_| is_http2),
             max_forwards: None,
             own_answer: None,
             way: None,

@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::ends::{Answer, Incoming, Outgoing, Part, RequestIn, ResponseIn, ResponseOut};
@@ -212,13 +213,7 @@ async fn upload<I: RequestIn, U: Outgoing>(
     message: &Message<'_>,
 ) -> Result<Infallible, Stop> {
     if message.length != BodyLength::None {
-        let mut tee = live.tee(BodySide::Request, from.framing());
-        let sent = upload_body(live, progress, from, to, &mut tee).await;
-        let end = if from.is_done() { BodyEnd::Whole } else { BodyEnd::CutOff };
-        tee.end(end, from.wire_len());
-        drop(tee);
-        sent?;
-        live.mark(|timing| &mut timing.request_end_us);
+        upload_taped(live, progress, from, to).await?;
     }
     let flushed = to.flush().await;
     progress.touched_at(live.mark(|timing| &mut timing.send_end_us));
@@ -227,6 +222,25 @@ async fn upload<I: RequestIn, U: Outgoing>(
         return Err(Stop::Origin);
     }
     Err(Stop::Client(from.gone().await))
+}
+
+/// The request's body, for the record, too. On the heap: most requests have none.
+fn upload_taped<'a, I: RequestIn, U: Outgoing>(
+    live: &'a Live,
+    progress: &'a Progress,
+    from: &'a mut I,
+    to: &'a mut U,
+) -> BoxFuture<'a, Result<(), Stop>> {
+    Box::pin(async move {
+        let mut tee = live.tee(BodySide::Request, from.framing());
+        let sent = upload_body(live, progress, from, to, &mut tee).await;
+        let end = if from.is_done() { BodyEnd::Whole } else { BodyEnd::CutOff };
+        tee.end(end, from.wire_len());
+        drop(tee);
+        sent?;
+        live.mark(|timing| &mut timing.request_end_us);
+        Ok(())
+    })
 }
 
 async fn upload_body<I: RequestIn, U: Outgoing>(
@@ -307,7 +321,7 @@ async fn download<R: ResponseIn, O: ResponseOut>(
     to: &mut O,
     message: &Message<'_>,
 ) -> Result<Downloaded, Error> {
-    let (response, length) = final_head(limits, live, progress, from, to, message).await?;
+    let (mut response, length) = final_head(limits, live, progress, from, to, message).await?;
     let switched = match response.status {
         101 if message.switch != Switch::Upgrade => {
             return Err(super::ends::h1::refused_response(
@@ -331,13 +345,13 @@ async fn download<R: ResponseIn, O: ResponseOut>(
     let has_body = length != BodyLength::None && !switched;
     let now = live.now_us();
     progress.touched_at(now);
+    response.body = match has_body {
+        false => Body::inline(Bytes::new()),
+        true => Body { framing: from.framing(), ..Body::default() },
+    };
     live.with(|flow| {
         flow.timing.response_head_us = Some(now);
-        let body = match has_body {
-            false => Body::inline(Bytes::new()),
-            true => Body { framing: from.framing(), ..Body::default() },
-        };
-        flow.response = Some(Response { body, ..response });
+        flow.response = Some(response);
     });
     if has_body {
         let mut tee = live.tee(BodySide::Response, from.framing());

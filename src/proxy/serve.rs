@@ -204,7 +204,7 @@ async fn exchange(
     let version = request.version;
     let error = match judged {
         Ok(Plan { own_answer: Some(response), .. }) => {
-            let sent = own_answer(stream, &live, response, &request);
+            let sent = own_answer(stream, &live, *response, &request);
             return match client.ticker.within(client.shared.limits.relay_timeout, sent).await {
                 Ok(Ok(true)) => Next::Again,
                 Ok(Ok(false)) => {

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
 use std::time::Instant;
 
@@ -30,6 +30,7 @@ use super::limits::LINGER_TIME;
 use super::origins::Origins;
 use super::relay::{Message, Switch};
 use super::serve::Scope;
+use super::server::Entry;
 use super::shared::Shared;
 use super::{answer, intercept, tunnel};
 use crate::exchange::{Live, Ticker};
@@ -47,6 +48,8 @@ struct Session {
     local: IpAddr,
     origins: Arc<Origins>,
     scope: Arc<Scope>,
+    /// Timers of streams that have ended, for others: each is moved about once a second, whoever has it.
+    tickers: Mutex<Vec<Ticker>>,
 }
 
 /// Serves requests until the connection ends.
@@ -73,6 +76,7 @@ pub(super) async fn run(client: &mut Client, stream: Stream, scope: Arc<Scope>) 
         local: client.local.ip(),
         origins: Arc::clone(&client.origins),
         scope,
+        tickers: Mutex::default(),
     });
     let (io, cork) = Corked::new(io);
     let begun = builder.handshake::<_, Bytes>(Watch::new(io, verdicts.clone()));
@@ -118,11 +122,11 @@ async fn serve(
         let event = tokio::select! {
             biased;
             event = poll_fn(|cx| {
-                let event = next_event(&mut connection, &mut streams, verdicts, cx);
+                let event = next_event(session, &client.entry, &mut connection, &mut streams, verdicts, cx);
                 if event.is_pending() {
                     session.carry(&mut origin, cx);
                 }
-                if !matches!(event, Poll::Ready(Event::Request(..))) {
+                if !matches!(event, Poll::Ready(Event::Requests)) {
                     // It is polled again for as long as it cannot be flushed whole.
                     let _ = cork.poll_flush(cx);
                 }
@@ -133,11 +137,7 @@ async fn serve(
             () = &mut idle, if streams.is_empty() => if stopping { Event::End } else { Event::Stop },
         };
         match event {
-            Event::Request(request, respond) => {
-                verdicts.accepted(respond.stream_id().as_u32());
-                client.entry.busy();
-                streams.push(guarded(Arc::clone(session).stream(request, respond)));
-            }
+            Event::Requests => {}
             Event::Verdicts => {
                 for verdict in verdicts.take() {
                     streams.push(guarded(Arc::clone(session).refused(verdict)));
@@ -174,9 +174,9 @@ async fn serve(
 type Streams = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 /// What happens on a connection.
-#[expect(clippy::large_enum_variant, reason = "nearly always the large one, which is moved on at once")]
 enum Event {
-    Request(http::Request<RecvStream>, SendResponse<Bytes>),
+    /// Requests were taken: it is not idle any more.
+    Requests,
     /// Requests were refused below us.
     Verdicts,
     /// The last stream has ended.
@@ -187,20 +187,31 @@ enum Event {
     End,
 }
 
-/// Drives the connection up to its next request, and then its streams as far as they go.
+/// Takes the requests that have come; where there are none, drives the streams as far as they go.
 fn next_event(
+    session: &Arc<Session>,
+    entry: &Entry,
     connection: &mut Connection<Watch<Corked<BoxIo>>, Bytes>,
     streams: &mut Streams,
     verdicts: &Verdicts,
     cx: &mut task::Context<'_>,
 ) -> Poll<Event> {
-    match connection.poll_accept(cx) {
-        Poll::Ready(Some(Ok((request, respond)))) => return Poll::Ready(Event::Request(request, respond)),
-        Poll::Ready(Some(Err(error))) => return Poll::Ready(Event::Broken(error)),
-        Poll::Ready(None) => return Poll::Ready(Event::End),
-        // The client may be silent for long after one.
-        Poll::Pending if verdicts.any() => return Poll::Ready(Event::Verdicts),
-        Poll::Pending => {}
+    let mut any = false;
+    loop {
+        match connection.poll_accept(cx) {
+            Poll::Ready(Some(Ok((request, respond)))) => {
+                any = true;
+                verdicts.accepted(respond.stream_id().as_u32());
+                entry.busy();
+                streams.push(guarded(Arc::clone(session).stream(request, respond)));
+            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Event::Broken(error)),
+            Poll::Ready(None) => return Poll::Ready(Event::End),
+            // The client may be silent for long after one.
+            Poll::Pending if verdicts.any() => return Poll::Ready(Event::Verdicts),
+            Poll::Pending if any => return Poll::Ready(Event::Requests),
+            Poll::Pending => break,
+        }
     }
     let were_some = !streams.is_empty();
     while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {}
@@ -228,7 +239,11 @@ impl Session {
     }
 
     /// One stream, from its request's head to the end of its answer.
-    async fn stream(self: Arc<Self>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn stream(
+        self: Arc<Self>,
+        request: http::Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
         let request = http2::request(&parts);
@@ -237,36 +252,40 @@ impl Session {
             Some(_) => Ok(BodyLength::None),
             None => ends::request_length(&request, body.is_absent()),
         };
-        let (live, judged) = admit(&self.shared, &self.facts, &self.scope, &request, length, started).await;
         let mut from = RequestBody::new(body, parts.headers);
         let mut to = ResponseTo::new(respond);
-        let error = match judged {
-            Ok(Plan { own_answer: Some(response), .. }) => {
-                let sent = self.own_answer(&mut to, &live, response).await;
-                return sent.map_or_else(|error| error.record(&live), |()| live.complete());
-            }
-            Ok(plan) => match self.forward(&live, &request, &plan, &mut from, &mut to).await {
-                Ok(Forwarded::Answered(_)) => return live.complete(),
-                // Only an upgrade leads there, which HTTP/2 does not know.
-                Ok(Forwarded::SwitchedHttp1(_)) => return to.reset(Reason::INTERNAL_ERROR.into()),
-                Ok(Forwarded::SwitchedHttp2(reader, writer)) => {
-                    let Some(out) = to.into_writer() else { return };
-                    let near = Duplex::new(from.into_reader(), out, "the client");
-                    let far = Duplex::new(reader, writer, "the origin");
-                    return self.join(&live, near, far, &request).await;
+        // A block, since a function's future has room for what it is given twice, and each stream has a new one.
+        async move {
+            let (live, judged) =
+                admit(&self.shared, &self.facts, &self.scope, &request, length, started).await;
+            let error = match judged {
+                Ok(Plan { own_answer: Some(response), .. }) => {
+                    let sent = self.own_answer(&mut to, &live, *response).await;
+                    return sent.map_or_else(|error| error.record(&live), |()| live.complete());
                 }
-                Ok(Forwarded::SwitchedHere(talk)) => {
-                    let Some(out) = to.into_writer() else { return };
-                    let near = Duplex::new(from.into_reader(), out, "the client");
-                    return self.talk(&live, near, talk, &request).await;
-                }
+                Ok(ref plan) => match self.forward(&live, &request, plan, &mut from, &mut to).await {
+                    Ok(Forwarded::Answered(_)) => return live.complete(),
+                    // Only an upgrade leads there, which HTTP/2 does not know.
+                    Ok(Forwarded::SwitchedHttp1(_)) => return to.reset(Reason::INTERNAL_ERROR.into()),
+                    Ok(Forwarded::SwitchedHttp2(reader, writer)) => {
+                        let Some(out) = to.into_writer() else { return };
+                        let near = Duplex::new(from.into_reader(), out, "the client");
+                        let far = Duplex::new(reader, writer, "the origin");
+                        return self.join(&live, near, far, &request).await;
+                    }
+                    Ok(Forwarded::SwitchedHere(talk)) => {
+                        let Some(out) = to.into_writer() else { return };
+                        let near = Duplex::new(from.into_reader(), out, "the client");
+                        return self.talk(&live, near, talk, &request).await;
+                    }
+                    Err(error) => error,
+                },
                 Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        tracing::debug!(peer = %self.peer, error = %error, "exchange failed");
-        error.record(&live);
-        self.tell(&live, &error, &mut to).await;
+            };
+            tracing::debug!(peer = %self.peer, error = %error, "exchange failed");
+            error.record(&live);
+            self.tell(&live, &error, &mut to).await;
+        }
     }
 
     async fn forward(
@@ -283,10 +302,16 @@ impl Session {
             client_keeps: true,
             switch: if request.protocol.is_some() { Switch::Connect } else { Switch::Never },
         };
-        let mut ticker = Ticker::new();
+        let mut ticker = self.tickers().pop().unwrap_or_default();
         let mut cx =
             Context { ticker: &mut ticker, shared: &self.shared, local: self.local, origins: &self.origins };
-        forward::forward(&mut cx, &self.scope, live, &message, plan, from, to).await
+        let forwarded = forward::forward(&mut cx, &self.scope, live, &message, plan, from, to).await;
+        self.tickers().push(ticker);
+        forwarded
+    }
+
+    fn tickers(&self) -> MutexGuard<'_, Vec<Ticker>> {
+        self.tickers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Relays what two streams carry that an extended `CONNECT` has joined. Boxed here, as what else is rare: of a future

@@ -220,7 +220,7 @@ impl Rules {
         if !self.list.iter().any(|rule| matches!(rule.action, Action::Block(_))) {
             return false;
         }
-        let flow = Flow { target: target.clone(), client: Arc::clone(client), ..Flow::default() };
+        let flow = Flow { target: target.clone(), ..Flow::of(Arc::clone(client)) };
         self.list.iter().any(|rule| {
             let filter = rule.filter.as_ref();
             let Ok(answer) = filter.map_or(Ok(Some(true)), |filter| filter.judge(&mut Ahead(&flow)));

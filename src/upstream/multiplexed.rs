@@ -19,16 +19,14 @@ use super::{BoxIo, Key, OnClose};
 use crate::flow::ServerConn;
 use crate::http2::{self, Cork, Corked};
 
-/// A handle on an open connection. Clones are of one connection; when the last is dropped and its streams have ended,
-/// the connection says GOAWAY and closes.
-#[derive(Clone)]
+/// An open connection. When it is dropped and its streams have ended, the connection says GOAWAY and closes.
 pub struct Multiplexed {
     /// What it is good for.
     pub key: Key,
     /// Its facts, as they are recorded.
     pub facts: Arc<ServerConn>,
     send: SendRequest<Bytes>,
-    used: Arc<AtomicU32>,
+    used: AtomicU32,
     active: http2::Active,
     settled: watch::Receiver<bool>,
     carrier: Arc<Carrier>,
@@ -95,7 +93,7 @@ impl Multiplexed {
         });
         let active = http2::Active::default();
         tasks.spawn(http2::Gather::new(Arc::clone(&carrier).stand_by(), active.clone()));
-        Ok(Self { key, facts, send, used: Arc::default(), active, settled, carrier })
+        Ok(Self { key, facts, send, used: AtomicU32::new(0), active, settled, carrier })
     }
 
     /// Whether a request can be begun: the connection is there, and the origin has not said GOAWAY.

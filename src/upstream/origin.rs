@@ -47,7 +47,7 @@ pub enum Connection {
     /// HTTP/1, for one exchange at a time.
     Http1(Box<Origin>),
     /// HTTP/2.
-    Http2(Multiplexed),
+    Http2(Arc<Multiplexed>),
 }
 
 impl Connection {

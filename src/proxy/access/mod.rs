@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use futures_util::future::BoxFuture;
 
 use super::error::{Error, Kind};
 use crate::flow::{Headers, Network, Side, Stage};
@@ -89,27 +90,31 @@ impl Access {
     /// # Errors
     /// If that is nothing, nothing that can be understood, or nobody who may come in.
     pub(super) async fn check(&self, headers: &Headers) -> Result<(), Error> {
-        if !self.asks() {
-            return Ok(());
-        }
-        let unknown = |message: &str| {
-            Err(Error::new(Kind::Unauthorized, Side::Client, Stage::RequestHead, message.to_owned()))
-        };
-        let mut given = headers.get_all("proxy-authorization");
-        let (value, more) = (given.next(), given.next());
-        let Some(value) = value else {
-            return unknown("this proxy wants user and password (Proxy-Authorization: Basic)");
-        };
-        if more.is_some() {
-            return unknown("more than one Proxy-Authorization field");
-        }
-        let Some((user, password)) = basic(value) else {
-            return unknown("Proxy-Authorization has no user and password of the Basic scheme");
-        };
-        match self.knows(&user, &password).await {
-            true => Ok(()),
-            false => unknown("this proxy does not know that user with that password"),
-        }
+        if self.asks() { self.asked(headers).await } else { Ok(()) }
+    }
+
+    /// On the heap: nearly nobody is asked, and the room would be in the future of each request.
+    fn asked<'a>(&'a self, headers: &'a Headers) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let unknown = |message: &str| {
+                Err(Error::new(Kind::Unauthorized, Side::Client, Stage::RequestHead, message.to_owned()))
+            };
+            let mut given = headers.get_all("proxy-authorization");
+            let (value, more) = (given.next(), given.next());
+            let Some(value) = value else {
+                return unknown("this proxy wants user and password (Proxy-Authorization: Basic)");
+            };
+            if more.is_some() {
+                return unknown("more than one Proxy-Authorization field");
+            }
+            let Some((user, password)) = basic(value) else {
+                return unknown("Proxy-Authorization has no user and password of the Basic scheme");
+            };
+            match self.knows(&user, &password).await {
+                true => Ok(()),
+                false => unknown("this proxy does not know that user with that password"),
+            }
+        })
     }
 }
 

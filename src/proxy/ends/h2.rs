@@ -1,5 +1,6 @@
 //! The ends of an exchange in HTTP/2: a stream of a connection that others share.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
@@ -146,11 +147,15 @@ impl ResponseFrom {
         self.body
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, at_us: u64) -> Poll<Result<Answer, h2::Error>> {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        at_us: impl Fn() -> u64,
+    ) -> Poll<Result<Answer, h2::Error>> {
         match ready!(self.head.poll_informational(cx)) {
             Some(Ok(interim)) => {
                 self.interims = true;
-                return Poll::Ready(Ok(Answer::Interim(http2::interim(&interim, at_us))));
+                return Poll::Ready(Ok(Answer::Interim(http2::interim(&interim, at_us()))));
             }
             Some(Err(error)) => return Poll::Ready(Err(error)),
             None => {}
@@ -217,7 +222,7 @@ impl ResponseIn for ResponseFrom {
         method: &[u8],
         at_us: impl Fn() -> u64 + Send + Sync,
     ) -> Result<Answer, Error> {
-        let answer = poll_fn(|cx| self.poll_head(cx, at_us())).await;
+        let answer = poll_fn(|cx| self.poll_head(cx, &at_us)).await;
         match answer {
             Ok(Answer::Final(response, _)) if response.headers.len() > limits.max_fields => {
                 let message = format!("more than {} fields in the response's head", limits.max_fields);
@@ -270,14 +275,15 @@ pub(in crate::proxy) struct ResponseTo {
     respond: SendResponse<Bytes>,
     /// A head that waits for what follows it, so that both leave together; and whether it is all.
     head: Option<(http::Response<()>, bool)>,
-    early: Vec<Bytes>,
+    /// What is to follow it; no piece is empty.
+    early: VecDeque<Bytes>,
     early_end: Option<Option<Headers>>,
     writer: Option<BodyWriter>,
 }
 
 impl ResponseTo {
     pub(in crate::proxy) fn new(respond: SendResponse<Bytes>) -> Self {
-        Self { respond, head: None, early: Vec::new(), early_end: None, writer: None }
+        Self { respond, head: None, early: VecDeque::new(), early_end: None, writer: None }
     }
 
     /// Gives back the stream's end; `None` before the final head was sent.
@@ -300,7 +306,7 @@ impl ResponseTo {
         let stream = self.respond.send_response(head, ends).map_err(|error| client_gone(&error))?;
         let mut writer = BodyWriter::new(stream, ends);
         if !ends {
-            self.early.drain(..).for_each(|data| writer.queue_data(data));
+            writer = writer.with_queue(std::mem::take(&mut self.early));
             if let Some(trailers) = self.early_end.take() {
                 writer.queue_end(trailers);
             }
@@ -339,7 +345,7 @@ impl Outgoing for ResponseTo {
         match &mut self.writer {
             Some(writer) => writer.queue_data(data.clone()),
             None if data.is_empty() => {}
-            None => self.early.push(data.clone()),
+            None => self.early.push_back(data.clone()),
         }
     }
 
@@ -428,8 +434,8 @@ fn sendable_trailers(trailers: &Headers) -> Headers {
 pub(in crate::proxy) fn outgoing_request(
     request: &Request,
     scheme: &str,
-    authority: &[u8],
-    path: &[u8],
+    authority: &Bytes,
+    path: &Bytes,
     max_forwards: Option<u64>,
     fields: Option<HeaderMap>,
 ) -> Result<http::Request<()>, Error> {

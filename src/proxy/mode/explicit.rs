@@ -1,5 +1,7 @@
 //! The explicit proxy: the client knows us and names its origin in the request-target (RFC 9112 §3.2).
 
+use bytes::Bytes;
+
 use crate::flow::{Request, Scheme, Stage, Target, Version};
 use crate::proxy::error::Error;
 
@@ -9,9 +11,9 @@ pub(in crate::proxy) struct Route {
     /// The origin.
     pub(in crate::proxy) target: Target,
     /// Origin-form, or `*`.
-    pub(in crate::proxy) origin_form: Vec<u8>,
+    pub(in crate::proxy) origin_form: Bytes,
     /// The authority in an absolute-form target, as spelled: it overrules `Host` (RFC 9112 §3.2.2).
-    pub(in crate::proxy) authority: Option<Vec<u8>>,
+    pub(in crate::proxy) authority: Option<Bytes>,
 }
 
 /// Finds the route of a request other than `CONNECT`: from an absolute-form target, else from `Host`.
@@ -32,7 +34,7 @@ pub(in crate::proxy) fn route(request: &Request, default_scheme: Scheme) -> Resu
         };
         let (host, port) = authority(host, Some(default_scheme.default_port()))?;
         let target_ = Target { scheme: default_scheme, host, port };
-        return Ok(Route { target: target_, origin_form: target.to_vec(), authority: None });
+        return Ok(Route { target: target_, origin_form: request.target.clone(), authority: None });
     }
     let (scheme, rest) = if let Some(rest) = strip_ignoring_case(target, b"http://") {
         (Scheme::Http, rest)
@@ -48,13 +50,13 @@ pub(in crate::proxy) fn route(request: &Request, default_scheme: Scheme) -> Resu
     let path = path.split(|&b| b == b'#').next().unwrap_or_default();
     let origin_form = match path.first() {
         // `OPTIONS http://host` without a path asks for the server as a whole (RFC 9112 §3.2.4).
-        None if request.method == b"OPTIONS"[..] => b"*".to_vec(),
-        None => b"/".to_vec(),
-        Some(b'/') => path.to_vec(),
-        Some(_) => [b"/", path].concat(),
+        None if request.method == b"OPTIONS"[..] => Bytes::from_static(b"*"),
+        None => Bytes::from_static(b"/"),
+        Some(b'/') => request.target.slice_ref(path),
+        Some(_) => [b"/", path].concat().into(),
     };
     let target = Target { scheme, host, port };
-    Ok(Route { target, origin_form, authority: Some(spelled.to_vec()) })
+    Ok(Route { target, origin_form, authority: Some(request.target.slice_ref(spelled)) })
 }
 
 /// The route of a request in HTTP/2, which names its parts (RFC 9113 §8.3.1).
@@ -69,13 +71,13 @@ fn http2_route(request: &Request, default_scheme: Scheme) -> Result<Route, Error
         None => default_scheme,
         Some(_) => return Err(bad("the :scheme is neither http nor https")),
     };
-    let spelled = request.authority.as_deref().or_else(|| request.headers.get("host"));
-    let Some(spelled) = spelled.filter(|spelled| !spelled.is_empty()) else {
+    let host = || request.headers.get("host").map(Bytes::copy_from_slice);
+    let Some(spelled) = request.authority.clone().or_else(host).filter(|spelled| !spelled.is_empty()) else {
         return Err(bad("the request names no destination: neither :authority nor a Host field"));
     };
-    let (host, port) = authority(spelled, Some(scheme.default_port()))?;
+    let (host, port) = authority(&spelled, Some(scheme.default_port()))?;
     let target = Target { scheme, host, port };
-    Ok(Route { target, origin_form: path.to_vec(), authority: Some(spelled.to_vec()) })
+    Ok(Route { target, origin_form: request.target.clone(), authority: Some(spelled) })
 }
 
 /// The target of a `CONNECT`: `host:port`, both there (RFC 9110 §9.3.6).

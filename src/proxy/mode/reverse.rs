@@ -65,13 +65,13 @@ impl Reverse {
     pub(in crate::proxy) fn route(&self, request: &Request) -> Result<Route, Error> {
         let names_host = request.headers.get("host").is_some() || request.authority.is_some();
         let mut route = if !names_host && request.target.starts_with(b"/") {
-            Route { target: self.target.clone(), origin_form: request.target.to_vec(), authority: None }
+            Route { target: self.target.clone(), origin_form: request.target.clone(), authority: None }
         } else {
             explicit::route(request, self.target.scheme)?
         };
         route.target = self.target.clone();
         if !self.keep_host {
-            route.authority = Some(self.target.authority().into_bytes());
+            route.authority = Some(self.target.authority().into());
         }
         Ok(route)
     }
