@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use manent::filter::{Expr, Filter, Number, Ranges, Test};
 use manent::flow::Mid;
-use manent::store::{Durability, Limits, ListQuery, Order, Reader, Row, Search, Writer, WriterOptions};
+use manent::store::{
+    Durability, Limits, ListQuery, Order, PageCache, Reader, Row, Search, Writer, WriterOptions,
+};
 use rusqlite::Connection;
 
 use crate::generator::Mix;
@@ -117,6 +119,7 @@ fn make_zones(path: &Path, flows: f64) -> Result<()> {
         label: String::new(),
         listen: String::new(),
         limits: Limits::default(),
+        cache: PageCache::default(),
     };
     let mut writer = Writer::open(path, &options)?;
     let (cpu, started) = (measure::cpu_time()?, Instant::now());
