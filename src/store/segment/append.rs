@@ -51,6 +51,9 @@ struct Shared {
     budget_bytes: usize,
     files: Box<dyn SegmentFiles>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held by who syncs. What could not be written is told to the first who asks for it, and nobody else: until he has
+    /// said so here, others wait.
+    syncing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -76,6 +79,8 @@ struct State {
     /// Whether the last write or sync failed, so that an episode is logged once.
     failing: bool,
     lost_pieces: u64,
+    /// A thread brings to disk what no commit has asked for yet.
+    flushing: bool,
     closing: bool,
 }
 
@@ -83,7 +88,17 @@ struct State {
 struct Dirty {
     file: Arc<dyn SegmentFile>,
     written: u64,
+    /// Up to here a commit knows it to be on disk.
     synced: u64,
+    /// Up to here it was brought to disk before its commit.
+    flushed: u64,
+}
+
+impl Dirty {
+    /// From where on nobody has brought it to disk.
+    fn clean(&self) -> u64 {
+        self.synced.max(self.flushed)
+    }
 }
 
 #[derive(Debug)]
@@ -132,6 +147,7 @@ impl Segments {
             pause: None,
             failing: false,
             lost_pieces: 0,
+            flushing: false,
             closing: false,
         };
         let shared = Arc::new(Shared {
@@ -142,6 +158,7 @@ impl Segments {
             budget_bytes,
             files,
             thread: Mutex::new(None),
+            syncing: Mutex::new(()),
         });
         let thread = {
             let shared = Arc::clone(&shared);
@@ -335,17 +352,18 @@ impl Segments {
     /// Brings everything that is written to disk; the segments that grew, with the length that is on disk. A segment
     /// that cannot be synced is broken from its last sync on. For a thread that may block.
     pub(in crate::store) fn sync(&self) -> Vec<(u32, u64)> {
+        let _turn = self.shared.turn_to_sync();
         let (due, upto) = {
             let state = self.shared.lock();
             let due = state.dirty.iter().filter(|(_, d)| d.written > d.synced);
-            let due = due.map(|(&number, d)| (number, Arc::clone(&d.file), d.synced, d.written));
+            let due = due.map(|(&number, d)| (number, Arc::clone(&d.file), d.clean(), d.written));
             (due.collect::<Vec<_>>(), state.written)
         };
         let mut grown = Vec::with_capacity(due.len());
-        for (number, file, synced, written) in due {
+        for (number, file, clean, written) in due {
             let result = file.sync();
             if result.is_ok() {
-                file.synced(synced, written);
+                file.synced(clean, written);
             }
             let mut state = self.shared.lock();
             let current = state.next.number;
@@ -382,6 +400,7 @@ impl Segments {
             // It catches its errors; a panic of it has been printed.
             let _ = thread.join();
         }
+        self.shared.wait_flushed();
     }
 }
 
@@ -462,6 +481,11 @@ impl State {
 const GATHER_BYTES: usize = 256 << 10;
 const GATHER_TIME: Duration = Duration::from_millis(2);
 
+/// What is brought to disk before its commit, of a body that is long under way. Else a gigabyte would wait in the system's memory,
+/// take the place of what others have there, and hold up the commit at its end. Memory that was given back is also quicker to
+/// write to than memory that nobody has used yet.
+const FLUSH_BYTES: u64 = 16 << 20;
+
 /// How long pieces are dropped after a failure, before a new segment is tried.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -484,8 +508,61 @@ impl Shared {
         }
     }
 
+    fn turn_to_sync(&self) -> MutexGuard<'_, ()> {
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_flushed(&self) {
+        let state = self.lock();
+        drop(self.done.wait_while(state, |state| state.flushing).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Starts a thread that brings to disk what is written of a segment, if that is much.
+    fn flush_if_much(self: &Arc<Self>, segment: u32) {
+        let mut state = self.lock();
+        let is_much = |dirty: &Dirty| dirty.written.saturating_sub(dirty.clean()) >= FLUSH_BYTES;
+        if state.flushing || state.closing || !state.dirty.get(&segment).is_some_and(is_much) {
+            return;
+        }
+        let shared = Arc::clone(self);
+        let work = move || shared.flush(segment);
+        // Without a thread, it is left to the commit.
+        state.flushing = std::thread::Builder::new().name("flush".into()).spawn(work).is_ok();
+    }
+
+    /// What that thread does.
+    fn flush(&self, segment: u32) {
+        let turn = self.turn_to_sync();
+        let due = self
+            .lock()
+            .dirty
+            .get(&segment)
+            .map(|dirty| (Arc::clone(&dirty.file), dirty.clean(), dirty.written));
+        if let Some((file, from, to)) = due {
+            let result = file.sync();
+            if result.is_ok() {
+                file.give_back(from, to);
+            }
+            let mut state = self.lock();
+            match (result, state.dirty.get_mut(&segment)) {
+                (Ok(()), Some(dirty)) => dirty.flushed = to,
+                (Err(e), Some(dirty)) => {
+                    // As in `Segments::sync`.
+                    let good = dirty.synced;
+                    state.dirty.remove(&segment);
+                    state.fail(segment, good, &e);
+                }
+                // Its file was taken away meanwhile.
+                (_, None) => {}
+            }
+        }
+        drop(turn);
+        self.lock().flushing = false;
+        self.done.notify_all();
+    }
+
     /// The thread.
-    fn run(&self) {
+    fn run(self: &Arc<Self>) {
         let mut batch = Vec::new();
         let mut open: Option<(u32, Arc<dyn SegmentFile>)> = None;
         loop {
@@ -510,6 +587,7 @@ impl Shared {
                 for run in run.chunks(RUN_PIECES) {
                     self.write_run(run, &mut open);
                 }
+                self.flush_if_much(run[0].segment);
             }
             batch.clear();
             batch.shrink_to(RUN_PIECES);
@@ -534,8 +612,8 @@ impl Shared {
         let mut state = self.lock();
         match result {
             Ok(Some(file)) => {
-                let dirty =
-                    state.dirty.entry(segment).or_insert(Dirty { file, written: offset, synced: offset });
+                let fresh = Dirty { file, written: offset, synced: offset, flushed: offset };
+                let dirty = state.dirty.entry(segment).or_insert(fresh);
                 dirty.written = offset + bytes;
             }
             Ok(None) => state.lost_pieces += run.len() as u64,

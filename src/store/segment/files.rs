@@ -13,7 +13,8 @@ use crate::store::paths::{Paths, open_private, private_folder, sync_folder};
 /// What becomes of the system's copy of what was written, once it is on disk (posix_fadvise(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PageCache {
-    /// It stays as long as there is room: what was just recorded is what is looked at.
+    /// It stays as long as there is room: what was just recorded is what is looked at. But for bodies of which so much comes that
+    /// it is brought to disk before its commit.
     #[default]
     Keep,
     /// It is given back, on Linux: of gigabytes that nobody reads soon, for which others would lose theirs. Memory that was
@@ -41,8 +42,10 @@ pub(in crate::store) trait SegmentFile: Send + Sync + Debug {
     fn write_at(&self, data: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     /// Returns when everything written before is on disk.
     fn sync(&self) -> io::Result<()>;
-    /// Told after a sync: these bytes are on disk.
+    /// Told after a commit's sync: these bytes are on disk.
     fn synced(&self, _from: u64, _to: u64) {}
+    /// Gives back the system's copy of bytes that are on disk, where that can be done.
+    fn give_back(&self, _from: u64, _to: u64) {}
     /// Cuts the file.
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Whether it still has its name. One that was deleted can be written as if nothing were, until it is closed.
@@ -118,15 +121,17 @@ impl SegmentFile for DiskFile {
     }
 
     fn synced(&self, from: u64, to: u64) {
-        #[cfg(target_os = "linux")]
-        if self.cache == PageCache::GiveBack
-            && let Some(len) = std::num::NonZeroU64::new(to.saturating_sub(from))
-        {
+        if self.cache == PageCache::GiveBack {
+            self.give_back(from, to);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn give_back(&self, from: u64, to: u64) {
+        if let Some(len) = std::num::NonZeroU64::new(to.saturating_sub(from)) {
             // Only an advice, of which nothing depends on what becomes.
             let _ = rustix::fs::fadvise(&self.file, from, Some(len), rustix::fs::Advice::DontNeed);
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (from, to, self.cache);
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! Disks that fill up or fail, by files that are told to.
 
 use std::io::{self, IoSlice};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex};
 
 use super::*;
 use crate::flow::{BodyEnd, Message};
@@ -15,6 +15,22 @@ struct Faults {
     write: AtomicBool,
     sync: AtomicBool,
     opened: Mutex<Vec<u32>>,
+    /// How often a sync has ended, well or not.
+    syncs: (Mutex<usize>, Condvar),
+}
+
+impl Faults {
+    fn syncs(&self) -> usize {
+        *self.syncs.0.lock().unwrap()
+    }
+
+    /// Waits for a sync that nobody here has asked for.
+    fn wait_for_sync_after(&self, before: usize) {
+        let (syncs, ended) = &self.syncs;
+        let (limit, none) = (std::time::Duration::from_secs(60), |syncs: &mut usize| *syncs <= before);
+        let (_, waited) = ended.wait_timeout_while(syncs.lock().unwrap(), limit, none).unwrap();
+        assert!(!waited.timed_out(), "nothing was synced");
+    }
 }
 
 #[derive(Debug)]
@@ -54,10 +70,17 @@ impl SegmentFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        match self.1.sync.load(Ordering::SeqCst) {
+        let result = match self.1.sync.load(Ordering::SeqCst) {
             true => Err(io::Error::other("the disk is gone")),
             false => self.0.sync(),
-        }
+        };
+        *self.1.syncs.0.lock().unwrap() += 1;
+        self.1.syncs.1.notify_all();
+        result
+    }
+
+    fn give_back(&self, from: u64, to: u64) {
+        self.0.give_back(from, to);
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -124,6 +147,37 @@ fn a_full_disk_loses_bodies_visibly_and_recording_resumes_in_a_new_segment() {
     let len = segment.len() as u64;
     assert_eq!(piece::good_end(&mut &segment[..], 0).unwrap(), len);
     assert!(segment.ends_with(&[2; 5000]));
+}
+
+/// What is long under way is brought to disk before its commit. The system tells an error once, to the first who asks: a commit
+/// that comes later has to know of it.
+#[test]
+fn a_long_body_is_synced_before_its_commit_and_lost_where_that_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.db");
+    let (mut writer, faults) = faulty(&path);
+    let long = |writer: &Writer, mid: Mid| {
+        let before = faults.syncs();
+        let extents = append(writer.segments(), mid, &vec![mid.0.to_le_bytes()[0]; 20 << 20]);
+        faults.wait_for_sync_after(before);
+        flow(mid, State::Complete, Content::Extents(extents))
+    };
+    let first = long(&writer, Mid(1));
+    assert_eq!(commit(&mut writer, vec![first]).unwrap().lost_bodies, 0);
+    faults.sync.store(true, Ordering::SeqCst);
+    let second = long(&writer, Mid(2));
+    faults.sync.store(false, Ordering::SeqCst);
+    assert_eq!(commit(&mut writer, vec![second]).unwrap().lost_bodies, 1);
+    let again = stored_again(&mut writer, Mid(3));
+    let last = long(&writer, Mid(again.0 + 1));
+    assert_eq!(commit(&mut writer, vec![last]).unwrap().lost_bodies, 0);
+    writer.close().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    for mid in [Mid(1), Mid(again.0 + 1)] {
+        let body = loaded_body(&reader, mid);
+        assert!(body.len() == 20 << 20 && body.iter().all(|&byte| u64::from(byte) == mid.0), "{mid}");
+    }
+    assert!(is_lost(&reader, Mid(2)));
 }
 
 /// A message's payload that the disk could not take is told in its row, and the others are as they were.
