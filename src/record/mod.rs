@@ -15,6 +15,7 @@
 mod choice;
 mod driver;
 mod guests;
+mod options;
 mod queue;
 mod recorder;
 mod rotating;
@@ -23,7 +24,8 @@ mod tests;
 mod ticket;
 
 pub use choice::Choice;
-pub use recorder::{Committed, RecordError, Recorder, RecorderOptions, Stats};
+pub use options::RecorderOptions;
+pub use recorder::{Committed, RecordError, Recorder, Stats};
 pub use rotating::{Clock, Rotating};
 pub use ticket::{BodyWriter, MessageWriter, Receipt, Ticket};
 

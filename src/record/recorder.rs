@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
@@ -12,14 +11,11 @@ use tokio::sync::{broadcast, watch};
 use super::choice::{Choice, Current};
 use super::driver::{self, Driver};
 use super::guests::Guests;
+use super::options::RecorderOptions;
 use super::queue::Queue;
 use super::ticket::Ticket;
-use crate::filter::Filter;
 use crate::flow::{ClientConn, ConnId, Content, Flow, FlowError, Kind, Mid, ServerConn, State};
-use crate::store::{
-    BodySide, Durability, Limits, PageCache, Pins, Reader, Segments, SessionCounts, StoreError, Writer,
-    WriterOptions,
-};
+use crate::store::{BodySide, Pins, Reader, Segments, SessionCounts, StoreError, Writer, WriterOptions};
 
 /// Stores flows and finds them again. Cheap to clone.
 ///
@@ -29,64 +25,6 @@ use crate::store::{
 pub struct Recorder {
     shared: Arc<Shared>,
     _last: Arc<CloseOnDrop>,
-}
-
-/// What a recorder may use, and what it promises.
-#[derive(Debug, Clone)]
-pub struct RecorderOptions {
-    /// Flows that may be admitted and not yet committed.
-    pub queue_places: usize,
-    /// Bytes that may wait for the disk: half for bodies, half for finished flows.
-    pub queue_bytes: usize,
-    /// Bodies up to this many bytes are kept in the record, larger ones in segment files.
-    pub inline_limit: usize,
-    /// Bytes of each body that is recorded while it passes, `None` for all of them. A cap limits the record, never the
-    /// traffic. [`Recorder::store`] stores what it gets.
-    pub body_limit: Option<u64>,
-    /// How long a flow for which nobody waits may wait for others to go with. Fewer, larger groups cost less.
-    pub linger: Duration,
-    /// zstd's level for bodies outside of records that shrink by it; `None` to store them as they passed.
-    pub compress: Option<i32>,
-    /// What a commit promises.
-    pub durability: Durability,
-    /// Which flows are stored of those that pass, `None` for all; asked at their end. It must ask for nothing that
-    /// [`Filter::unanswerable_at_end`] tells. [`Recorder::store`] stores what it gets.
-    pub filter: Option<Filter>,
-    /// A name for this session, as people gave it.
-    pub label: String,
-    /// Where the proxy listens.
-    pub listen: String,
-    /// What the store may hold.
-    pub limits: Limits,
-    /// What becomes of the system's copy of bodies that were written.
-    pub cache: PageCache,
-}
-
-impl RecorderOptions {
-    /// For flows that come as fast as they can be stored, and that nobody looks at yet: an import. `label` names the session.
-    #[must_use]
-    pub fn bulk(label: impl Into<String>) -> Self {
-        Self { label: label.into(), linger: Duration::ZERO, cache: PageCache::GiveBack, ..Self::default() }
-    }
-}
-
-impl Default for RecorderOptions {
-    fn default() -> Self {
-        Self {
-            queue_places: 16_384,
-            queue_bytes: 16 << 20,
-            inline_limit: 2048,
-            body_limit: None,
-            compress: None,
-            linger: Duration::from_millis(30),
-            durability: Durability::Full,
-            filter: None,
-            label: String::new(),
-            listen: String::new(),
-            limits: Limits::default(),
-            cache: PageCache::default(),
-        }
-    }
 }
 
 /// Why a flow could not be stored or collected.
@@ -516,7 +454,7 @@ impl Recorder {
     /// For tests: one that does not wait long for another's lock at a time.
     #[cfg(test)]
     pub(super) async fn wait_shortly_for_locks(&self) {
-        let set = |db: &mut rusqlite::Connection| db.busy_timeout(Duration::from_millis(5));
+        let set = |db: &mut rusqlite::Connection| db.busy_timeout(std::time::Duration::from_millis(5));
         self.shared.db.get().unwrap().call(set).await.unwrap();
     }
 

@@ -28,7 +28,7 @@ impl Faults {
     fn wait_for_sync_after(&self, before: usize) {
         let (syncs, ended) = &self.syncs;
         let (limit, none) = (std::time::Duration::from_secs(60), |syncs: &mut usize| *syncs <= before);
-        let (_, waited) = ended.wait_timeout_while(syncs.lock().unwrap(), limit, none).unwrap();
+        let waited = ended.wait_timeout_while(syncs.lock().unwrap(), limit, none).unwrap().1;
         assert!(!waited.timed_out(), "nothing was synced");
     }
 }

@@ -4,16 +4,18 @@
 //! segment cannot be written or synced, it is broken from the first byte that is not known to be good; the next piece
 //! goes to a new segment, and [`Segments::is_lost`] tells of each extent whether it is among what was dropped.
 
+mod thread;
+
 use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::files::{SegmentFile, SegmentFiles};
-use super::piece::{Coding, HEADER, Piece};
+use super::piece::{Coding, Piece};
 use super::squeeze::squeezed;
 use super::{BodySide, PIECE_BYTES, SEGMENT_BYTES};
 use crate::flow::{Extent, Mid};
@@ -477,200 +479,5 @@ impl State {
     }
 }
 
-/// How much is gathered for a write, and for how long at most. Several TLS records; far below what may wait.
-const GATHER_BYTES: usize = 256 << 10;
-const GATHER_TIME: Duration = Duration::from_millis(2);
-
-/// What is brought to disk before its commit, of a body that is long under way. Else a gigabyte would wait in the system's memory,
-/// take the place of what others have there, and hold up the commit at its end. Memory that was given back is also quicker to
-/// write to than memory that nobody has used yet.
-const FLUSH_BYTES: u64 = 16 << 20;
-
 /// How long pieces are dropped after a failure, before a new segment is tried.
 const RETRY: Duration = Duration::from_millis(500);
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Bytes that make a write worth while.
-    fn gather(&self) -> usize {
-        GATHER_BYTES.min(self.budget_bytes / 4)
-    }
-
-    /// Wakes the thread if what was queued since is enough for it, or the first.
-    fn wake(&self, state: MutexGuard<'_, State>, was_idle: bool, before: usize) {
-        let enough = before < self.gather() && state.queued_bytes >= self.gather();
-        drop(state);
-        if was_idle || enough {
-            self.work.notify_one();
-        }
-    }
-
-    fn turn_to_sync(&self) -> MutexGuard<'_, ()> {
-        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait_flushed(&self) {
-        let state = self.lock();
-        drop(self.done.wait_while(state, |state| state.flushing).unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Starts a thread that brings to disk what is written of a segment, if that is much.
-    fn flush_if_much(self: &Arc<Self>, segment: u32) {
-        let mut state = self.lock();
-        let is_much = |dirty: &Dirty| dirty.written.saturating_sub(dirty.clean()) >= FLUSH_BYTES;
-        if state.flushing || state.closing || !state.dirty.get(&segment).is_some_and(is_much) {
-            return;
-        }
-        let shared = Arc::clone(self);
-        let work = move || shared.flush(segment);
-        // Without a thread, it is left to the commit.
-        state.flushing = std::thread::Builder::new().name("flush".into()).spawn(work).is_ok();
-    }
-
-    /// What that thread does.
-    fn flush(&self, segment: u32) {
-        let turn = self.turn_to_sync();
-        let due = self
-            .lock()
-            .dirty
-            .get(&segment)
-            .map(|dirty| (Arc::clone(&dirty.file), dirty.clean(), dirty.written));
-        if let Some((file, from, to)) = due {
-            let result = file.sync();
-            if result.is_ok() {
-                file.give_back(from, to);
-            }
-            let mut state = self.lock();
-            match (result, state.dirty.get_mut(&segment)) {
-                (Ok(()), Some(dirty)) => dirty.flushed = to,
-                (Err(e), Some(dirty)) => {
-                    // As in `Segments::sync`.
-                    let good = dirty.synced;
-                    state.dirty.remove(&segment);
-                    state.fail(segment, good, &e);
-                }
-                // Its file was taken away meanwhile.
-                (_, None) => {}
-            }
-        }
-        drop(turn);
-        self.lock().flushing = false;
-        self.done.notify_all();
-    }
-
-    /// The thread.
-    fn run(self: &Arc<Self>) {
-        let mut batch = Vec::new();
-        let mut open: Option<(u32, Arc<dyn SegmentFile>)> = None;
-        loop {
-            {
-                let mut state = self.lock();
-                while state.queue.is_empty() {
-                    if state.closing {
-                        return;
-                    }
-                    state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-                // A wake-up and a write for each TLS record would cost more than copying its bytes.
-                let too_few = |s: &mut State| s.queued_bytes < self.gather() && !s.hurry && !s.closing;
-                (state, _) = self
-                    .work
-                    .wait_timeout_while(state, GATHER_TIME, too_few)
-                    .unwrap_or_else(PoisonError::into_inner);
-                std::mem::swap(&mut state.queue, &mut batch);
-                (state.queued_bytes, state.hurry) = (0, false);
-            }
-            for run in batch.chunk_by(follows) {
-                for run in run.chunks(RUN_PIECES) {
-                    self.write_run(run, &mut open);
-                }
-                self.flush_if_much(run[0].segment);
-            }
-            batch.clear();
-            batch.shrink_to(RUN_PIECES);
-        }
-    }
-
-    /// Writes pieces that lie one behind the other.
-    fn write_run(&self, run: &[Queued], open: &mut Option<(u32, Arc<dyn SegmentFile>)>) {
-        let Queued { segment, offset, .. } = run[0];
-        let bytes: u64 = run.iter().map(Queued::stored_len).sum();
-        let is_broken = self.lock().broken.contains_key(&segment);
-        let result = match is_broken {
-            true => Ok(None),
-            false => self.file(segment, open).and_then(|file| {
-                write_all(&*file, run).inspect_err(|_| {
-                    // Best effort: a reader trusts extents only, never the length of the file.
-                    let _ = file.truncate(offset);
-                })?;
-                Ok(Some(file))
-            }),
-        };
-        let mut state = self.lock();
-        match result {
-            Ok(Some(file)) => {
-                let fresh = Dirty { file, written: offset, synced: offset, flushed: offset };
-                let dirty = state.dirty.entry(segment).or_insert(fresh);
-                dirty.written = offset + bytes;
-            }
-            Ok(None) => state.lost_pieces += run.len() as u64,
-            Err(e) => {
-                state.lost_pieces += run.len() as u64;
-                state.fail(segment, offset, &e);
-                *open = None;
-            }
-        }
-        state.written += run.len() as u64;
-        drop(state);
-        self.done.notify_all();
-        self.budget.add_permits(run.iter().map(|queued| queued.reserved).sum());
-    }
-
-    fn file(
-        &self,
-        segment: u32,
-        open: &mut Option<(u32, Arc<dyn SegmentFile>)>,
-    ) -> io::Result<Arc<dyn SegmentFile>> {
-        match open {
-            Some((number, file)) if *number == segment => Ok(Arc::clone(file)),
-            _ => {
-                let file = self.files.open(segment)?;
-                *open = Some((segment, Arc::clone(&file)));
-                Ok(file)
-            }
-        }
-    }
-}
-
-fn follows(a: &Queued, b: &Queued) -> bool {
-    a.segment == b.segment && a.offset + a.stored_len() == b.offset
-}
-
-/// Pieces in one write: two slices each, and 1024 slices is what Linux takes (`IOV_MAX`).
-const RUN_PIECES: usize = 500;
-
-fn write_all(file: &dyn SegmentFile, run: &[Queued]) -> io::Result<()> {
-    let header = |queued: &Queued| match &queued.what {
-        What::Piece(piece, data) => piece.header(data),
-        What::Pieces(_) => [0; HEADER],
-    };
-    let headers: Vec<[u8; HEADER]> = run.iter().map(header).collect();
-    let mut slices = Vec::with_capacity(2 * run.len());
-    for (queued, header) in run.iter().zip(&headers) {
-        match &queued.what {
-            What::Piece(_, data) => slices.extend([IoSlice::new(header), IoSlice::new(data)]),
-            What::Pieces(bytes) => slices.push(IoSlice::new(bytes)),
-        }
-    }
-    let mut rest = &mut slices[..];
-    let mut offset = run[0].offset;
-    while !rest.is_empty() {
-        let n = file.write_at(rest, offset)?;
-        offset += n as u64;
-        IoSlice::advance_slices(&mut rest, n);
-    }
-    Ok(())
-}
