@@ -12,8 +12,7 @@ const GATHER_BYTES: usize = 256 << 10;
 const GATHER_TIME: Duration = Duration::from_millis(2);
 
 /// What is brought to disk before its commit, of a body that is long under way. Else a gigabyte would wait in the system's memory,
-/// take the place of what others have there, and hold up the commit at its end. Memory that was given back is also quicker to
-/// write to than memory that nobody has used yet.
+/// take the place of what others have there, and hold up the commit at its end.
 const FLUSH_BYTES: u64 = 16 << 20;
 
 impl Shared {
