@@ -58,7 +58,8 @@ impl Shared {
 
     /// What that thread does.
     fn flush(&self, segment: u32) {
-        let turn = self.turn_to_sync();
+        let _flushing = Flushing(self);
+        let _turn = self.turn_to_sync();
         let due = self
             .lock()
             .dirty
@@ -82,9 +83,6 @@ impl Shared {
                 (_, None) => {}
             }
         }
-        drop(turn);
-        self.lock().flushing = false;
-        self.done.notify_all();
     }
 
     /// The thread.
@@ -168,6 +166,16 @@ impl Shared {
                 Ok(file)
             }
         }
+    }
+}
+
+/// A thread that flushes; whoever waits for its end must hear of it, however it comes.
+struct Flushing<'a>(&'a Shared);
+
+impl Drop for Flushing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().flushing = false;
+        self.0.done.notify_all();
     }
 }
 
