@@ -45,7 +45,7 @@ pub(super) fn is_listening(addr: SocketAddr) -> Option<bool> {
 /// Where the process that writes to the store at `path` listens: the one that the store's lock file names, if it has that file
 /// open, and its sockets. Nothing, where it cannot be told.
 ///
-/// `/proc/locks` would tell the same, but to be read it waits for all processors: 7 to 11 ms.
+/// `/proc/locks` would tell the same, but took 7 to 11 ms to be read where that was measured.
 pub(super) fn writers_listeners(path: &Path) -> Vec<SocketAddr> {
     // It lies beside the store itself, not beside a link to it.
     let mut lock = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();

@@ -259,7 +259,7 @@ pub(super) fn open_annotator(paths: &Paths) -> Result<Connection, StoreError> {
 }
 
 /// Makes an empty store, under a name of its own until it is on disk: whatever happens meanwhile, there is a whole one or none.
-/// In place it would take ten syncs, for each transaction and for the files that it makes and removes; this takes two.
+/// In place it would take nine syncs, for each transaction and for the files that it makes and removes; this takes two.
 ///
 /// To be called by who has the lock, where there is no database.
 pub(super) fn make(paths: &Paths) -> Result<(), StoreError> {

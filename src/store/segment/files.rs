@@ -17,8 +17,7 @@ pub enum PageCache {
     /// it is brought to disk before its commit.
     #[default]
     Keep,
-    /// It is given back, on Linux: of gigabytes that nobody reads soon, for which others would lose theirs. Memory that was
-    /// used a moment ago is also the quickest to write to.
+    /// It is given back, on Linux: of gigabytes that nobody reads soon, for which others would lose theirs.
     GiveBack,
 }
 
