@@ -90,17 +90,14 @@ impl Headers {
 
     /// The values of all fields called `name` (ASCII case ignored, RFC 9110 §5.1), in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        self.fields.iter().filter(|f| self.is_called(f, name)).map(|f| self.slice(f.value, f.value_len))
     }
 
     /// The value of the first field called `name` (ASCII case ignored).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.fields.iter().find_map(|f| {
-            (f.name_len as usize == name.len()
-                && self.slice(f.name, f.name_len).eq_ignore_ascii_case(name.as_bytes()))
-            .then(|| self.slice(f.value, f.value_len))
-        })
+        let field = self.fields.iter().find(|field| self.is_called(field, name))?;
+        Some(self.slice(field.value, field.value_len))
     }
 
     /// Whether some field called `name` lists `token` (comma-separated, ASCII case ignored, over repeated fields).
@@ -122,6 +119,12 @@ impl Headers {
     #[must_use]
     pub fn text_len(&self) -> usize {
         self.fields.iter().map(|f| f.name_len as usize + f.value_len as usize).sum()
+    }
+
+    /// Its length tells most names apart, and costs no look at the text.
+    fn is_called(&self, field: &Span, name: &str) -> bool {
+        field.name_len as usize == name.len()
+            && self.slice(field.name, field.name_len).eq_ignore_ascii_case(name.as_bytes())
     }
 
     fn slice(&self, at: u32, len: u32) -> &[u8] {
