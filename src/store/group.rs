@@ -10,7 +10,7 @@ use super::draft::Draft;
 use super::index::Indexer;
 use super::message::{self, Queued};
 use super::record::{self, RecordAt};
-use super::row::{self, Texts, sqlite_int};
+use super::row::{self, Insertion, Texts, sqlite_int};
 use super::space;
 use super::zone::Zones;
 use super::{Durability, Segments};
@@ -264,8 +264,8 @@ impl Book {
         outcome: &mut Outcome,
     ) -> rusqlite::Result<Fresh> {
         let mut fresh = Fresh::default();
-        let mut insert = tx.prepare_cached(row::INSERT)?;
-        let mut replace = tx.prepare_cached(row::REPLACE)?;
+        let mut insert = Insertion::new(tx.prepare_cached(row::INSERT)?);
+        let mut replace = Insertion::new(tx.prepare_cached(row::REPLACE)?);
         // Rising mids append to the trees. A draft is large, so it is their numbers that are sorted.
         let mut order: Vec<usize> = (0..group.drafts.len()).collect();
         order.sort_by_key(|&at| group.drafts[at].mid);
@@ -286,13 +286,13 @@ impl Book {
                 let server = draft.server.as_ref().map_or(0, |server| server.id.0);
                 used.push(Used { conns: [draft.client.id.0, server], host });
             }
-            let statement = if draft.rewrite { &mut replace } else { &mut insert };
+            let insertion = if draft.rewrite { &mut replace } else { &mut insert };
             let record_at = records_at.filter(|_| draft.own_record.is_none()).map(|extent| RecordAt {
                 segment: extent.segment,
                 offset: extent.offset + draft.record_at as u64,
                 stored_len: draft.parts.record as u64,
             });
-            row::insert(statement, draft.mid, self.session, host, &draft.numbers, &texts, record_at)?;
+            insertion.write(draft.mid, self.session, host, &draft.numbers, &texts, record_at)?;
             self.zones.note(draft.mid, host, &draft.numbers, &texts);
             self.index.note(draft.mid);
             match record_at {

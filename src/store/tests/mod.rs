@@ -10,6 +10,7 @@ mod messages;
 mod notes;
 mod pack;
 mod power_cut;
+mod rows;
 mod search;
 mod space;
 mod zones;
