@@ -24,8 +24,10 @@ pub(super) fn make_pieces(mid: Mid, record: &mut Vec<u8>) {
         return;
     }
     if record.len() <= PIECE_BYTES {
-        let first = header(0, record);
-        record.splice(..0, first);
+        let (first, len) = (header(0, record), record.len());
+        record.resize(HEADER + len, 0);
+        record.copy_within(..len, HEADER);
+        record[..HEADER].copy_from_slice(&first);
         return;
     }
     let pieces = record.chunks(PIECE_BYTES).zip(0..).map(|(data, seq)| [&header(seq, data), data].concat());
