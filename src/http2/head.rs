@@ -157,6 +157,16 @@ pub fn request_with(head: &RequestHead<'_>, fields: HeaderMap) -> Result<http::R
     Ok(request)
 }
 
+/// Whether a URI is that of the request line: scheme, authority and path.
+#[must_use]
+pub fn names(uri: &Uri, head: &RequestHead<'_>) -> bool {
+    let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let path = uri.path_and_query().map(|path| path.as_str().as_bytes());
+    uri.scheme_str() == Some(head.scheme)
+        && authority == head.authority.map(|authority| &authority[..])
+        && path == Some(&head.path[..])
+}
+
 /// A final or interim response to be sent, with these fields.
 ///
 /// # Errors

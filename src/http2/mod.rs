@@ -22,8 +22,8 @@ pub use duplex::Duplex;
 pub use error::{code, explain, is_unprocessed};
 pub use gather::{Active, Entered, Gather};
 pub use head::{
-    HeadError, RequestHead, fields, interim, request, request_head, request_with, response, response_head,
-    response_with,
+    HeadError, RequestHead, fields, interim, names, request, request_head, request_with, response,
+    response_head, response_with,
 };
 pub use watch::{Verdict, Verdicts, Watch};
 

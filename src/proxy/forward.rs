@@ -215,7 +215,7 @@ fn over_http2<'a, I: RequestIn, O: ResponseOut>(
             &authority.unwrap_or_default(),
             path,
             plan.max_forwards,
-            from.take_fields(),
+            from.take_head(),
         )?;
         let ends = plan.length == BodyLength::None && !connect;
         let refused = |error: h2::Error| Error {

@@ -54,7 +54,7 @@ pub(super) fn ruled<'a, I: RequestIn, O: ResponseOut>(
             }
         });
         // As they came, they are not sent.
-        drop(from.take_fields());
+        drop(from.take_head());
         let request = Request { headers, ..message.request.clone() };
         let message = Message { request: &request, ..*message };
         forward::asked(cx, scope, live, &message, plan, from, to).await

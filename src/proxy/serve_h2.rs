@@ -252,7 +252,7 @@ impl Session {
             Some(_) => Ok(BodyLength::None),
             None => ends::request_length(&request, body.is_absent()),
         };
-        let mut from = RequestBody::new(body, parts.headers);
+        let mut from = RequestBody::new(body, parts);
         let mut to = ResponseTo::new(respond);
         // A block, since a function's future has room for what it is given twice, and each stream has a new one.
         async move {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
-use http::HeaderMap;
+use http::{HeaderMap, request};
 
 use super::{Answer, Incoming, Outgoing, Part, RequestIn, ResponseIn, ResponseOut};
 use crate::flow::{Framing, Headers, Interim, Request, Response, Stage};
@@ -20,13 +20,13 @@ use crate::proxy::error::{Error, Retry};
 #[derive(Debug)]
 pub(in crate::proxy) struct RequestBody {
     reader: BodyReader,
-    fields: Option<HeaderMap>,
+    head: Option<request::Parts>,
 }
 
 impl RequestBody {
-    /// The body of a request with these fields.
-    pub(in crate::proxy) fn new(reader: BodyReader, fields: HeaderMap) -> Self {
-        Self { reader, fields: Some(fields) }
+    /// The body of a request with this head.
+    pub(in crate::proxy) fn new(reader: BodyReader, head: request::Parts) -> Self {
+        Self { reader, head: Some(head) }
     }
 
     /// Gives back the stream's end.
@@ -69,8 +69,8 @@ impl RequestIn for RequestBody {
         self.reader.has_begun()
     }
 
-    fn take_fields(&mut self) -> Option<HeaderMap> {
-        self.fields.take()
+    fn take_head(&mut self) -> Option<request::Parts> {
+        self.head.take()
     }
 }
 
@@ -427,7 +427,7 @@ fn sendable_trailers(trailers: &Headers) -> Headers {
 }
 
 /// A request as it goes to an origin over HTTP/2: `authority` in place of `Host`, nothing that belongs to the client's hop.
-/// `fields` are those of `request` in HTTP/2's own form, where it came in that.
+/// `own` is the head of `request` in HTTP/2's own form, where it came in that.
 ///
 /// # Errors
 /// If it has no form in HTTP/2.
@@ -437,7 +437,7 @@ pub(in crate::proxy) fn outgoing_request(
     authority: &Bytes,
     path: &Bytes,
     max_forwards: Option<u64>,
-    fields: Option<HeaderMap>,
+    own: Option<request::Parts>,
 ) -> Result<http::Request<()>, Error> {
     let head = RequestHead {
         method: &request.method,
@@ -450,8 +450,11 @@ pub(in crate::proxy) fn outgoing_request(
     let as_it_is = |fields: &HeaderMap| {
         max_forwards.is_none() && !fields.contains_key(http::header::HOST) && goes_on_as_it_is(fields)
     };
-    if let Some(fields) = fields.filter(as_it_is) {
-        return http2::request_with(&head, fields).map_err(bad);
+    if let Some(own) = own.filter(|own| as_it_is(&own.headers)) {
+        return match http2::names(&own.uri, &head) {
+            true => Ok(http::Request::from_parts(own, ())),
+            false => http2::request_with(&head, own.headers).map_err(bad),
+        };
     }
     let forwarded = Forwarded::new(&request.headers);
     let counted = max_forwards.map(|left| left.to_string());

@@ -73,8 +73,8 @@ pub(super) trait RequestIn: Incoming {
     /// Whether something of the body was taken, so that the request cannot be sent again.
     fn has_begun(&self) -> bool;
 
-    /// The fields of its head in HTTP/2's own form, once: sent on as they are, they need not be built anew.
-    fn take_fields(&mut self) -> Option<HeaderMap> {
+    /// Its head in HTTP/2's own form, once: what is sent on as it is need not be built anew.
+    fn take_head(&mut self) -> Option<http::request::Parts> {
         None
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use h2::Reason;
-use http::HeaderMap;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
@@ -350,8 +349,8 @@ impl<I: RequestIn> RequestIn for TakenRequest<'_, I> {
         self.begun
     }
 
-    fn take_fields(&mut self) -> Option<HeaderMap> {
-        self.from.take_fields()
+    fn take_head(&mut self) -> Option<http::request::Parts> {
+        self.from.take_head()
     }
 }
 
