@@ -187,6 +187,11 @@ impl Live {
         self.started + OPEN_AFTER
     }
 
+    /// When its first byte came.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// A writer for a body that is not kept in place; `None` where it is not to be recorded.
     pub(super) fn body_writer(&self, side: BodySide) -> Option<BodyWriter> {
         let inner = self.lock();

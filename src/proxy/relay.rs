@@ -176,7 +176,8 @@ async fn watched<T>(
     progress: &Progress,
     work: impl Future<Output = T>,
 ) -> Result<T, Error> {
-    let first = Instant::from_std(live.first_tick()).min(Instant::now() + limit);
+    // By the flow's beginning, which is known, rather than by now: a call that comes early does no harm.
+    let first = Instant::from_std(live.first_tick().min(live.started() + limit));
     let tick = |now: Instant| {
         let next = Instant::from_std(live.tick(now.into_std()));
         let quiet = Duration::from_micros(live.now_us() - progress.last_us.load(Ordering::Relaxed));
