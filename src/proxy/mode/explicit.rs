@@ -120,7 +120,9 @@ pub(in crate::proxy) fn authority(text: &[u8], default_port: Option<u16>) -> Res
         },
     };
     let in_name = |c: char| !c.is_control() && !c.is_whitespace() && !"/?#\\<>\"{}|^`%:[]@,;()".contains(c);
-    if host.is_empty() || host.len() > 255 || !(text.starts_with('[') || host.chars().all(in_name)) {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    let is_name = || host.bytes().all(is_plain) || host.chars().all(in_name);
+    if host.is_empty() || host.len() > 255 || !(text.starts_with('[') || is_name()) {
         return Err(bad("invalid host name"));
     }
     let port = match (port, default_port) {
