@@ -5,16 +5,16 @@
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 
@@ -140,7 +140,7 @@ async fn serve(
             Event::Requests => {}
             Event::Verdicts => {
                 for verdict in verdicts.take() {
-                    streams.push(guarded(Arc::clone(session).refused(verdict)));
+                    streams.push(Box::pin(Arc::clone(session).refused(verdict)));
                 }
             }
             Event::Idle => {
@@ -154,19 +154,19 @@ async fn serve(
                 idle.as_mut().reset(tokio::time::Instant::now() + LINGER_TIME);
             }
             Event::Broken(error) => {
-                streams.push(guarded(Arc::clone(session).broken(error)));
+                streams.push(Box::pin(Arc::clone(session).broken(error)));
                 break;
             }
             Event::End => break,
         }
     }
     for verdict in verdicts.take() {
-        streams.push(guarded(Arc::clone(session).refused(verdict)));
+        streams.push(Box::pin(Arc::clone(session).refused(verdict)));
     }
     // They find their streams broken, and record it. The origin's connection goes on with its own task.
     drop(connection);
     drop(origin);
-    while streams.next().await.is_some() {}
+    poll_fn(|cx| poll_streams(&mut streams, cx)).await;
 }
 
 /// The streams of a connection, all in its task: what one packet brings for many of them is dealt with in one go, and
@@ -203,7 +203,7 @@ fn next_event(
                 any = true;
                 verdicts.accepted(respond.stream_id().as_u32());
                 entry.busy();
-                streams.push(guarded(Arc::clone(session).stream(request, respond)));
+                streams.push(Box::pin(Arc::clone(session).stream(request, respond)));
             }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Event::Broken(error)),
             Poll::Ready(None) => return Poll::Ready(Event::End),
@@ -214,17 +214,22 @@ fn next_event(
         }
     }
     let were_some = !streams.is_empty();
-    while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {}
-    if were_some && streams.is_empty() { Poll::Ready(Event::Idle) } else { Poll::Pending }
+    let over = poll_streams(streams, cx);
+    if were_some && over.is_ready() { Poll::Ready(Event::Idle) } else { Poll::Pending }
 }
 
-/// A panic in one stream is no business of the others; its flow is recorded as failed, since dropping it did that.
-fn guarded(work: impl Future<Output = ()> + Send + 'static) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(AssertUnwindSafe(work).catch_unwind().map(|ended| {
-        if ended.is_err() {
-            tracing::error!("a stream ended in a panic");
+/// Drives the streams as far as they go; ready when none is left. A panic in one is no business of the others; its flow is
+/// recorded as failed, since dropping it did that.
+fn poll_streams(streams: &mut Streams, cx: &mut task::Context<'_>) -> Poll<()> {
+    loop {
+        // Whoever panics is dropped by what holds the streams, which goes on with the rest.
+        match catch_unwind(AssertUnwindSafe(|| streams.poll_next_unpin(cx))) {
+            Ok(Poll::Ready(Some(()))) => {}
+            Ok(Poll::Ready(None)) => return Poll::Ready(()),
+            Ok(Poll::Pending) => return Poll::Pending,
+            Err(_) => tracing::error!("a stream ended in a panic"),
         }
-    }))
+    }
 }
 
 impl Session {
@@ -441,5 +446,28 @@ impl Session {
         };
         live.with(|flow| flow.target = target);
         live
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_panics_ends_and_the_others_go_on() {
+        let mut streams = Streams::default();
+        let ends = Arc::new(());
+        for n in 0..3 {
+            let end = Arc::clone(&ends);
+            streams.push(Box::pin(async move {
+                tokio::task::yield_now().await;
+                assert!(n != 1, "this one");
+                drop(end);
+            }));
+        }
+        let mut cx = task::Context::from_waker(task::Waker::noop());
+        while poll_streams(&mut streams, &mut cx).is_pending() {}
+        assert!(streams.is_empty());
+        assert_eq!(Arc::strong_count(&ends), 1, "what the streams held is dropped");
     }
 }
