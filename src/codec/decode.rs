@@ -3,6 +3,7 @@
 //! A number out of an enum's range or too large for its field comes from a newer writer or a damaged file; it becomes
 //! the nearest thing that is known and never claims more than that (an unknown end of a body is not `Whole`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,12 +16,43 @@ use crate::flow::{
     Stage, State, Target, Timing, TlsInfo, Tunnel, Value, Version, Via, WebSocket,
 };
 
+/// Connections that are at hand, by their ids.
+#[derive(Debug, Clone, Default)]
+pub struct KnownConns {
+    /// Of clients.
+    pub clients: HashMap<ConnId, Arc<ClientConn>>,
+    /// To origins.
+    pub servers: HashMap<ConnId, Arc<ServerConn>>,
+}
+
+impl KnownConns {
+    /// A client's connection, of which nothing but the id is there if it is not known.
+    pub(super) fn client(&self, id: ConnId) -> Arc<ClientConn> {
+        let bare = || Arc::new(ClientConn { id, ..ClientConn::default() });
+        self.clients.get(&id).map_or_else(bare, Arc::clone)
+    }
+
+    /// A connection to an origin, in the same way.
+    pub(super) fn server(&self, id: ConnId) -> Arc<ServerConn> {
+        let bare = || Arc::new(ServerConn { id, ..ServerConn::default() });
+        self.servers.get(&id).map_or_else(bare, Arc::clone)
+    }
+}
+
 /// Reads the record of a flow. Header fields and bodies share the memory of `record`. Of its connections, only the ids are there.
 ///
 /// # Errors
 /// If the bytes are not a protobuf message of this shape, or are nested too deeply.
 pub fn decode_flow(record: &Bytes) -> Result<Flow, CodecError> {
-    match plain::flow(record) {
+    decode_flow_knowing(record, &KnownConns::default())
+}
+
+/// As [`decode_flow`]; of its connections, those that are known are there, as a rule: of an odd record it may be only their ids.
+///
+/// # Errors
+/// As [`decode_flow`].
+pub fn decode_flow_knowing(record: &Bytes, known: &KnownConns) -> Result<Flow, CodecError> {
+    match plain::flow(record, known) {
         Some(flow) => Ok(flow),
         None => by_prost(record),
     }

@@ -12,7 +12,9 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{decode_client_conn, decode_extents, decode_flow, decode_server_conn};
+pub use decode::{
+    KnownConns, decode_client_conn, decode_extents, decode_flow, decode_flow_knowing, decode_server_conn,
+};
 pub use encode::{encode_client_conn, encode_extents, encode_flow, encode_flow_into, encode_server_conn};
 
 /// Levels of nesting that are encoded: values within values, backups within backups. The decoder of prost refuses

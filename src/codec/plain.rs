@@ -5,20 +5,14 @@
 //! stands there twice, fields of a newer version, text that is not UTF-8. What is read here is what prost reads, which the
 //! tests compare.
 
-use std::ops::Range;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use prost::Message;
 
-use super::decode::{self, body_end, error, framing, kind, narrow, scheme, state, version};
-use crate::flow::{
-    Body, ClientConn, ConnId, Content, Extent, Flow, Headers, Mid, Request, Response, ServerConn, Target,
-    Timing,
-};
+use super::decode::{self, KnownConns, body_end, error, framing, kind, narrow, scheme, state, version};
+use crate::flow::{Body, ConnId, Content, Extent, Flow, Headers, Mid, Request, Response, Target, Timing};
 
-/// The flow of a record; `None` if there is anything odd.
-pub(super) fn flow(record: &Bytes) -> Option<Flow> {
+/// The flow of a record, with those of its connections that are known; `None` if there is anything odd.
+pub(super) fn flow(record: &Bytes, known: &KnownConns) -> Option<Flow> {
     let read = In { record };
     let mut flow = Flow { kind: kind(0), state: state(0), ..Flow::default() };
     let (mut client, mut server, mut timed) = (0, None, false);
@@ -51,8 +45,8 @@ pub(super) fn flow(record: &Bytes) -> Option<Flow> {
         Some(())
     })?;
     flow.target = target;
-    flow.client = Arc::new(ClientConn { id: ConnId(client), ..ClientConn::default() });
-    flow.server = server.map(|id| Arc::new(ServerConn { id: ConnId(id), ..ServerConn::default() }));
+    flow.client = known.client(ConnId(client));
+    flow.server = server.map(|id| known.server(ConnId(id)));
     Some(flow)
 }
 
@@ -167,7 +161,9 @@ impl In<'_> {
             let at = (part.as_ptr() as usize).checked_sub(start)?;
             Some(at..at + part.len())
         };
-        let mut ranges: Vec<(Range<usize>, Range<usize>)> = Vec::with_capacity(count);
+        // Places in it are 32 bits wide.
+        u32::try_from(self.record.len()).ok()?;
+        let mut headers = Headers::inside(self.record.clone(), count);
         each(bytes, |number, value| {
             let (true, Value::Bytes(bytes)) = (number == wanted, value) else { return Some(()) };
             let (mut name, mut text) = (0..0, 0..0);
@@ -179,12 +175,10 @@ impl In<'_> {
                 }
                 Some(())
             })?;
-            ranges.push((name, text));
+            headers.place(name, text);
             Some(())
         })?;
-        // Places in it are 32 bits wide.
-        u32::try_from(self.record.len()).ok()?;
-        Some(Headers::from_ranges(self.record.clone(), ranges.into_iter()))
+        Some(headers)
     }
 }
 

@@ -89,7 +89,7 @@ fn what_is_read_in_one_go_is_what_prost_reads() {
         let changes = vec((any::<Index>(), any::<u8>()), 0..4);
         let both = |(flow, changes, cut): (Flow, Vec<(Index, u8)>, Option<Index>)| {
             let mut record = encode_flow(&flow);
-            let plain = plain::flow(&record.clone().into());
+            let plain = plain::flow(&record.clone().into(), &KnownConns::default());
             prop_assert_eq!(plain.as_ref(), Some(&with_bare_conns(flow)));
             for (at, byte) in changes {
                 let at = at.index(record.len());
@@ -99,7 +99,7 @@ fn what_is_read_in_one_go_is_what_prost_reads() {
                 record.truncate(cut.index(record.len()) + 1);
             }
             let record = record.into();
-            if let Some(plain) = plain::flow(&record) {
+            if let Some(plain) = plain::flow(&record, &KnownConns::default()) {
                 prop_assert_eq!(decode::by_prost(&record).unwrap(), plain);
             }
             Ok(())
@@ -121,10 +121,16 @@ fn odd_records_are_left_to_prost() {
         &[0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2], // more than 64 bits
     ];
     for record in odd {
-        assert!(plain::flow(&bytes::Bytes::from_static(record)).is_none(), "{record:?}");
+        assert!(
+            plain::flow(&bytes::Bytes::from_static(record), &KnownConns::default()).is_none(),
+            "{record:?}"
+        );
     }
     let most = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-    assert_eq!(plain::flow(&bytes::Bytes::from(most.to_vec())).unwrap().mid, Some(Mid(u64::MAX)));
+    assert_eq!(
+        plain::flow(&bytes::Bytes::from(most.to_vec()), &KnownConns::default()).unwrap().mid,
+        Some(Mid(u64::MAX))
+    );
 }
 
 /// With `a_flow_comes_back_as_it_was`: every field has the number and type that the schema says, and stands there once.

@@ -37,18 +37,31 @@ impl Headers {
         text: Bytes,
         ranges: impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)>,
     ) -> Self {
+        let mut headers = Self { fields: Vec::with_capacity(ranges.size_hint().0), text };
+        for (name, value) in ranges {
+            headers.place(name, value);
+        }
+        headers
+    }
+
+    /// No fields yet, and room for `count` that lie inside `text`: see [`Headers::place`].
+    pub(crate) fn inside(text: Bytes, count: usize) -> Self {
+        Self { text, fields: Vec::with_capacity(count) }
+    }
+
+    /// Adds a field that lies inside the text.
+    ///
+    /// # Panics
+    /// As [`Headers::from_ranges`].
+    pub(crate) fn place(&mut self, name: std::ops::Range<usize>, value: std::ops::Range<usize>) {
         let at = |i: usize| u32::try_from(i).expect("a head is far shorter than 4 GiB");
-        let span = |(name, value): (std::ops::Range<usize>, std::ops::Range<usize>)| {
-            assert!(name.end <= text.len() && value.end <= text.len(), "field outside of its text");
-            Span {
-                name: at(name.start),
-                name_len: at(name.len()),
-                value: at(value.start),
-                value_len: at(value.len()),
-            }
-        };
-        let fields = ranges.map(span).collect();
-        Self { text, fields }
+        assert!(name.end <= self.text.len() && value.end <= self.text.len(), "field outside of its text");
+        self.fields.push(Span {
+            name: at(name.start),
+            name_len: at(name.len()),
+            value: at(value.start),
+            value_len: at(value.len()),
+        });
     }
 
     /// Adds a field at the end. Copies the text: meant for building, not for the path of each request.

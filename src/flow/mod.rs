@@ -30,7 +30,7 @@ pub use timing::{HarTimings, Timing};
 pub use value::{Imported, Value};
 pub use websocket::{Message, MessageCoding, Opcode, WebSocket};
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// What kind of thing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -231,7 +231,9 @@ pub struct Flow {
 
 impl Default for Flow {
     fn default() -> Self {
-        Self::of(Arc::default())
+        // A client's connection is large, and most flows get theirs right afterwards.
+        static NOBODY: LazyLock<Arc<ClientConn>> = LazyLock::new(Arc::default);
+        Self::of(Arc::clone(&NOBODY))
     }
 }
 

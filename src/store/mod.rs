@@ -17,6 +17,7 @@ mod checkpoint;
 mod db_file;
 mod draft;
 mod error;
+mod flows;
 mod follow;
 mod gaps;
 mod group;

@@ -1,7 +1,6 @@
 //! Reading a store: any number at a time, beside a writer, none of them in its way.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::body::BodyReader;
 use super::db_file::DbFile;
+use super::flows::Conns;
 use super::message;
 use super::paths::Paths;
 use super::record::{Found, RecordFiles};
@@ -19,7 +19,7 @@ use super::row::{self, sqlite_int};
 use super::schema::{self, Contents};
 use super::source::{Source, packed};
 use super::{Blocks, HostSet, ListQuery, Order, Row, StoreError, Urls};
-use crate::codec;
+use crate::codec::{self, KnownConns};
 use crate::flow::{Body, ClientConn, Content, Flow, Message, Mid, ServerConn};
 
 /// A read-only connection to a store, with the segment files beside it.
@@ -32,18 +32,9 @@ pub struct Reader {
     /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
     version: Cell<u32>,
     /// Of [`Reader::flows`], for its next call.
-    conns: RefCell<Conns>,
+    pub(super) conns: RefCell<Conns>,
     /// Behind the connection, which it outlives.
     _file: DbFile,
-}
-
-/// Connections that were read while nothing was written.
-#[derive(Debug, Default)]
-struct Conns {
-    /// By [`Reader::data_version`].
-    of: i64,
-    clients: HashMap<u64, Arc<ClientConn>>,
-    servers: HashMap<u64, Arc<ServerConn>>,
 }
 
 impl Reader {
@@ -108,90 +99,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Damaged`] if its record cannot be decoded; else what SQLite said.
     pub fn flow(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
-        self.flow_knowing(mid, &mut Conns::default())
-    }
-
-    /// As [`Reader::flow`], of several flows at one moment; those that are not there are left out. A connection that they
-    /// share is read once, as long as nothing is written. All of them are in memory, and the store keeps what it would reclaim: ask for a few dozen.
-    ///
-    /// # Errors
-    /// As [`Reader::flow`].
-    pub fn flows(&self, mids: &[Mid]) -> Result<Vec<Flow>, StoreError> {
-        let fail = |e| StoreError::sqlite(&self.paths.db, "beginning to read", e);
-        // It ends when it is dropped, with nothing to undo.
-        let moment = self.conn.unchecked_transaction().map_err(fail)?;
-        let of = self.data_version()?;
-        let mut conns = self.conns.take();
-        if conns.of != of || conns.clients.len() + conns.servers.len() > MOST_CONNS {
-            conns = Conns { of, ..Conns::default() };
-        }
-        let all = match self.neighbours(mids) {
-            Some(flows) => flows
-                .and_then(|flows| flows.into_iter().map(|flow| self.with_conns(flow, &mut conns)).collect()),
-            None => mids.iter().filter_map(|&mid| self.flow_knowing(mid, &mut conns).transpose()).collect(),
-        };
-        if all.is_ok() {
-            self.conns.replace(conns);
-            return all;
-        }
-        // A record that was moved meanwhile has another place now, which this moment does not know.
-        drop(moment);
-        mids.iter().filter_map(|&mid| self.flow(mid).transpose()).collect()
-    }
-
-    fn flow_knowing(&self, mid: Mid, conns: &mut Conns) -> Result<Option<Flow>, StoreError> {
-        self.flow_alone(mid)?.map(|flow| self.with_conns(flow, conns)).transpose()
-    }
-
-    /// Flows whose mids follow each other without a gap, by one query. `None` for other mids, and for a store of an old
-    /// version.
-    fn neighbours(&self, mids: &[Mid]) -> Option<Result<Vec<Flow>, StoreError>> {
-        let (first, last) = (mids.first()?, mids.last()?);
-        let are = mids.windows(2).all(|two| two[0].0.checked_add(1) == Some(two[1].0));
-        match self.version() {
-            Ok(version) => (are && version >= 4).then(|| self.flows_between(*first, *last)),
-            Err(error) => Some(Err(error)),
-        }
-    }
-
-    fn flows_between(&self, first: Mid, last: Mid) -> Result<Vec<Flow>, StoreError> {
-        let fail = |e| StoreError::sqlite(&self.paths.db, "reading flows", e);
-        let mut statement = self.conn.prepare_cached(FLOWS).map_err(fail)?;
-        let mut rows = statement.query([sqlite_int(first.0), sqlite_int(last.0)]).map_err(fail)?;
-        let mut flows = Vec::new();
-        while let Some(row) = rows.next().map_err(fail)? {
-            let read = || Ok((integer(row, 0)?, integer(row, 1)?, Found::read(row, 2)?));
-            let (mid, state, found) = read().map_err(fail)?;
-            let mid = Mid(mid.unwrap_or(0).cast_unsigned());
-            let record = self.records.get(mid, &found);
-            let record = record
-                .map_err(|error| self.damaged(format!("the record of flow {mid}, {found}: {error}")))?;
-            flows.push(self.decoded(mid, state, &record)?);
-        }
-        Ok(flows)
-    }
-
-    fn with_conns(&self, mut flow: Flow, conns: &mut Conns) -> Result<Flow, StoreError> {
-        let id = flow.client.id.0;
-        if let Some(known) = conns.clients.get(&id) {
-            flow.client = Arc::clone(known);
-        } else if id != 0
-            && let Some(conn) = self.client_conn(id)?
-        {
-            flow.client = Arc::new(conn);
-            conns.clients.insert(id, Arc::clone(&flow.client));
-        }
-        let Some(id) = flow.server.as_ref().map(|server| server.id.0).filter(|&id| id != 0) else {
-            return Ok(flow);
-        };
-        if let Some(known) = conns.servers.get(&id) {
-            flow.server = Some(Arc::clone(known));
-        } else if let Some(conn) = self.server_conn(id)? {
-            let conn = Arc::new(conn);
-            conns.servers.insert(id, Arc::clone(&conn));
-            flow.server = Some(conn);
-        }
-        Ok(flow)
+        self.flow_knowing(mid, &mut KnownConns::default())
     }
 
     /// As [`Reader::flow`], of its connections nothing but their ids: for whoever wants many flows quickly.
@@ -200,11 +108,18 @@ impl Reader {
     /// As [`Reader::flow`].
     pub fn flow_alone(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
         let Some((state, record)) = self.record(mid)? else { return Ok(None) };
-        self.decoded(mid, state, &record).map(Some)
+        self.decoded(mid, state, &record, &KnownConns::default()).map(Some)
     }
 
-    fn decoded(&self, mid: Mid, state: Option<i64>, record: &Bytes) -> Result<Flow, StoreError> {
-        let mut flow = codec::decode_flow(record).map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
+    pub(super) fn decoded(
+        &self,
+        mid: Mid,
+        state: Option<i64>,
+        record: &Bytes,
+        known: &KnownConns,
+    ) -> Result<Flow, StoreError> {
+        let flow = codec::decode_flow_knowing(record, known);
+        let mut flow = flow.map_err(|e| self.damaged(format!("flow {mid}: {e}")))?;
         flow.mid = Some(mid);
         flow.state = row::state(state);
         Ok(flow)
@@ -432,7 +347,7 @@ impl Reader {
     }
 
     /// State and record of a flow.
-    fn record(&self, mid: Mid) -> Result<Option<(Option<i64>, Bytes)>, StoreError> {
+    pub(super) fn record(&self, mid: Mid) -> Result<Option<(Option<i64>, Bytes)>, StoreError> {
         let fail = |e| StoreError::sqlite(&self.paths.db, "reading a flow", e);
         let sql = if self.version()? < 4 { FLOW_3 } else { FLOW };
         let mut statement = self.conn.prepare_cached(sql).map_err(fail)?;
@@ -473,13 +388,10 @@ impl Reader {
         statement.query_row(params![sqlite_int(id), side], |row| blob(row, 0)).optional().map_err(fail)
     }
 
-    fn damaged(&self, detail: String) -> StoreError {
+    pub(super) fn damaged(&self, detail: String) -> StoreError {
         StoreError::Damaged { path: self.paths.db.clone(), detail }
     }
 }
-
-/// Connections that are kept: a few KiB each, with certificates.
-const MOST_CONNS: usize = 1024;
 
 pub(super) fn integer(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<i64>> {
     Ok(if let ValueRef::Integer(n) = row.get_ref(at)? { Some(n) } else { None })
@@ -503,8 +415,6 @@ pub(super) fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes
 const FLOW: &str = "SELECT state, pbuf, record_segment, record_offset, record_len FROM flow \
      LEFT JOIN record USING (mid) WHERE mid = ?1";
 /// The same of several, with the mid before it.
-const FLOWS: &str = "SELECT mid, state, pbuf, record_segment, record_offset, record_len FROM flow \
-     LEFT JOIN record USING (mid) WHERE mid BETWEEN ?1 AND ?2 ORDER BY mid";
 /// As [`FLOW`] before version 4.
 const FLOW_3: &str =
     "SELECT state, pbuf, NULL, NULL, NULL FROM flow LEFT JOIN record USING (mid) WHERE mid = ?1";

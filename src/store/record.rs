@@ -1,11 +1,11 @@
 //! The records of flows as they lie in segment files: pieces like those of bodies, a record's one behind the other.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rusqlite::types::ValueRef;
+use rustix::buffer::spare_capacity;
 
 use super::reader::{blob, integer};
 use super::schema::MAX_RECORD;
@@ -136,13 +136,83 @@ impl RecordFiles {
         self.source.forget(segment);
     }
 
+    /// The records of several flows, in their order; each as [`RecordFiles::get`] has it. Those that lie near each other in one
+    /// file are read in one go, and share its memory.
+    pub(super) fn get_all(&self, wanted: &[(Mid, Found)]) -> impl Iterator<Item = io::Result<Bytes>> {
+        let around = around(wanted);
+        let read = around.and_then(|at| self.pieces(at).ok().map(|pieces| (at, pieces)));
+        wanted.iter().map(move |(mid, found)| match (&read, found) {
+            (Some((all, pieces)), Found::InSegment(at)) if all.holds(*at) => {
+                // It lies within, so both fit.
+                let begin = usize::try_from(at.offset - all.offset).unwrap_or(usize::MAX);
+                let len = usize::try_from(at.stored_len).unwrap_or(usize::MAX);
+                of_pieces(*mid, pieces.slice(begin..begin.saturating_add(len)))
+            }
+            _ => self.get(*mid, found),
+        })
+    }
+
     fn read(&self, mid: Mid, at: RecordAt) -> io::Result<Bytes> {
+        of_pieces(mid, self.pieces(at)?)
+    }
+
+    /// What lies in the file there.
+    fn pieces(&self, at: RecordAt) -> io::Result<Bytes> {
         let len = usize::try_from(at.stored_len).ok().filter(|&len| len <= LONGEST);
-        let mut pieces = vec![0; len.ok_or(io::ErrorKind::InvalidData)?];
-        self.source.file(at.segment)?.read_exact_at(&mut pieces, at.offset)?;
-        of_pieces(mid, pieces.into())
+        let len = len.ok_or(io::ErrorKind::InvalidData)?;
+        let file = self.source.file(at.segment)?;
+        let mut pieces = Vec::with_capacity(len);
+        while pieces.len() < len {
+            let next = at.offset.checked_add(pieces.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
+            // Into memory that nobody has filled with zeros before.
+            match rustix::io::pread(&file, spare_capacity(&mut pieces), next) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+            }
+        }
+        pieces.truncate(len);
+        Ok(pieces.into())
     }
 }
+
+impl RecordAt {
+    fn end(self) -> Option<u64> {
+        self.offset.checked_add(self.stored_len)
+    }
+
+    fn holds(self, other: Self) -> bool {
+        let is_within = other.end().zip(self.end()).is_some_and(|(theirs, ours)| theirs <= ours);
+        self.segment == other.segment && self.offset <= other.offset && is_within
+    }
+}
+
+/// The part of the first record's segment that holds all records in it, if little else lies between them: the records of a
+/// group are side by side, in the order in which their flows have ended.
+fn around(wanted: &[(Mid, Found)]) -> Option<RecordAt> {
+    let mut places = wanted.iter().filter_map(|(_, found)| match found {
+        Found::InSegment(at) => Some(*at),
+        Found::InTable(_) | Found::Nowhere => None,
+    });
+    let first = places.next()?;
+    let (mut begin, mut end, mut sum, mut count) = (first.offset, first.end()?, first.stored_len, 1);
+    for at in places.filter(|at| at.segment == first.segment) {
+        (begin, end) = (begin.min(at.offset), end.max(at.end()?));
+        sum = at.stored_len.saturating_add(sum);
+        count += 1;
+    }
+    let stored_len = end - begin;
+    let worth = count > 1 && stored_len <= NEAR_BYTES && stored_len / MOST_BETWEEN <= sum;
+    worth.then_some(RecordAt { segment: first.segment, offset: begin, stored_len })
+}
+
+/// The most that is read in one go; a flow that is kept may hold all of it.
+const NEAR_BYTES: u64 = 256 << 10;
+
+/// How many times as much as the records may be read for them. 64 exchanges at a time end within 128 places of their turn, and a
+/// read costs as much as copying some tens of KiB.
+const MOST_BETWEEN: u64 = 4;
 
 /// The longest record with the heads of its pieces.
 const LONGEST: usize = MAX_RECORD + HEADER * MAX_RECORD.div_ceil(PIECE_BYTES);

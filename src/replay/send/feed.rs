@@ -55,7 +55,7 @@ pub enum FeedError {
 pub(super) struct Job {
     pub(super) source: Box<Flow>,
     pub(super) mid: Mid,
-    pub(super) what: Result<Ready, Refusal>,
+    pub(super) what: Result<Box<Ready>, Refusal>,
     /// How often the list of flows was begun anew before.
     pub(super) round: u32,
 }
@@ -129,7 +129,7 @@ impl Feed {
         mid: Mid,
         source: &Flow,
         prepared: Prepared,
-    ) -> Result<Result<Ready, Refusal>, FeedError> {
+    ) -> Result<Result<Box<Ready>, Refusal>, FeedError> {
         if prepared.is_websocket
             && !self.edits.allow_truncated
             && let Some(refusal) = cue::check(&self.reader, mid)?
@@ -156,7 +156,7 @@ impl Feed {
             elsewhere: self.elsewhere.clone(),
             closed_by_client: source.websocket.as_ref().and_then(|websocket| websocket.closed_by_client),
         };
-        Ok(Ok(Ready { prepared, body, from, speed: self.speed }))
+        Ok(Ok(Box::new(Ready { prepared, body, from, speed: self.speed })))
     }
 }
 
@@ -236,7 +236,7 @@ fn script(path: Arc<Path>, mid: Mid, closed_by_client: Option<bool>, speed: Opti
 }
 
 /// Records that are read, and handed over, in one go: waking somebody for each costs as much as sending it.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 64;
 
 /// Pieces of a large body in memory.
 const PIECES_AHEAD: usize = 4;
