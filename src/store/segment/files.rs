@@ -13,8 +13,7 @@ use crate::store::paths::{Paths, open_private, private_folder, sync_folder};
 /// What becomes of the system's copy of what was written, once it is on disk (posix_fadvise(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PageCache {
-    /// It stays as long as there is room: what was just recorded is what is looked at. But for bodies of which so much comes that
-    /// it is brought to disk before its commit.
+    /// It stays as long as there is room: what was just recorded is what is looked at.
     #[default]
     Keep,
     /// It is given back, on Linux: of gigabytes that nobody reads soon, for which others would lose theirs.
@@ -41,10 +40,12 @@ pub(in crate::store) trait SegmentFile: Send + Sync + Debug {
     fn write_at(&self, data: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     /// Returns when everything written before is on disk.
     fn sync(&self) -> io::Result<()>;
-    /// Told after a commit's sync: these bytes are on disk.
+    /// Told after a sync: these bytes are on disk.
     fn synced(&self, _from: u64, _to: u64) {}
-    /// Gives back the system's copy of bytes that are on disk, where that can be done.
-    fn give_back(&self, _from: u64, _to: u64) {}
+    /// Sees to it that bytes which will be written there find blocks, where that can be done. The file's length stays.
+    fn reserve(&self, _from: u64, _len: u64) {}
+    /// Gives back blocks that were reserved and not written to.
+    fn release(&self) {}
     /// Cuts the file.
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Whether it still has its name. One that was deleted can be written as if nothing were, until it is closed.
@@ -121,15 +122,20 @@ impl SegmentFile for DiskFile {
 
     fn synced(&self, from: u64, to: u64) {
         if self.cache == PageCache::GiveBack {
-            self.give_back(from, to);
+            give_back(&self.file, from, to);
         }
     }
 
     #[cfg(target_os = "linux")]
-    fn give_back(&self, from: u64, to: u64) {
-        if let Some(len) = std::num::NonZeroU64::new(to.saturating_sub(from)) {
-            // Only an advice, of which nothing depends on what becomes.
-            let _ = rustix::fs::fadvise(&self.file, from, Some(len), rustix::fs::Advice::DontNeed);
+    fn reserve(&self, from: u64, len: u64) {
+        // Where the system cannot, or the disk is too full for it, blocks are found as they are needed.
+        let _ = rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, from, len);
+    }
+
+    /// Blocks behind the end go when a file is cut, be it to the length that it has.
+    fn release(&self) {
+        if let Ok(metadata) = self.file.metadata() {
+            let _ = self.file.set_len(metadata.len());
         }
     }
 
@@ -140,6 +146,17 @@ impl SegmentFile for DiskFile {
     fn is_in_place(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|there| key(&there) == self.key)
     }
+}
+
+/// Gives back the system's copy of bytes that are on disk, where that can be done.
+fn give_back(file: &File, from: u64, to: u64) {
+    #[cfg(target_os = "linux")]
+    if let Some(len) = std::num::NonZeroU64::new(to.saturating_sub(from)) {
+        // Only an advice, of which nothing depends on what becomes.
+        let _ = rustix::fs::fadvise(file, from, Some(len), rustix::fs::Advice::DontNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, from, to);
 }
 
 fn key(file: &Metadata) -> (u64, u64) {

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::piece::{Coding, Piece, good_end, read, read_stored};
-use super::{PIECE_BYTES, Squeezer};
+use super::{DiskFiles, PIECE_BYTES, PageCache, SegmentFiles, Squeezer};
 
 fn piece(seq: u64, data: &[u8]) -> Vec<u8> {
     let piece =
@@ -47,6 +47,28 @@ proptest! {
         let file = if magic { [b"MNTp\x05\0\0\0", &file[..]].concat() } else { file };
         prop_assert!(read_stored(&mut &file[..], &mut Vec::new()).unwrap().is_none());
     }
+}
+
+/// Reserved blocks are no part of the file, and go when nobody has written to them.
+#[test]
+fn blocks_are_reserved_behind_the_end_and_released() {
+    use std::io::IoSlice;
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let paths = crate::store::paths::Paths::of(&dir.path().join("f.db"));
+    let path = paths.segment(1);
+    let file = DiskFiles { paths, cache: PageCache::Keep }.open(1).unwrap();
+    let used = || path.metadata().map(|m| (m.len(), m.blocks() * 512)).unwrap();
+    assert_eq!(file.write_at(&[IoSlice::new(&[7; 5000])], 0).unwrap(), 5000);
+    file.sync().unwrap();
+    let before = used();
+    file.reserve(5000, 4 << 20);
+    if cfg!(target_os = "linux") {
+        assert!(used().0 == 5000 && used().1 >= 4 << 20, "{:?}", used());
+    }
+    file.release();
+    assert_eq!(used(), before);
+    assert_eq!(std::fs::read(&path).unwrap(), [7; 5000]);
 }
 
 fn coded(stored: &[u8], coding: Coding) -> Vec<u8> {

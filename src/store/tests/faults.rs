@@ -1,7 +1,8 @@
 //! Disks that fill up or fail, by files that are told to.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use super::*;
@@ -17,6 +18,8 @@ struct Faults {
     opened: Mutex<Vec<u32>>,
     /// How often a sync has ended, well or not.
     syncs: (Mutex<usize>, Condvar),
+    /// How often blocks were reserved.
+    reserved: AtomicUsize,
 }
 
 impl Faults {
@@ -79,8 +82,17 @@ impl SegmentFile for FaultyFile {
         result
     }
 
-    fn give_back(&self, from: u64, to: u64) {
-        self.0.give_back(from, to);
+    fn synced(&self, from: u64, to: u64) {
+        self.0.synced(from, to);
+    }
+
+    fn reserve(&self, from: u64, len: u64) {
+        self.1.reserved.fetch_add(1, Ordering::SeqCst);
+        self.0.reserve(from, len);
+    }
+
+    fn release(&self) {
+        self.0.release();
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -156,9 +168,11 @@ fn a_long_body_is_synced_before_its_commit_and_lost_where_that_fails() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f.db");
     let (mut writer, faults) = faulty(&path);
+    // More than is left to the commit.
+    const LONG: usize = 70 << 20;
     let long = |writer: &Writer, mid: Mid| {
         let before = faults.syncs();
-        let extents = append(writer.segments(), mid, &vec![mid.0.to_le_bytes()[0]; 20 << 20]);
+        let extents = append(writer.segments(), mid, &vec![mid.0.to_le_bytes()[0]; LONG]);
         faults.wait_for_sync_after(before);
         flow(mid, State::Complete, Content::Extents(extents))
     };
@@ -172,10 +186,18 @@ fn a_long_body_is_synced_before_its_commit_and_lost_where_that_fails() {
     let last = long(&writer, Mid(again.0 + 1));
     assert_eq!(commit(&mut writer, vec![last]).unwrap().lost_bodies, 0);
     writer.close().unwrap();
+    assert!(faults.reserved.load(Ordering::SeqCst) > 2, "each found blocks ahead of itself");
+    for segment in std::fs::read_dir(Paths::of(&path).bodies).unwrap() {
+        let metadata = segment.unwrap().metadata().unwrap();
+        assert!(
+            metadata.blocks() * 512 < metadata.len() + (1 << 20),
+            "blocks that nobody needs are free again"
+        );
+    }
     let reader = Reader::open(&path).unwrap();
     for mid in [Mid(1), Mid(again.0 + 1)] {
         let body = loaded_body(&reader, mid);
-        assert!(body.len() == 20 << 20 && body.iter().all(|&byte| u64::from(byte) == mid.0), "{mid}");
+        assert!(body.len() == LONG && body.iter().all(|&byte| u64::from(byte) == mid.0), "{mid}");
     }
     assert!(is_lost(&reader, Mid(2)));
 }

@@ -97,6 +97,6 @@ fn of_version(dir: &Path, version: u32) -> PathBuf {
 }
 
 fn loaded_body(reader: &Reader, mid: Mid) -> Bytes {
-    let flow = reader.load(mid, 64 << 20).unwrap().unwrap();
+    let flow = reader.load(mid, 128 << 20).unwrap().unwrap();
     flow.response.unwrap().body.as_inline().unwrap().clone()
 }

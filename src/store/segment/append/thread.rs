@@ -7,13 +7,19 @@ use std::time::Duration;
 use super::{Dirty, Queued, SegmentFile, Shared, State, What};
 use crate::store::segment::piece::HEADER;
 
-/// How much is gathered for a write, and for how long at most. Several TLS records; far below what may wait.
-const GATHER_BYTES: usize = 256 << 10;
+/// How much is gathered for a write, and for how long at most. Many TLS records; far below what may wait.
+const GATHER_BYTES: usize = 1 << 20;
 const GATHER_TIME: Duration = Duration::from_millis(2);
 
 /// What is brought to disk before its commit, of a body that is long under way. Else a gigabyte would wait in the system's memory,
-/// take the place of what others have there, and hold up the commit at its end.
-const FLUSH_BYTES: u64 = 16 << 20;
+/// take the place of what others have there, and hold up the commit at its end: by this much it is held up for half a second on a
+/// disk of 130 MB/s.
+const FLUSH_BYTES: u64 = 64 << 20;
+
+/// Blocks that a body finds ahead of itself which comes at a speed that makes writes of so many bytes. What is left of them goes
+/// back when the file is closed; where that is prevented, the next who appends finds them.
+const RESERVE_BYTES: u64 = 16 << 20;
+const RESERVE_FROM: u64 = 128 << 10;
 
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -68,7 +74,7 @@ impl Shared {
         if let Some((file, from, to)) = due {
             let result = file.sync();
             if result.is_ok() {
-                file.give_back(from, to);
+                file.synced(from, to);
             }
             let mut state = self.lock();
             match (result, state.dirty.get_mut(&segment)) {
@@ -88,7 +94,7 @@ impl Shared {
     /// The thread.
     pub(super) fn run(self: &Arc<Self>) {
         let mut batch = Vec::new();
-        let mut open: Option<(u32, Arc<dyn SegmentFile>)> = None;
+        let mut open = None;
         loop {
             {
                 let mut state = self.lock();
@@ -119,13 +125,15 @@ impl Shared {
     }
 
     /// Writes pieces that lie one behind the other.
-    fn write_run(&self, run: &[Queued], open: &mut Option<(u32, Arc<dyn SegmentFile>)>) {
+    fn write_run(&self, run: &[Queued], open: &mut Option<Open>) {
         let Queued { segment, offset, .. } = run[0];
         let bytes: u64 = run.iter().map(Queued::stored_len).sum();
         let is_broken = self.lock().broken.contains_key(&segment);
         let result = match is_broken {
             true => Ok(None),
-            false => self.file(segment, open).and_then(|file| {
+            false => self.file(segment, open).and_then(|open| {
+                open.reserve(offset, bytes);
+                let file = Arc::clone(&open.file);
                 write_all(&*file, run).inspect_err(|_| {
                     // Best effort: a reader trusts extents only, never the length of the file.
                     let _ = file.truncate(offset);
@@ -153,18 +161,42 @@ impl Shared {
         self.budget.add_permits(run.iter().map(|queued| queued.reserved).sum());
     }
 
-    fn file(
-        &self,
-        segment: u32,
-        open: &mut Option<(u32, Arc<dyn SegmentFile>)>,
-    ) -> io::Result<Arc<dyn SegmentFile>> {
-        match open {
-            Some((number, file)) if *number == segment => Ok(Arc::clone(file)),
-            _ => {
-                let file = self.files.open(segment)?;
-                *open = Some((segment, Arc::clone(&file)));
-                Ok(file)
+    fn file<'a>(&self, segment: u32, open: &'a mut Option<Open>) -> io::Result<&'a mut Open> {
+        match open.take() {
+            Some(there) if there.segment == segment => Ok(open.insert(there)),
+            other => {
+                drop(other);
+                Ok(open.insert(Open { segment, file: self.files.open(segment)?, reserved: 0 }))
             }
+        }
+    }
+}
+
+/// The file that is written to.
+struct Open {
+    segment: u32,
+    file: Arc<dyn SegmentFile>,
+    /// Up to here it has blocks, whether they hold data or not; 0 where none were reserved.
+    reserved: u64,
+}
+
+impl Open {
+    /// Sees to it that a body which comes at full speed finds blocks in the file: to look for them page by page was a third of
+    /// what the system did for a write (187 ms against 115 for a GiB, on ext4).
+    fn reserve(&mut self, offset: u64, len: u64) {
+        let end = offset.saturating_add(len);
+        if len >= RESERVE_FROM && end > self.reserved {
+            let from = self.reserved.max(offset);
+            self.reserved = end.saturating_add(RESERVE_BYTES);
+            self.file.reserve(from, self.reserved - from);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.reserved > 0 {
+            self.file.release();
         }
     }
 }
