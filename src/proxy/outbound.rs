@@ -126,7 +126,7 @@ impl Outbound {
     /// Sends a request, and waits until its answer is whole. Redirects are answers like others.
     ///
     /// Dropping this future ends the exchange, which is recorded as ended by us.
-    pub async fn send(&self, errand: Errand) -> Sent {
+    pub async fn send(&self, mut errand: Errand) -> Sent {
         let live = Live::begin(
             self.shared.recorder.as_ref(),
             Instant::now(),
@@ -146,7 +146,7 @@ impl Outbound {
             flow.target = errand.target.clone();
             flow.request = Some(recorded(&errand.request, length.ok()));
             flow.replay_of = errand.replay_of;
-            flow.imported = errand.imported.clone();
+            flow.imported = errand.imported.take();
         });
         let done = match length {
             Ok(length) => {
