@@ -41,7 +41,7 @@ impl RecorderOptions {
     /// For flows that come as fast as they can be stored, and that nobody looks at yet: an import. `label` names the session.
     #[must_use]
     pub fn bulk(label: impl Into<String>) -> Self {
-        Self { label: label.into(), linger: Duration::ZERO, cache: PageCache::GiveBack, ..Self::default() }
+        Self { label: label.into(), cache: PageCache::GiveBack, ..Self::default() }
     }
 }
 

@@ -161,7 +161,6 @@ impl Queue {
         let was = waiting.due();
         let mid = flow.draft.mid;
         waiting.came();
-        waiting.urgent |= flow.waiter.is_some();
         let batch = &mut waiting.batch;
         batch.group.push(flow.draft, bytes);
         batch.weight += weight;
@@ -169,6 +168,21 @@ impl Queue {
         batch.news.extend(flow.news);
         batch.pins.extend(flow.pin);
         batch.waiters.extend(flow.waiter.map(|waiter| (mid, waiter)));
+        let is = waiting.due();
+        drop(waiting);
+        if was != is {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Somebody waits for a flow that was handed over: what waits for the next group waits for no more to come.
+    pub(super) fn hurry(&self) {
+        let mut waiting = self.lock();
+        if waiting.batch.group.is_empty() {
+            return;
+        }
+        let was = waiting.due();
+        waiting.urgent = true;
         let is = waiting.due();
         drop(waiting);
         if was != is {

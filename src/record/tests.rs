@@ -167,6 +167,25 @@ async fn admission_waits_while_the_bytes_are_used_up() {
     assert_eq!((stats.stored, stats.lost), (200, 0));
 }
 
+/// An import asks late. Each flow of it hurried the driver at once, so that groups were as small as commits are short.
+#[tokio::test]
+async fn a_group_lingers_until_somebody_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = RecorderOptions { linger: Duration::from_secs(3600), ..options() };
+    let recorder = Recorder::open(&dir.path().join("f.db"), options).await.unwrap();
+    let mut receipts = Vec::new();
+    for _ in 0..50 {
+        receipts.extend(recorder.admit().await.finish_with_receipt(&flow(vec![7])));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(recorder.stats().groups, 0);
+    for (receipt, mid) in receipts.into_iter().zip(1..) {
+        assert_eq!(receipt.committed().await.unwrap(), Mid(mid));
+    }
+    assert_eq!(recorder.stats().groups, 1);
+    recorder.close().await.unwrap();
+}
+
 fn message(seq: u64, payload: Vec<u8>) -> Message {
     let len = payload.len() as u64;
     Message { seq, len, end: BodyEnd::Whole, content: Content::Inline(payload.into()), ..Message::default() }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use super::queue::{Finished, Waiter};
+use super::queue::{Finished, Queue, Waiter};
 use super::recorder::{Committed, RecordError, Shared};
 use crate::filter::{FlowSubject, Notes, OpenSubject};
 use crate::flow::{Extent, Flow, Message, Mid};
@@ -126,9 +126,9 @@ impl Ticket {
     /// As [`Ticket::finish_with_receipt`], whatever the recorder's filter says.
     pub(super) fn finish_stored(self, flow: &Flow) -> Receipt {
         let (waiter, outcome) = oneshot::channel();
-        let mid = self.mid;
+        let (mid, queue) = (self.mid, Arc::clone(&self.shared.queue));
         self.finish_for(flow, Some(waiter));
-        Receipt { mid, outcome }
+        Receipt { mid, outcome, queue }
     }
 
     /// Gives the place back and takes out of the store what [`Ticket::write_open`] gave, and messages with it: for a flow that
@@ -172,16 +172,26 @@ impl Drop for Ticket {
 pub struct Receipt {
     mid: Mid,
     outcome: oneshot::Receiver<Result<bool, Arc<StoreError>>>,
+    queue: Arc<Queue>,
 }
 
 impl Receipt {
-    /// Waits until the flow's transaction has committed, or failed; its mid.
+    /// Waits until the flow's transaction has committed, or failed; its mid. From now on, not before, somebody waits: the group
+    /// that the flow is in does not linger.
     ///
     /// # Errors
     /// [`RecordError::Commit`] if the transaction failed, [`RecordError::BodyLost`] if the flow is stored but a body of it is
     /// not, [`RecordError::Closed`] if the recorder was dropped.
-    pub async fn committed(self) -> Result<Mid, RecordError> {
-        match self.outcome.await {
+    pub async fn committed(mut self) -> Result<Mid, RecordError> {
+        let outcome = match self.outcome.try_recv() {
+            Err(TryRecvError::Empty) => {
+                self.queue.hurry();
+                self.outcome.await
+            }
+            Err(TryRecvError::Closed) => return Err(RecordError::Closed),
+            Ok(outcome) => Ok(outcome),
+        };
+        match outcome {
             Ok(Ok(false)) => Ok(self.mid),
             Ok(Ok(true)) => Err(RecordError::BodyLost { mid: self.mid }),
             Ok(Err(error)) => Err(RecordError::Commit(error)),
