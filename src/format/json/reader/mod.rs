@@ -221,6 +221,7 @@ impl<R: Read> Reader<R> {
         if !matches!(first, b'-' | b'0'..=b'9') {
             return Err(self.unexpected(first, "a number"));
         }
+        let mut is_whole = true;
         while let Some(byte) = self.glance()? {
             if !matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9') {
                 break;
@@ -228,10 +229,12 @@ impl<R: Read> Reader<R> {
             if text.len() == MAX_NUMBER {
                 return Err(self.wrong("a number with more digits than any needs"));
             }
+            is_whole &= byte.is_ascii_digit();
             text.push(char::from(byte));
             self.at += 1;
         }
-        if text.parse::<f64>().is_err() {
+        // Nearly all numbers are digits alone.
+        if !is_whole && text.parse::<f64>().is_err() {
             return Err(self.wrong_before("this is no number"));
         }
         Ok(())

@@ -92,38 +92,66 @@ impl<R: Read> Reader<R> {
     /// what stands between them: a call for each would take several times as long. `false` if there is none here.
     fn escapes(&mut self, take: &mut impl FnMut(&[u8]) -> io::Result<()>) -> Result<bool> {
         let rest = &self.buffer[self.at..self.end];
-        let mut plain = [0; BLOCK + WORD];
-        let (mut at, mut len, mut calm) = (0, 0, 0);
-        while len < BLOCK
-            && calm < CALM
-            && let Some(word) = rest[at..].first_chunk::<WORD>()
+        let mut plain = [0; BLOCK + LOOKED_AT + WORD];
+        let (mut at, mut len) = (0, 0);
+        'text: while len < BLOCK
+            && let Some(text) = rest[at..].first_chunk::<{ LOOKED_AT + WORD }>()
         {
-            // All of it, of which what comes next may overwrite a part.
-            plain[len..len + WORD].copy_from_slice(word);
-            let before = self.plain_len(u128::from_le_bytes(*word));
-            (at, len) = (at + before, len + before);
-            if before == WORD {
-                calm += 1;
-                continue;
+            // All marks first: none of them has to be waited for then until the one before is undone.
+            let mut marks = self.marks_of(text);
+            let is_calm = marks == 0;
+            let mut from = 0;
+            while from < LOOKED_AT {
+                let mark = marks.trailing_zeros() as usize;
+                let (mut read, mut written) = (from, len);
+                while let (Some(to), Some(word)) =
+                    (plain[written..].first_chunk_mut::<WORD>(), text[read..].first_chunk())
+                {
+                    // All of a word, of which what comes next may overwrite a part.
+                    *to = *word;
+                    (read, written) = (read + WORD, written + WORD);
+                    if read >= mark {
+                        break;
+                    }
+                }
+                len += mark - from;
+                from = mark;
+                if mark == LOOKED_AT {
+                    break;
+                }
+                let byte = if text[mark] == b'\\' { unescaped(text[mark + 1]) } else { None };
+                let Some(byte) = byte else {
+                    at += mark;
+                    break 'text;
+                };
+                plain[len] = byte;
+                (from, len) = (mark + 2, len + 1);
+                marks &= !(0b11 << mark);
             }
-            calm = 0;
-            let Some([b'\\', letter]) = rest[at..].first_chunk::<2>() else { break };
-            let Some(byte) = unescaped(*letter) else { break };
-            plain[len] = byte;
-            (at, len) = (at + 2, len + 1);
+            at += from;
+            if is_calm {
+                break;
+            }
         }
         self.at += at;
         take(&plain[..len])?;
         Ok(at > 0)
     }
 
-    /// How many bytes of a word, read in the order of the text, are plain text of a string.
-    fn plain_len(&self, word: u128) -> usize {
-        // The high bit of a byte is set where that is zero; by the borrow, surely only in the lowest that is.
-        let zeros = |word: u128| word.wrapping_sub(ONES) & !word & (ONES << 7);
-        let same = |byte: u8| zeros(word ^ (ONES * u128::from(byte)));
-        let line = if self.is_of_lines { same(b'\n') } else { 0 };
-        ((same(b'"') | same(b'\\') | line).trailing_zeros() / u8::BITS) as usize
+    /// Which of the first bytes are not plain text of a string: a bit each, from the lowest on.
+    #[inline]
+    fn marks_of(&self, text: &[u8; LOOKED_AT + WORD]) -> u64 {
+        // In this form, compilers make it a few instructions for many bytes each.
+        let mut is_mark = [0; LOOKED_AT];
+        for (is_mark, &byte) in is_mark.iter_mut().zip(text) {
+            let is_line = (byte == b'\n') & self.is_of_lines;
+            *is_mark = u8::from((byte == b'"') | (byte == b'\\') | is_line);
+        }
+        let eights = is_mark.as_chunks::<8>().0.iter().zip((0..).step_by(8));
+        eights.fold(0, |marks, (eight, at)| {
+            // The product has the lowest bit of each byte in its highest byte, in their order.
+            marks | u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56 << at
+        })
     }
 
     /// Where a string is not plain text any more.
@@ -135,14 +163,11 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// Bytes of a string that are looked at in one step.
-const WORD: usize = 16;
+/// Bytes of a string that are looked at in one step, a bit of a mark each.
+const LOOKED_AT: usize = u64::BITS as usize;
 
-/// A one in each byte of a word.
-const ONES: u128 = u128::MAX / 0xff;
+/// Bytes that are copied in one step: few escapes are farther from each other where there are many.
+const WORD: usize = 16;
 
 /// Bytes that are given at once of text with escapes in it: few enough for the nearest cache.
 const BLOCK: usize = 1024;
-
-/// Words without an escape after which looking for the next goes by larger steps.
-const CALM: usize = 4;
