@@ -167,7 +167,7 @@ impl<R: Read> Reader<R> {
 const LOOKED_AT: usize = u64::BITS as usize;
 
 /// Bytes that are copied in one step: few escapes are farther from each other where there are many.
-const WORD: usize = 16;
+const WORD: usize = 32;
 
 /// Bytes that are given at once of text with escapes in it: few enough for the nearest cache.
 const BLOCK: usize = 1024;
