@@ -12,8 +12,9 @@ use crate::flow::{
 };
 use crate::format::transfer::{Decoded, Part, Sink};
 
+use super::conns::Conns;
 use super::entry::{Entry, Message};
-use super::restore::{self, Conns};
+use super::restore::Manent;
 use super::seen::Seen;
 use super::spool::{Run, Spool};
 use super::url::Url;
@@ -75,15 +76,7 @@ pub(super) fn flow(mut entry: Entry, texts: &mut Texts<'_>, file: &mut File) -> 
         note.comment = Some(std::mem::take(&mut entry.comment));
     }
     match entry.manent.take() {
-        Some(members) => ours(
-            &mut flow,
-            &mut note,
-            &entry,
-            [Some(request), response],
-            &Json::Object(members),
-            texts,
-            file,
-        )?,
+        Some(manent) => ours(&mut flow, &mut note, &entry, request, response, *manent, texts)?,
         None => theirs::flow(&mut flow, &mut entry, request, response, texts, file)?,
     }
     build_messages::hand_over(&mut flow, &entry, texts)?;
@@ -95,12 +88,11 @@ fn ours(
     flow: &mut Flow,
     note: &mut Note,
     entry: &Entry,
-    [request, response]: [Option<Message>; 2],
-    json: &Json,
+    request: Message,
+    response: Option<Message>,
+    manent: Manent,
     texts: &mut Texts<'_>,
-    file: &mut File,
 ) -> Result<(), BuildError> {
-    let Some(request) = request else { return Ok(()) };
     let url = Url::parse(&request.url).ok();
     flow.target = url.as_ref().map(|url| url.target.clone()).unwrap_or_default();
     flow.request = Some(Request {
@@ -119,7 +111,7 @@ fn ours(
             ..Response::default()
         })
     });
-    restore::flow(flow, note, json, entry, &mut file.conns);
+    manent.put_into(flow, note);
     take_unknown(flow, entry);
     let recorded = |name: &str| entry.bodies.iter().find(|(known, _)| known == name).map(|(_, run)| *run);
     if let Some(message) = &mut flow.request {

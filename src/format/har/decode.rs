@@ -80,7 +80,8 @@ impl Decoder for HarDecoder {
                 }
                 Err(error) => return Err(self.failed(error)),
             };
-            let entry = match entry::read(&mut self.json, &mut self.spool, &mut self.records) {
+            let conns = &mut self.file.conns;
+            let entry = match entry::read(&mut self.json, &mut self.spool, &mut self.records, conns) {
                 Ok(entry) => entry,
                 Err(error) => return Err(self.failed(error)),
             };

@@ -7,14 +7,17 @@ use std::io::Read;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::flow::Headers;
 use crate::format::json::{JsonError, Kind, Reader};
 
+use super::conns::Conns;
 use super::fields::{Fields, NAME_BYTES, VALUE_BYTES};
+use super::restore::Manent;
 use super::spool::{Run, Spool};
-use super::web_socket::{self, Record};
+use super::typed::{Memory, Typed};
+use super::web_socket::{self, Ours, Record};
 
 /// What an entry says.
 #[derive(Debug, Default)]
@@ -34,11 +37,8 @@ pub(super) struct Entry {
     pub(super) error: String,
     /// How many messages wait in the spool for them.
     pub(super) messages: u64,
-    /// Our own member, without what is in `bodies`, `client` and `server`.
-    pub(super) manent: Option<Map<String, Value>>,
-    /// The connections in it, as JSON: most entries repeat those of others.
-    pub(super) client: Vec<u8>,
-    pub(super) server: Option<Vec<u8>>,
+    /// Our own member, without what is in `bodies`.
+    pub(super) manent: Option<Box<Manent>>,
     /// Recorded bodies, in base64, by their names in [`super::extra`].
     pub(super) bodies: Vec<(String, Run)>,
     /// Members that we have no field for: section, name, value.
@@ -83,10 +83,12 @@ pub(super) fn read<R: Read>(
     json: &mut Reader<R>,
     spool: &mut Spool,
     records: &mut Spool,
+    conns: &mut Conns,
 ) -> Result<Entry, JsonError> {
     spool.clear();
     records.clear();
-    let mut parser = Parser { json, spool, records, entry: Entry::default(), budget: BUDGET };
+    let (entry, memory) = (Entry::default(), Memory::default());
+    let mut parser = Parser { json, spool, records, conns, entry, memory, budget: BUDGET };
     parser.entry()?;
     Ok(parser.entry)
 }
@@ -95,7 +97,9 @@ struct Parser<'a, R> {
     json: &'a mut Reader<R>,
     spool: &'a mut Spool,
     records: &'a mut Spool,
+    conns: &'a mut Conns,
     entry: Entry,
+    memory: Memory,
     /// Bytes that may still be kept.
     budget: usize,
 }
@@ -323,9 +327,9 @@ impl<R: Read> Parser<'_, R> {
                 "data" => record.data = self.spooled()?.unwrap_or_default(),
                 "_base64" => record.exact = self.spooled()?,
                 "_manent" => {
-                    let mut raw = Vec::new();
-                    self.json.raw(MAX_SMALL, &mut raw)?;
-                    record.restore(&serde_json::from_slice(&raw).unwrap_or_default());
+                    // Of all that is kept of it, nothing has a length.
+                    record.ours =
+                        Some(Ours::read(&mut Typed::new(self.json, &mut self.memory, &mut self.budget))?);
                 }
                 _ => self.json.skip()?,
             }
@@ -337,7 +341,7 @@ impl<R: Read> Parser<'_, R> {
         if !self.enter_object()? {
             return Ok(());
         }
-        let mut members = Map::new();
+        let mut manent = Manent::default();
         let mut name = String::new();
         while self.json.next_member(&mut name)? {
             if name == "bodies" && self.json.peek()? == Kind::Object {
@@ -349,20 +353,14 @@ impl<R: Read> Parser<'_, R> {
                         self.entry.bodies.push((name.clone(), run));
                     }
                 }
-            } else if matches!(name.as_str(), "client" | "server") {
-                let mut raw = Vec::new();
-                match self.raw_value(&mut raw)? {
-                    true if name == "client" => self.entry.client = raw,
-                    true => self.entry.server = Some(raw),
-                    false => self.left_out(&name),
-                }
-            } else if let Some(value) = self.value()? {
-                members.insert(name.clone(), value);
             } else {
-                self.left_out(&name);
+                let mut room = self.budget / VALUE_COST;
+                let mut typed = Typed::new(self.json, &mut self.memory, &mut room);
+                manent.member(&name, &mut typed, self.conns)?;
+                self.budget = self.budget.min(room.saturating_mul(VALUE_COST));
             }
         }
-        self.entry.manent = Some(members);
+        self.entry.manent = Some(Box::new(manent));
         Ok(())
     }
 

@@ -14,6 +14,7 @@
 
 mod build;
 mod build_messages;
+mod conns;
 mod content;
 mod cookie;
 mod date;
@@ -30,6 +31,7 @@ mod restore;
 mod seen;
 mod spool;
 mod theirs;
+mod typed;
 mod url;
 mod web_socket;
 

@@ -1,11 +1,13 @@
 //! Messages of WebSockets while they wait: a record of fixed size for each, their data being in the spool.
 
-use serde_json::Value;
+use std::io::Read;
 
 use crate::flow::{BodyEnd, MessageCoding};
+use crate::format::json::JsonError;
 
-use super::restore::{self, int};
+use super::restore;
 use super::spool::Run;
+use super::typed::Typed;
 
 /// A message as an archive has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,27 +82,34 @@ pub(super) fn unix_ns(seconds: &str) -> i64 {
     exact().or_else(|| seconds.parse::<f64>().ok().map(|s| (s * 1e9) as i64)).unwrap_or(0)
 }
 
-impl Record {
-    /// Takes what our own archives say.
-    pub(super) fn restore(&mut self, value: &Value) {
-        let flag = |name: &str| value.get(name).and_then(Value::as_bool);
-        let coding = match value.get("coding").and_then(Value::as_str) {
-            Some("deflate") => MessageCoding::Deflate,
-            Some("unknown") => MessageCoding::Unknown,
-            _ => MessageCoding::Plain,
-        };
-        self.ours = Some(Ours {
-            len: int(value, "len").unwrap_or(0),
-            wire_len: int(value, "wire_len").unwrap_or(0),
-            fragments: int(value, "fragments").and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
-            coding,
-            end: restore::body_end(value.get("end")),
-            injected: flag("injected").unwrap_or(false),
-            dropped: flag("dropped").unwrap_or(false),
-            recorded: flag("recorded").unwrap_or(true),
-        });
+impl Ours {
+    /// What our own archives say of a message.
+    ///
+    /// # Errors
+    /// If it is no JSON, or cannot be read.
+    pub(super) fn read<R: Read>(typed: &mut Typed<'_, R>) -> Result<Self, JsonError> {
+        const CODINGS: [MessageCoding; 3] =
+            [MessageCoding::Plain, MessageCoding::Deflate, MessageCoding::Unknown];
+        let mut ours = Self { fragments: 1, end: BodyEnd::Whole, recorded: true, ..Self::default() };
+        typed.object(|typed, name| {
+            match name {
+                "len" => ours.len = typed.count()?,
+                "wire_len" => ours.wire_len = typed.count()?,
+                "fragments" => ours.fragments = typed.int()?.unwrap_or(1),
+                "coding" => ours.coding = typed.word(&CODINGS, MessageCoding::as_str)?.unwrap_or_default(),
+                "end" => ours.end = restore::body_end(typed)?,
+                "injected" => ours.injected = typed.flag()?.unwrap_or(false),
+                "dropped" => ours.dropped = typed.flag()?.unwrap_or(false),
+                "recorded" => ours.recorded = typed.flag()?.unwrap_or(true),
+                _ => typed.skip()?,
+            }
+            Ok(())
+        })?;
+        Ok(ours)
     }
+}
 
+impl Record {
     /// All of it.
     pub(super) fn to_bytes(self) -> [u8; RECORD_LEN] {
         let mut bytes = [0; RECORD_LEN];

@@ -1,4 +1,4 @@
-//! Small values, by the parser that makes them: nearly all lie in the buffer whole.
+//! What lies in the buffer whole, as nearly all small values do: made by serde_json's parser, or known as it stands.
 
 use std::io::Read;
 
@@ -20,6 +20,26 @@ impl<R: Read> Reader<R> {
             self.at += len;
             (value, len)
         })
+    }
+
+    /// The text that follows, as far as it was read.
+    #[must_use]
+    pub(crate) fn at_hand(&self) -> &[u8] {
+        self.rest()
+    }
+
+    /// Passes over `text`, an object or an array that was read before, if it stands next; whether it did.
+    pub(crate) fn pass(&mut self, text: &[u8]) -> bool {
+        let is_next = self.rest().starts_with(text);
+        self.at += if is_next { text.len() } else { 0 };
+        is_next
+    }
+
+    /// The text from `position` up to here; `None` if its beginning is not in the buffer any more.
+    #[must_use]
+    pub(crate) fn text_since(&self, position: u64) -> Option<&[u8]> {
+        let begin = usize::try_from(position.checked_sub(self.origin)?).ok()?;
+        self.buffer.get(begin..self.at)
     }
 }
 
