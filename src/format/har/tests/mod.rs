@@ -1,8 +1,9 @@
 //! There and back, what others write, what is broken, and that nothing that comes in makes it panic.
 
+mod own;
 mod properties;
 
-use std::io::{self, Cursor, Read, Write as _};
+use std::io::{self, BufRead, Cursor, Read, Write as _};
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
@@ -96,7 +97,11 @@ fn archive(samples: &[Sample]) -> Vec<u8> {
 
 /// All that is in it: flows with their messages, and what went wrong.
 fn read_all(archive: &[u8]) -> Vec<Result<(Decoded, Vec<Message>), DecodeError>> {
-    let mut decoder = super::decoder(Box::new(Cursor::new(archive.to_vec())));
+    read_from(Box::new(Cursor::new(archive.to_vec())))
+}
+
+fn read_from(archive: Box<dyn BufRead + Send>) -> Vec<Result<(Decoded, Vec<Message>), DecodeError>> {
+    let mut decoder = super::decoder(archive);
     let mut all = Vec::new();
     loop {
         let mut kept = Kept::default();

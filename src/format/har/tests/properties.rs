@@ -158,7 +158,7 @@ fn web_socket() -> impl Strategy<Value = (WebSocket, Vec<Message>)> {
     })
 }
 
-fn sample() -> impl Strategy<Value = Sample> {
+pub(super) fn sample() -> impl Strategy<Value = Sample> {
     let kind = prop_oneof![
         Just(Kind::Http),
         Just(Kind::Http),
@@ -229,7 +229,7 @@ fn sample() -> impl Strategy<Value = Sample> {
 }
 
 /// A strategy's tree of such large values, unoptimised, needs more stack than a test thread has.
-fn run(cases: u32, test: impl Fn(&mut TestRunner) + Send + 'static) {
+pub(super) fn run(cases: u32, test: impl Fn(&mut TestRunner) + Send + 'static) {
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let work = move || test(&mut TestRunner::new(config));
     let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(work).unwrap();
