@@ -37,7 +37,8 @@ impl<R: Read> Reader<R> {
             return Ok(None);
         }
         let text = &self.buffer[self.at + 1..self.end];
-        let Some(len) = self.mark_in(text).filter(|&len| text[len] == b'"' && len <= max) else {
+        let mark = self.near_mark_in(text).or_else(|| self.mark_in(text));
+        let Some(len) = mark.filter(|&len| text[len] == b'"' && len <= max) else {
             return Ok(None);
         };
         let begin = self.at + 1;
@@ -154,6 +155,25 @@ impl<R: Read> Reader<R> {
         })
     }
 
+    /// The same as [`Reader::mark_in`], if it is near: names and nearly all values are short, and what is made for long texts has
+    /// to be called, and to get ready, for each of them.
+    #[inline]
+    fn near_mark_in(&self, text: &[u8]) -> Option<usize> {
+        const ONES: u128 = u128::MAX / 0xff;
+        // The high bit of a byte is set where that is zero: by the borrow, and only for the lowest of them surely.
+        let is_zero = |bytes: u128| bytes.wrapping_sub(ONES) & !bytes;
+        for (word, at) in text.as_chunks::<16>().0.iter().zip((0..NEAR).step_by(16)) {
+            let word = u128::from_le_bytes(*word);
+            let line = if self.is_of_lines { is_zero(word ^ (ONES * 0x0a)) } else { 0 };
+            let marks = is_zero(word ^ (ONES * 0x22)) | is_zero(word ^ (ONES * 0x5c)) | line;
+            let marks = marks & (ONES * 0x80);
+            if marks != 0 {
+                return Some(at + (marks.trailing_zeros() / u8::BITS) as usize);
+            }
+        }
+        None
+    }
+
     /// Where a string is not plain text any more.
     pub(super) fn mark_in(&self, text: &[u8]) -> Option<usize> {
         match self.is_of_lines {
@@ -162,6 +182,9 @@ impl<R: Read> Reader<R> {
         }
     }
 }
+
+/// How far a string's end is looked for in small steps.
+const NEAR: usize = 48;
 
 /// Bytes of a string that are looked at in one step, a bit of a mark each.
 const LOOKED_AT: usize = u64::BITS as usize;
