@@ -11,12 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use flate2::Compression;
+use tokio::runtime::{Builder, Runtime};
 
 use super::args::Global;
 use super::asked::Asking;
 use super::errors::{self, CliError};
+use super::new_file::NewFile;
 use super::output::{Output, StdoutFailed};
 use super::progress::Progress;
+use super::signals::Signals;
 use super::stores::Opened;
 use super::which::Which;
 use super::{escape, export_store, text};
@@ -83,20 +86,29 @@ pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow
     let (format, make) = chosen_format(args)?;
     let encoder = make(&EncodeOptions { keep_address: args.keep_address });
     let mut encoder = Chosen::new(encoder, args, Some(format));
+    refuse_what_is_read(&args.output, &files)?;
+    // Ended in the middle, nothing is left of a file that was begun. Of what went to standard output nothing can be taken back.
+    let to_file = args.output != Path::new("-");
+    let _stopped = to_file.then(|| work.stopped_by_signals()).transpose()?;
     let mut target = Target::open(&args.output, format, args.force, output)?;
     let written = work.stores(&files, &mut opened, encoder.get(), &mut *target.writer).and_then(|()| {
         encoder.get().finish(&mut *target.writer).map_err(|source| write_failed(&target.name, source))
     });
     work.progress.clear();
-    match written {
-        Ok(()) => target.keep()?,
-        Err(error) => {
-            target.discard();
-            return Err(error);
-        }
-    }
+    written?;
+    target.keep()?;
     encoder.tell_masked(output);
     Ok(work.told(opened.exit_code(work.done.flows > 0)))
+}
+
+/// A store is not replaced by what is read of it.
+pub(super) fn refuse_what_is_read(to: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
+    let is_read =
+        |file: &PathBuf| matches!((file.canonicalize(), to.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    match files.iter().any(is_read) {
+        true => Err(StoreError::Same { path: to.to_owned() }.into()),
+        false => Ok(()),
+    }
 }
 
 impl ExportArgs {
@@ -213,6 +225,26 @@ impl Work {
         Arc::clone(&self.stop)
     }
 
+    /// From now on, for as long as the runtime is there, a signal ends the work rather than the process: nothing is left of what
+    /// was begun.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(super) fn stopped_by_signals(&self) -> io::Result<Runtime> {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let mut signals = {
+            let _in_runtime = runtime.enter();
+            Signals::listen()?
+        };
+        let stop = self.stop();
+        // The runtime ends it.
+        runtime.spawn(async move {
+            signals.next().await;
+            stop.store(true, Ordering::Relaxed);
+        });
+        Ok(runtime)
+    }
+
     /// Hands the flows that are meant to the encoder, store by store.
     pub(super) fn stores(
         &mut self,
@@ -290,11 +322,11 @@ fn tell(progress: &Progress, output: &Output, mid: Mid, what: &str, why: &str) {
 /// What becomes of a flow that cannot be written.
 const LEFT_OUT: &str = "is left out";
 
-/// Where the flows go: standard output, or a file that appears when it is whole.
+/// Where the flows go.
 struct Target {
     name: String,
-    /// The file, and the one beside it that is being written.
-    file: Option<(PathBuf, PathBuf)>,
+    /// `None`: standard output.
+    file: Option<NewFile>,
     writer: Box<dyn Packer>,
 }
 
@@ -308,34 +340,17 @@ impl Target {
             return Ok(Self { name: "standard output".to_owned(), file: None, writer });
         }
         let name = text::path(path);
-        if !force && path.exists() {
-            return Err(CliError::FileExists { path: name }.into());
-        }
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let failed = |source| CliError::Write { path: name.clone(), source };
-        let file = File::create(&part).map_err(failed)?;
-        let writer = packer(path, file).and_then(Behind::start).map_err(failed)?;
-        Ok(Self { name, file: Some((path.to_owned(), part)), writer: Box::new(writer) })
+        let file = NewFile::create(path, force)?;
+        let writer = file.file().and_then(|file| packer(path, file)).and_then(Behind::start);
+        let writer = writer.map_err(|source| CliError::Write { path: name.clone(), source })?;
+        Ok(Self { name, file: Some(file), writer: Box::new(writer) })
     }
 
     /// Makes the file appear under its name.
     fn keep(self) -> anyhow::Result<()> {
         let Self { name, file, writer } = self;
-        let kept = writer.finish().and_then(|()| match &file {
-            Some((path, part)) => std::fs::rename(part, path),
-            None => Ok(()),
-        });
-        kept.map_err(|source| write_failed(&name, source))
-    }
-
-    /// Takes away what was written. Of what went to standard output nothing can be taken back.
-    fn discard(self) {
-        if let Some((_, part)) = &self.file {
-            // The error that led here is the one to tell.
-            let _ = std::fs::remove_file(part);
-        }
+        writer.finish().map_err(|source| write_failed(&name, source))?;
+        Ok(file.map_or(Ok(()), NewFile::keep)?)
     }
 }
 

@@ -6,17 +6,15 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::errors::CliError;
-use super::export::{Chosen, ExportArgs, Work, write_failed};
+use super::export::{Chosen, ExportArgs, Work, refuse_what_is_read, write_failed};
 use super::output::Output;
-use super::signals::Signals;
 use super::stores::Opened;
 use super::{process, text};
 use crate::record::{Recorder, RecorderOptions};
-use crate::store::{self, PackOptions, StoreError};
+use crate::store::{self, PackOptions};
 use crate::transfer::IntoStore;
 
 pub(super) fn run(
@@ -33,28 +31,10 @@ pub(super) fn run(
     if !args.force && to.symlink_metadata().is_ok() {
         return Err(CliError::FileExists { path: text::path(to) }.into());
     }
-    let is_read =
-        |file: &PathBuf| matches!((file.canonicalize(), to.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if files.iter().any(is_read) {
-        return Err(StoreError::Same { path: to.clone() }.into());
-    }
+    refuse_what_is_read(to, files)?;
     // Segment files are held open while they are copied from.
     process::raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    // Ended in the middle, nothing is left of what was begun.
-    let mut signals = {
-        let _in_runtime = runtime.enter();
-        Signals::listen()?
-    };
-    let stop = work.stop();
-    // The runtime ends it.
-    runtime.spawn({
-        let stop = Arc::clone(&stop);
-        async move {
-            signals.next().await;
-            stop.store(true, Ordering::Relaxed);
-        }
-    });
+    let (runtime, stop) = (work.stopped_by_signals()?, work.stop());
     let name = text::path(to);
     let failed = |source: io::Error| CliError::Write { path: name.clone(), source };
     let beside = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

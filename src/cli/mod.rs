@@ -36,6 +36,7 @@ mod ls;
 mod merged;
 mod messages;
 mod mids;
+mod new_file;
 mod note;
 mod notify;
 mod output;

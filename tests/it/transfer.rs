@@ -301,6 +301,43 @@ fn an_interrupted_export_into_a_store_leaves_nothing() {
     assert!(!left() && !home.path("part.db-part").exists());
 }
 
+/// What was begun is taken away again, and a link that lies where it might be begun leads nowhere.
+#[test]
+fn an_interrupted_export_into_a_file_leaves_nothing() {
+    let home = Home::new();
+    home.fill("flows.db", (0..5000).map(|n| flow(&format!("/{n}"), &[b'x'; 5000])));
+    let (from, to) = (home.path("flows.db"), home.path("out.har"));
+    std::os::unix::fs::symlink(home.path("elsewhere"), home.path("out.har.part")).unwrap();
+    let begun = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().file_name().to_string_lossy().starts_with(".out.har.")
+    };
+    let left = || home.dir().read_dir().unwrap().any(begun);
+    let mut child =
+        home.command(&["export", "-s", from.to_str().unwrap(), "-o", to.to_str().unwrap()]).spawn().unwrap();
+    let started = Instant::now();
+    while !left() {
+        assert!(started.elapsed() < PATIENCE && child.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ended = child.wait().unwrap();
+    // It had all of it by then, or nothing.
+    assert!(ended.code() == Some(if to.exists() { 0 } else { 4 }), "{ended}");
+    assert!(!left() && !home.path("elsewhere").exists());
+}
+
+/// A store is not replaced by what is read of it, whatever the format.
+#[test]
+fn an_export_does_not_replace_its_store() {
+    let home = Home::new();
+    home.fill("flows.db", [flow("/", b"x")]);
+    let store = home.path("flows.db");
+    let store = store.to_str().unwrap();
+    let output = home.run(&["export", "-s", store, "--format", "har", "--force", "-o", store]);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert_eq!(home.run(&["export", "-s", store, "--format", "har"]).status.code(), Some(0));
+}
+
 /// A file that may not become large enough for a body, as on a disk that is full: the store without it was taken for whole.
 #[test]
 fn an_export_into_a_store_that_loses_a_body_is_none() {

@@ -1,14 +1,13 @@
 //! `manent ca export`: the certificate in the forms that systems and programs take. Never the key.
 
-use std::fs::Permissions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
 use crate::cli::errors::CliError;
+use crate::cli::new_file::NewFile;
 use crate::cli::output::Output;
 use crate::cli::text;
 use crate::tls::{CaCert, JKS_PASSWORD, jks};
@@ -57,7 +56,10 @@ pub(super) fn run(args: &ExportArgs, dir: &Path, output: &Output) -> anyhow::Res
     };
     match &args.output {
         Some(file) => {
-            write_file(file, &bytes, args.force)?;
+            let new = NewFile::create(file, args.force)?;
+            let written = new.file().and_then(|mut file| file.write_all(&bytes));
+            written.map_err(|source| CliError::Write { path: text::path(file), source })?;
+            new.keep()?;
             if args.format == Form::P12 {
                 output.talk(&format!("its password, which programs may ask for: {}", args.password));
             }
@@ -85,28 +87,6 @@ fn java(cert: &CaCert) -> Vec<u8> {
     let mut roots: Vec<&[u8]> = others.collect();
     roots.push(cert.der());
     jks(roots.iter().copied())
-}
-
-/// The file appears when it is whole, readable as the umask says. What is no plain file is written to as it is.
-fn write_file(file: &Path, bytes: &[u8], force: bool) -> Result<(), CliError> {
-    let failed = |source| CliError::Write { path: text::path(file), source };
-    if file.metadata().is_ok_and(|found| !found.is_file()) {
-        return std::fs::write(file, bytes).map_err(failed);
-    }
-    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut new = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)
-        .map_err(|error| failed(io::Error::from(error.kind())))?;
-    new.write_all(bytes).map_err(failed)?;
-    let placed = if force { new.persist(file) } else { new.persist_noclobber(file) };
-    match placed {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(CliError::FileExists { path: text::path(file) })
-        }
-        Err(error) => Err(failed(error.error)),
-    }
 }
 
 fn name(form: Form) -> &'static str {
