@@ -83,6 +83,8 @@ struct State {
     lost_pieces: u64,
     /// A thread brings to disk what no commit has asked for yet.
     flushing: bool,
+    /// How much that has to be: see [`thread`].
+    flush_bytes: u64,
     closing: bool,
 }
 
@@ -150,6 +152,7 @@ impl Segments {
             failing: false,
             lost_pieces: 0,
             flushing: false,
+            flush_bytes: thread::FLUSH_BYTES,
             closing: false,
         };
         let shared = Arc::new(Shared {
@@ -310,6 +313,12 @@ impl Segments {
                 self.shared.lock().abandon(number);
             }
         }
+    }
+
+    /// What is brought to disk before its commit, from now to the next time that this is done.
+    #[cfg(test)]
+    pub(in crate::store) fn set_flush_bytes(&self, bytes: u64) {
+        self.shared.lock().flush_bytes = bytes;
     }
 
     /// Closes the file of a segment that nothing is appended to any more.

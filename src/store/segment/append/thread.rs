@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Dirty, Queued, SegmentFile, Shared, State, What};
 use crate::store::segment::piece::HEADER;
@@ -11,10 +11,14 @@ use crate::store::segment::piece::HEADER;
 const GATHER_BYTES: usize = 1 << 20;
 const GATHER_TIME: Duration = Duration::from_millis(2);
 
-/// What is brought to disk before its commit, of a body that is long under way. Else a gigabyte would wait in the system's memory,
-/// take the place of what others have there, and hold up the commit at its end: by this much it is held up for half a second on a
-/// disk of 130 MB/s.
-const FLUSH_BYTES: u64 = 64 << 20;
+/// What is brought to disk before its commit, of a body that is long under way: as much as the disk writes in this time, by what it
+/// did last. Else a gigabyte would wait in the system's memory, take the place of what others have there, and hold up the commit
+/// at its end, and all that comes behind it.
+const HOLD_UP: Duration = Duration::from_millis(500);
+/// As long as nothing is known of the disk: half a second of one that writes 130 MB/s.
+pub(super) const FLUSH_BYTES: u64 = 64 << 20;
+const FLUSH_AT_LEAST: u64 = 16 << 20;
+const FLUSH_AT_MOST: u64 = 512 << 20;
 
 /// Blocks that a body finds ahead of itself which comes at a speed that makes writes of so many bytes. What is left of them goes
 /// back when the file is closed; where that is prevented, the next who appends finds them.
@@ -52,7 +56,8 @@ impl Shared {
     /// Starts a thread that brings to disk what is written of a segment, if that is much.
     fn flush_if_much(self: &Arc<Self>, segment: u32) {
         let mut state = self.lock();
-        let is_much = |dirty: &Dirty| dirty.written.saturating_sub(dirty.clean()) >= FLUSH_BYTES;
+        let much = state.flush_bytes;
+        let is_much = |dirty: &Dirty| dirty.written.saturating_sub(dirty.clean()) >= much;
         if state.flushing || state.closing || !state.dirty.get(&segment).is_some_and(is_much) {
             return;
         }
@@ -72,11 +77,16 @@ impl Shared {
             .get(&segment)
             .map(|dirty| (Arc::clone(&dirty.file), dirty.clean(), dirty.written));
         if let Some((file, from, to)) = due {
+            let begin = Instant::now();
             let result = file.sync();
+            let took = begin.elapsed();
             if result.is_ok() {
                 file.synced(from, to);
             }
             let mut state = self.lock();
+            if result.is_ok() {
+                state.flush_bytes = much(to.saturating_sub(from), took);
+            }
             match (result, state.dirty.get_mut(&segment)) {
                 (Ok(()), Some(dirty)) => dirty.flushed = to,
                 (Err(e), Some(dirty)) => {
@@ -201,6 +211,12 @@ impl Drop for Open {
     }
 }
 
+/// What is much for a disk that took so long for so many bytes.
+fn much(bytes: u64, took: Duration) -> u64 {
+    let in_time = u128::from(bytes) * HOLD_UP.as_micros() / took.as_micros().max(1);
+    u64::try_from(in_time).unwrap_or(u64::MAX).clamp(FLUSH_AT_LEAST, FLUSH_AT_MOST)
+}
+
 /// A thread that flushes; whoever waits for its end must hear of it, however it comes.
 struct Flushing<'a>(&'a Shared);
 
@@ -239,4 +255,16 @@ fn write_all(file: &dyn SegmentFile, run: &[Queued]) -> io::Result<()> {
         IoSlice::advance_slices(&mut rest, n);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_much_is_what_the_disk_writes_in_half_a_second() {
+        assert_eq!(much(64 << 20, Duration::from_millis(320)), 100 << 20);
+        assert_eq!(much(64 << 20, Duration::from_secs(60)), FLUSH_AT_LEAST);
+        assert_eq!(much(64 << 20, Duration::ZERO), FLUSH_AT_MOST);
+    }
 }
