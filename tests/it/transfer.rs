@@ -280,38 +280,27 @@ fn flows_of_several_stores_keep_their_own_connections_and_replays() {
 #[test]
 fn an_interrupted_export_into_a_store_leaves_nothing() {
     let home = Home::new();
-    home.fill("flows.db", (0..5000).map(|n| flow(&format!("/{n}"), &[b'x'; 5000])));
-    let from = home.path("flows.db");
-    let to = home.path("part.db");
-    let begun = |entry: std::io::Result<std::fs::DirEntry>| {
-        entry.unwrap().file_name().to_string_lossy().starts_with(".manent-export-")
-    };
-    let left = || home.dir().read_dir().unwrap().any(begun);
-    let mut child =
-        home.command(&["export", "-s", from.to_str().unwrap(), "-o", to.to_str().unwrap()]).spawn().unwrap();
-    let started = Instant::now();
-    while !left() {
-        assert!(started.elapsed() < PATIENCE && child.try_wait().unwrap().is_none());
-        std::thread::yield_now();
-    }
-    rustix::process::kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    let ended = child.wait().unwrap();
-    // It had all of it by then, or nothing.
-    assert_eq!(ended.code(), Some(if to.exists() { 0 } else { 4 }));
-    assert!(!left() && !home.path("part.db-part").exists());
+    interrupt_export(&home, "part.db", ".manent-export-", Signal::INT);
+    assert!(!home.path("part.db-part").exists());
 }
 
 /// What was begun is taken away again, and a link that lies where it might be begun leads nowhere.
 #[test]
 fn an_interrupted_export_into_a_file_leaves_nothing() {
     let home = Home::new();
-    home.fill("flows.db", (0..5000).map(|n| flow(&format!("/{n}"), &[b'x'; 5000])));
-    let (from, to) = (home.path("flows.db"), home.path("out.har"));
     std::os::unix::fs::symlink(home.path("elsewhere"), home.path("out.har.part")).unwrap();
-    let begun = |entry: std::io::Result<std::fs::DirEntry>| {
-        entry.unwrap().file_name().to_string_lossy().starts_with(".out.har.")
+    interrupt_export(&home, "out.har", ".out.har.", Signal::TERM);
+    assert!(!home.path("elsewhere").exists());
+}
+
+/// Exports into the file `to`, and sends `signal` as soon as there is something whose name starts with `begun`.
+fn interrupt_export(home: &Home, to: &str, begun: &str, signal: Signal) {
+    home.fill("flows.db", (0..5000).map(|n| flow(&format!("/{n}"), &[b'x'; 5000])));
+    let (from, to) = (home.path("flows.db"), home.path(to));
+    let is_begun = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().file_name().to_string_lossy().starts_with(begun)
     };
-    let left = || home.dir().read_dir().unwrap().any(begun);
+    let left = || home.dir().read_dir().unwrap().any(is_begun);
     let mut child =
         home.command(&["export", "-s", from.to_str().unwrap(), "-o", to.to_str().unwrap()]).spawn().unwrap();
     let started = Instant::now();
@@ -319,11 +308,11 @@ fn an_interrupted_export_into_a_file_leaves_nothing() {
         assert!(started.elapsed() < PATIENCE && child.try_wait().unwrap().is_none());
         std::thread::yield_now();
     }
-    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    rustix::process::kill_process(Pid::from_child(&child), signal).unwrap();
     let ended = child.wait().unwrap();
     // It had all of it by then, or nothing.
-    assert!(ended.code() == Some(if to.exists() { 0 } else { 4 }), "{ended}");
-    assert!(!left() && !home.path("elsewhere").exists());
+    assert_eq!(ended.code(), Some(if to.exists() { 0 } else { 4 }));
+    assert!(!left());
 }
 
 /// A store is not replaced by what is read of it, whatever the format.
