@@ -87,9 +87,10 @@ pub(super) fn run(args: &ExportArgs, global: &Global, output: &Output) -> anyhow
     let encoder = make(&EncodeOptions { keep_address: args.keep_address });
     let mut encoder = Chosen::new(encoder, args, Some(format));
     refuse_what_is_read(&args.output, &files)?;
-    // Ended in the middle, nothing is left of a file that was begun. Of what went to standard output nothing can be taken back.
-    let to_file = args.output != Path::new("-");
-    let _stopped = to_file.then(|| work.stopped_by_signals()).transpose()?;
+    // Ended in the middle, nothing is left of a file that was begun. Of what went to standard output or a pipe nothing can be taken
+    // back; who waits there for a reader is to be ended by a signal as any program.
+    let is_made = args.output != Path::new("-") && NewFile::is_made_at(&args.output);
+    let _stopped = is_made.then(|| work.stopped_by_signals()).transpose()?;
     let mut target = Target::open(&args.output, format, args.force, output)?;
     let written = work.stores(&files, &mut opened, encoder.get(), &mut *target.writer).and_then(|()| {
         encoder.get().finish(&mut *target.writer).map_err(|source| write_failed(&target.name, source))

@@ -27,6 +27,11 @@ enum Place {
 }
 
 impl NewFile {
+    /// Whether something appears at this path, rather than that what is there is written to.
+    pub(super) fn is_made_at(path: &Path) -> bool {
+        path.metadata().map_or(true, |found| found.is_file())
+    }
+
     /// Begins a file, readable as the umask says; `force` allows to replace another. Behind a symbolic link, the file that it
     /// leads to is the one.
     ///
@@ -34,14 +39,14 @@ impl NewFile {
     /// [`CliError::FileExists`], or [`CliError::Write`] with what the system said.
     pub(super) fn create(path: &Path, force: bool) -> Result<Self, CliError> {
         let failed = |source| CliError::Write { path: text::path(path), source };
-        let found = path.metadata().ok();
-        if found.as_ref().is_some_and(|found| !found.is_file()) {
+        if !Self::is_made_at(path) {
             let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
             return Ok(Self { path: path.to_owned(), place: Place::Itself(file), force });
         }
         if !force && path.symlink_metadata().is_ok() {
             return Err(CliError::FileExists { path: text::path(path) });
         }
+        let found = path.metadata().ok();
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

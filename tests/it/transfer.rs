@@ -315,6 +315,38 @@ fn interrupt_export(home: &Home, to: &str, begun: &str, signal: Signal) {
     assert!(!left());
 }
 
+/// A pipe that is not read from holds an export up, which a signal ends as it ends any program.
+#[test]
+fn an_export_that_waits_for_its_reader_is_ended_by_a_signal() {
+    let home = Home::new();
+    home.fill("flows.db", (0..200).map(|n| flow(&format!("/{n}"), &[b'x'; 5000])));
+    let (from, to) = (home.path("flows.db"), home.path("pipe.har"));
+    rustix::fs::mknodat(rustix::fs::CWD, &to, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+    let reader = rustix::fs::open(&to, flags, rustix::fs::Mode::empty()).unwrap();
+    let mut child =
+        home.command(&["export", "-s", from.to_str().unwrap(), "-o", to.to_str().unwrap()]).spawn().unwrap();
+    let started = Instant::now();
+    // It has begun, and has far more to write than a pipe holds.
+    while !matches!(rustix::io::read(&reader, &mut [0; 1]), Ok(1)) {
+        assert!(started.elapsed() < PATIENCE && child.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ended = loop {
+        match child.try_wait().unwrap() {
+            Some(ended) => break ended,
+            None if started.elapsed() > PATIENCE => {
+                child.kill().unwrap();
+                panic!("it goes on");
+            }
+            None => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(ended.code(), None, "ended by the signal itself");
+    assert!(!to.metadata().unwrap().is_file());
+}
+
 /// A store is not replaced by what is read of it, whatever the format.
 #[test]
 fn an_export_does_not_replace_its_store() {
