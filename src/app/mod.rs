@@ -14,7 +14,8 @@ use crate::proxy::{Answers, Injector, Limits, Outbound, Server, ServerError, Ser
 use crate::record::{self, Choice, RecordError, RecorderOptions, Rotating, Stats};
 use crate::store::{Limits as StoreLimits, StoreError};
 use crate::tls::{
-    Ca, CaError, ClientTls, HostCert, HostCertError, LeafError, Leaves, Roots, RootsError, Verification,
+    AddedRoots, Ca, CaError, ClientTls, HostCert, HostCertError, LeafError, Leaves, RootsError, SystemRoots,
+    Verification,
 };
 use crate::upstream::{DialOptions, Dialer};
 use crate::web::SetupPage;
@@ -106,13 +107,15 @@ impl Proxy {
     }
 
     async fn start_with(config: Config, answers: Option<Arc<dyn Answers>>) -> Result<Self, StartError> {
-        let (ca, options) = parts(&config)?;
+        let system = SystemRoots::read();
+        let parts = Parts::load(&config)?;
+        let ca = Arc::clone(&parts.ca);
         let sockets = Server::bind(&config.listen).map_err(bind_error)?;
         let recorder = match config.record {
             true => Some(Rotating::open(&config.store, recorder_options(&config)).await?),
             false => None,
         };
-        let options = ServerOptions { recorder: recorder.clone(), answers, ..options };
+        let options = ServerOptions { answers, ..parts.options(&config, system, recorder.clone())? };
         let server = Server::start(sockets, options).map_err(bind_error)?;
         Ok(Self { server, recorder, ca })
     }
@@ -179,52 +182,72 @@ impl Proxy {
 /// # Errors
 /// As [`Proxy::start`].
 pub async fn outbound(config: &Config, own: Vec<SocketAddr>) -> Result<(Outbound, Rotating), StartError> {
-    let (_, options) = parts(config)?;
+    let system = SystemRoots::read();
+    let parts = Parts::load(config)?;
     let recorder = Rotating::open(&config.store, recorder_options(config)).await?;
-    let options = ServerOptions { recorder: Some(recorder.clone()), ..options };
+    let options = parts.options(config, system, Some(recorder.clone()))?;
     Ok((Outbound::new(options, own), recorder))
 }
 
-/// Everything but what listens and what records.
-fn parts(config: &Config) -> Result<(Arc<Ca>, ServerOptions), StartError> {
-    let ca = Arc::new(match &config.ca_files {
-        Some(files) => Ca::load_files(&files.cert, files.key.as_deref())?,
-        None => Ca::load_or_create(&config.ca_dir)?,
-    });
-    let roots = Roots::load(&config.upstream_ca, Some(&ca))?;
-    for warning in roots.warnings() {
-        tracing::warn!("{warning}");
+/// What is read for a start, and may be wrong: before anything is bound or written. The system's roots, which may be missing
+/// and not wrong, are read meanwhile.
+struct Parts {
+    ca: Arc<Ca>,
+    roots: AddedRoots,
+    client_certs: Vec<HostCert>,
+    leaves: Leaves,
+}
+
+impl Parts {
+    fn load(config: &Config) -> Result<Self, StartError> {
+        let ca = Arc::new(match &config.ca_files {
+            Some(files) => Ca::load_files(&files.cert, files.key.as_deref())?,
+            None => Ca::load_or_create(&config.ca_dir)?,
+        });
+        let roots = AddedRoots::load(&config.upstream_ca)?;
+        let client_certs = load_certs(&config.client_certs).map_err(StartError::ClientCert)?;
+        let certs = load_certs(&config.certs).map_err(StartError::Cert)?;
+        let leaves = Leaves::new(Arc::clone(&ca))?.with_certs(certs);
+        Ok(Self { ca, roots, client_certs, leaves })
     }
-    let verification = if config.insecure { Verification::Off } else { Verification::On };
-    let client_certs = load_certs(&config.client_certs).map_err(StartError::ClientCert)?;
-    let client_tls =
-        ClientTls::new(&roots, verification).map_err(StartError::Tls)?.with_client_certs(client_certs);
-    let timeouts = &config.timeouts;
-    let dialer = Dialer::new(
-        DialOptions { connect_timeout: timeouts.connect, tls_timeout: timeouts.tls },
-        Arc::new(client_tls),
-    );
-    let dialer = match &config.via {
-        Some(via) => dialer.through(via.clone()),
-        None => dialer,
-    };
-    let certs = load_certs(&config.certs).map_err(StartError::Cert)?;
-    let options = ServerOptions {
-        limits: limits(config),
-        recorder: None,
-        require_recording: config.require_recording,
-        leaves: Leaves::new(Arc::clone(&ca))?.with_certs(certs),
-        dialer,
-        passthrough: config.passthrough.clone(),
-        answers: None,
-        rules: (!config.rules.is_empty()).then(|| Arc::new(config.rules.clone())),
-        access: config.access.clone(),
-        site: config
-            .setup_host
-            .clone()
-            .map(|host| -> Arc<dyn Site> { Arc::new(SetupPage::new(host, Arc::clone(&ca))) }),
-    };
-    Ok((ca, options))
+
+    fn options(
+        self,
+        config: &Config,
+        system: SystemRoots,
+        recorder: Option<Rotating>,
+    ) -> Result<ServerOptions, StartError> {
+        let Self { ca, roots, client_certs, leaves } = self;
+        let roots = roots.beside(system, Some(&ca));
+        for warning in roots.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let verification = if config.insecure { Verification::Off } else { Verification::On };
+        let client_tls =
+            ClientTls::new(&roots, verification).map_err(StartError::Tls)?.with_client_certs(client_certs);
+        let timeouts = &config.timeouts;
+        let dialer = Dialer::new(
+            DialOptions { connect_timeout: timeouts.connect, tls_timeout: timeouts.tls },
+            Arc::new(client_tls),
+        );
+        let dialer = match &config.via {
+            Some(via) => dialer.through(via.clone()),
+            None => dialer,
+        };
+        let site = |host| -> Arc<dyn Site> { Arc::new(SetupPage::new(host, ca)) };
+        Ok(ServerOptions {
+            limits: limits(config),
+            recorder,
+            require_recording: config.require_recording,
+            leaves,
+            dialer,
+            passthrough: config.passthrough.clone(),
+            answers: None,
+            rules: (!config.rules.is_empty()).then(|| Arc::new(config.rules.clone())),
+            access: config.access.clone(),
+            site: config.setup_host.clone().map(site),
+        })
+    }
 }
 
 fn load_certs(certs: &[config::HostCert]) -> Result<Vec<HostCert>, HostCertError> {

@@ -17,7 +17,7 @@ use crate::config::{DEFAULT_LISTEN, default_ca_dir, default_store};
 /// # Errors
 /// See [`LayerError`].
 pub(super) fn parse(args: &[OsString]) -> Result<(Cli, Vec<Setting>), LayerError> {
-    let tree = tree();
+    let tree = with_negations(shown(only_named(Cli::command(), args)));
     let mut parsed = layers::parse(&tree, args, &|name| std::env::var_os(name))?;
     let cli = Cli::from_arg_matches_mut(&mut parsed.matches);
     let cli = cli.map_err(|error| LayerError::Usage(error.format(&mut tree.clone())))?;
@@ -35,12 +35,33 @@ pub(super) fn misspelt_variables() -> Vec<String> {
 }
 
 /// All commands.
+#[cfg(test)]
 pub(super) fn tree() -> Command {
     with_negations(visible())
 }
 
 /// The same, without what is understood and not listed.
 pub(super) fn visible() -> Command {
+    shown(Cli::command())
+}
+
+/// With the names alone of the commands other than the one that the arguments name, and the one that has all settings: to
+/// copy and change what is known of all others is most of the work of a start. Everything, where the arguments name none, or
+/// ask for help on one.
+fn only_named(root: Command, args: &[OsString]) -> Command {
+    let named = args.get(named_at(&root, args)).and_then(|arg| arg.to_str());
+    let Some(named) =
+        named.filter(|named| root.get_subcommands().any(|command| command.get_name() == *named))
+    else {
+        return root;
+    };
+    root.mut_subcommands(|command| match command.get_name() {
+        name if name == named || name == layers::KEYS_OF => command,
+        name => Command::new(name.to_owned()),
+    })
+}
+
+fn shown(root: Command) -> Command {
     let default = |arg: Arg, path: Result<std::path::PathBuf, _>| match path {
         Ok(path) => arg.default_value(path.into_os_string()).hide_default_value(true),
         Err(_) => arg, // told where the path is needed
@@ -48,13 +69,16 @@ pub(super) fn visible() -> Command {
     let listen = |command: Command, addr: String| {
         change(command, "listen", |arg| arg.default_value(addr.clone()).hide_default_value(true))
     };
-    let tree = change(Cli::command(), "store", |arg| default(arg, default_store()));
+    let tree = change(root, "store", |arg| default(arg, default_store()));
     let tree = change(tree, "ca_dir", |arg| default(arg, default_ca_dir()))
         .mut_subcommand("capture", |capture| listen(capture, DEFAULT_LISTEN.to_string()))
         .mut_subcommand("doctor", |doctor| listen(doctor, DEFAULT_LISTEN.to_string()))
         .mut_subcommand("env", |env| listen(env, DEFAULT_LISTEN.to_string()))
         .mut_subcommand("config", |config| {
-            config.mut_subcommand("show", |show| listen(show, DEFAULT_LISTEN.to_string()))
+            config.mut_subcommands(|command| match command.get_name() {
+                "show" => listen(command, DEFAULT_LISTEN.to_string()),
+                _ => command,
+            })
         })
         .mut_subcommand("serve", |serve| without_layers(listen(serve, DEFAULT_LISTEN.to_string()), WAYS_IN))
         // A proxy beside the one that the settings are for, and for one command of this machine.
@@ -71,11 +95,7 @@ pub(super) fn visible() -> Command {
 /// A word that is no command stays, so that clap can tell what was meant.
 pub(super) fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let root = Cli::command();
-    let mut at = 1;
-    while let Some(width) = args.get(at).and_then(|arg| arg.to_str()).and_then(|arg| global_width(&root, arg))
-    {
-        at += width;
-    }
+    let at = named_at(&root, &args);
     if at > args.len() {
         return args; // the value of the last flag is missing, which clap tells
     }
@@ -89,6 +109,16 @@ pub(super) fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
         _ => args.insert(at, "capture".into()),
     }
     args
+}
+
+/// Where the command stands, or would: behind the global flags.
+fn named_at(root: &Command, args: &[OsString]) -> usize {
+    let mut at = 1;
+    while let Some(width) = args.get(at).and_then(|arg| arg.to_str()).and_then(|arg| global_width(root, arg))
+    {
+        at += width;
+    }
+    at
 }
 
 /// Puts options in front of the words of `tag`, where they are not taken for tags to remove. What begins with one dash is a tag,
@@ -266,6 +296,34 @@ mod tests {
                 let name = format!("MANENT_{}", long.to_uppercase().replace('-', "_"));
                 assert_eq!(variable, Some(name), "--{long}");
             }
+        }
+    }
+
+    #[test]
+    fn a_command_by_itself_is_what_it_is_among_all() {
+        fn helps(command: &mut Command) -> String {
+            let below: String = command.get_subcommands_mut().map(helps).collect();
+            format!("{}{}{below}", command.render_help(), command.render_long_help())
+        }
+        let keys = |tree: &Command| -> Vec<String> {
+            layers::settings(tree).into_iter().map(|arg| format!("{arg:?}")).collect()
+        };
+        let mut whole = tree();
+        whole.build();
+        let names: Vec<String> = whole.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+        for name in names.iter().filter(|name| *name != "help") {
+            let args = ["manent", "-v", "--store=a", "--color", "never", name].map(OsString::from);
+            let mut alone = with_negations(shown(only_named(Cli::command(), &args)));
+            alone.build();
+            assert_eq!(keys(&alone), keys(&whole), "{name}");
+            let [alone, among_all] = [&mut alone, &mut whole]
+                .map(|tree| helps(tree.find_subcommand_mut(name).expect("a command")));
+            assert_eq!(alone, among_all);
+        }
+        for args in [&["manent"][..], &["manent", "help", "ls"], &["manent", "lss"], &["manent", "--store"]] {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            let all = only_named(Cli::command(), &args);
+            assert!(all.find_subcommand("ls").is_some_and(|ls| ls.get_arguments().next().is_some()));
         }
     }
 

@@ -475,7 +475,7 @@ fn with_default(command: Command, path: &[String], id: &Id, values: Vec<OsString
 static READ: OnceLock<PathBuf> = OnceLock::new();
 
 /// The command that has all settings.
-const KEYS_OF: &str = "capture";
+pub(crate) const KEYS_OF: &str = "capture";
 
 /// Commands that a broken file must not stop: they help to mend it, or have nothing to do with it.
 const NEEDS_NO_FILE: &[&[&str]] = &[&["config", "init"], &["config", "path"], &["completions"], &["man"]];

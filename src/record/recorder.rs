@@ -409,6 +409,12 @@ impl Recorder {
         self.shared.committed.subscribe()
     }
 
+    /// Has what was handed over committed now, rather than when more has come: for who waits for it in another way than by a
+    /// receipt.
+    pub fn hurry(&self) {
+        self.shared.queue.hurry();
+    }
+
     /// Whether the last group of flows could not be stored: what is recorded now may be lost too.
     #[must_use]
     pub fn is_failing(&self) -> bool {

@@ -177,6 +177,11 @@ impl Rotating {
         self.inner.current.load().recorder.commits()
     }
 
+    /// As [`Recorder::hurry`], in the store of now; what ends in the one before it lingers.
+    pub fn hurry(&self) {
+        self.inner.current.load().recorder.hurry();
+    }
+
     /// As [`Recorder::collect`], from the store of now.
     ///
     /// # Errors

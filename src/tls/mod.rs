@@ -48,5 +48,5 @@ pub use leaves::{Alpn, Leaves};
 pub use name::{NameError, server_name};
 pub use nss::{NssError, write_cert_db};
 pub use pem::{PemFileError, certificate, certificates, certificates_in};
-pub use roots::{Roots, RootsError};
+pub use roots::{AddedRoots, Roots, RootsError, SystemRoots};
 pub use truststore::{JKS_PASSWORD, jks};

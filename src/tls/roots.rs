@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
+use rustls_native_certs::{CertificateResult, load_native_certs};
 
 use super::Ca;
 use super::pem::{self, PemFileError};
@@ -13,7 +15,7 @@ use super::pem::{self, PemFileError};
 #[derive(Debug, Clone)]
 pub struct Roots {
     pub(super) store: Arc<RootCertStore>,
-    /// The certificates of `extra_pem`, which may also be an origin's own.
+    /// Certificates that were added, which may also be an origin's own.
     pub(super) added: Arc<[CertificateDer<'static>]>,
     warnings: Vec<String>,
 }
@@ -25,37 +27,13 @@ impl Roots {
         Self { store: Arc::new(RootCertStore::empty()), added: Arc::default(), warnings: Vec::new() }
     }
 
-    /// Reads the system's roots (as OpenSSL finds them; `SSL_CERT_FILE` and `SSL_CERT_DIR` take their place) and
-    /// those of `extra_pem`. Takes some milliseconds of file reading: once, at start-up.
-    ///
-    /// `own_ca` is left out of the system's: where it is trusted by the system, one proxy that runs into another, or
-    /// into itself, would find that all is well. In `extra_pem` it stays, because there somebody asked for it.
-    ///
-    /// An origin that presents a certificate of `extra_pem` as its own is trusted, too, whatever the certificate says
-    /// it is for: `openssl req -x509` makes self-signed ones with the CA flag, which webpki alone would refuse.
-    ///
-    /// That the system has no roots is not an error: there are uses that need none. See [`Roots::warnings`].
+    /// The system's roots and those of `extra_pem`: see [`SystemRoots`] and [`AddedRoots`].
     ///
     /// # Errors
-    /// When a file of `extra_pem` cannot be read, holds no certificate, or holds one that cannot be trusted.
+    /// As [`AddedRoots::load`].
     pub fn load(extra_pem: &[PathBuf], own_ca: Option<&Ca>) -> Result<Self, RootsError> {
-        let system = rustls_native_certs::load_native_certs();
-        let warnings =
-            system.errors.iter().map(|error| format!("a root of the system was left out: {error}"));
-        let mut roots = Self::of_system(system.certs, own_ca, warnings.collect());
-        let mut store = Arc::unwrap_or_clone(roots.store);
-        let mut added = Vec::new();
-        for path in extra_pem {
-            added.extend(add_file(&mut store, path)?);
-        }
-        if store.is_empty() {
-            roots
-                .warnings
-                .push("there are no trusted roots: every origin's certificate will be refused".into());
-        }
-        roots.store = Arc::new(store);
-        roots.added = added.into();
-        Ok(roots)
+        let system = SystemRoots::read();
+        Ok(AddedRoots::load(extra_pem)?.beside(system, own_ca))
     }
 
     pub(super) fn of_system(
@@ -89,6 +67,74 @@ impl Roots {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+}
+
+/// The system's roots (as OpenSSL finds them; `SSL_CERT_FILE` and `SSL_CERT_DIR` take their place), which a thread reads:
+/// that takes some milliseconds, in which a start has other things to wait for.
+///
+/// That the system has no roots is not an error: there are uses that need none. See [`Roots::warnings`].
+#[derive(Debug)]
+pub struct SystemRoots(Option<JoinHandle<CertificateResult>>);
+
+impl SystemRoots {
+    /// Begins to read them.
+    #[must_use]
+    pub fn read() -> Self {
+        Self(thread::Builder::new().name("roots".into()).spawn(load_native_certs).ok())
+    }
+
+    fn wait(self) -> CertificateResult {
+        match self.0.map(JoinHandle::join) {
+            Some(Ok(read)) => read,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            // There was no thread to be had.
+            None => load_native_certs(),
+        }
+    }
+}
+
+/// Roots that somebody asked for, and the certificates of their files.
+///
+/// An origin that presents one of these as its own is trusted, too, whatever the certificate says it is for:
+/// `openssl req -x509` makes self-signed ones with the CA flag, which webpki alone would refuse.
+#[derive(Debug)]
+pub struct AddedRoots {
+    store: RootCertStore,
+    certs: Vec<CertificateDer<'static>>,
+}
+
+impl AddedRoots {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When a file cannot be read, holds no certificate, or holds one that cannot be trusted.
+    pub fn load(files: &[PathBuf]) -> Result<Self, RootsError> {
+        let mut added = Self { store: RootCertStore::empty(), certs: Vec::new() };
+        for path in files {
+            added.certs.extend(add_file(&mut added.store, path)?);
+        }
+        Ok(added)
+    }
+
+    /// With the system's.
+    ///
+    /// `own_ca` is left out of those: where it is trusted by the system, one proxy that runs into another, or into itself,
+    /// would find that all is well. Among what was added it stays, because there somebody asked for it.
+    #[must_use]
+    pub fn beside(self, system: SystemRoots, own_ca: Option<&Ca>) -> Roots {
+        let system = system.wait();
+        let warnings =
+            system.errors.iter().map(|error| format!("a root of the system was left out: {error}"));
+        let mut roots = Roots::of_system(system.certs, own_ca, warnings.collect());
+        let mut store = Arc::unwrap_or_clone(roots.store);
+        store.extend(self.store.roots);
+        if store.is_empty() {
+            let warning = "there are no trusted roots: every origin's certificate will be refused";
+            roots.warnings.push(warning.into());
+        }
+        (roots.store, roots.added) = (Arc::new(store), self.certs.into());
+        roots
     }
 }
 

@@ -120,6 +120,7 @@ impl Run {
         let sending = Arc::new(Sending {
             outbound,
             window: Arc::new(Semaphore::new(window)),
+            in_step: options.in_step.then(|| recorder.clone()),
             queue,
             desk: Arc::clone(&desk),
             stop: stop.clone(),
@@ -187,6 +188,8 @@ struct Sending {
     queue: Arc<Queue>,
     /// One for each flow that was taken and not told: what waits for its commit is in memory.
     window: Arc<Semaphore>,
+    /// Where requests go in step, to be hurried: the next one waits for the commit of the last.
+    in_step: Option<Rotating>,
     desk: Arc<Desk>,
     stop: CancellationToken,
 }
@@ -263,6 +266,9 @@ impl Sending {
             Err(refusal) => Err(refusal),
         };
         self.desk.sent(Reply { source, of: mid, outcome, _place: Some(window) });
+        if let Some(recorder) = &self.in_step {
+            recorder.hurry();
+        }
         Some(())
     }
 }

@@ -253,7 +253,7 @@ impl Plan {
             shape: Shape::FirstByte,
             connections: 32,
             rate: Some(500),
-            proxies: &[Proxy::Direct, Proxy::Hudsucker, Proxy::Manent],
+            proxies: &[Proxy::Direct, Proxy::Hudsucker, Proxy::ManentOff, Proxy::Manent],
             yardsticks: &[Proxy::Direct],
             warm_up: sizes.paced / 10 + 32,
             steps: vec![sizes.paced],
