@@ -65,11 +65,10 @@ async fn main() -> anyhow::Result<()> {
     run.finish().await;
     println!("the origin got {:?}", answer.await??);
 
-    let new = reply.outcome?;
-    println!("{mid} → {}", new.mid.ok_or_else(|| anyhow::anyhow!("it is stored"))?);
+    println!("{mid} → {}", reply.mid.ok_or_else(|| anyhow::anyhow!("it is stored"))?);
+    let (was, new) = (reply.kept.source, reply.kept.outcome?);
     let reader = Reader::open(&store)?;
-    let (was, is) =
-        (Side { reader: &reader, flow: &reply.source }, Side { reader: &reader, flow: &new.flow });
+    let (was, is) = (Side { reader: &reader, flow: &was }, Side { reader: &reader, flow: &new.flow });
     println!("{:?}", compare(was, is, &Rules::default()).differences);
     Ok(())
 }

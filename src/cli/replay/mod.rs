@@ -2,6 +2,7 @@
 
 mod args;
 mod choose;
+mod kept;
 mod print;
 mod run;
 

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::kept::{Ended, Kept};
 use crate::cli::json::headers;
 use crate::cli::output::{Data, Output, Paint};
 use crate::cli::{compared, escape, text};
-use crate::flow::{Flow, Mid, Version};
+use crate::flow::{Flow, FlowError, Mid, Version};
 use crate::replay::compare::Comparison;
-use crate::replay::send::{BodySource, Prepared, Refusal, Reply};
+use crate::replay::send::{BodySource, Prepared, Refusal, Settled};
 
 /// Writes what became of a request.
 ///
@@ -18,28 +19,29 @@ use crate::replay::send::{BodySource, Prepared, Refusal, Reply};
 /// If standard output is closed or full.
 pub(super) fn reply(
     data: &mut Data,
-    reply: &Reply,
-    comparison: Option<&Comparison>,
+    reply: &Settled<Kept>,
     in_full: bool,
     output: &Output,
 ) -> io::Result<()> {
     if output.json {
-        serde_json::to_writer(&mut *data, &to_json(reply, comparison))?;
+        serde_json::to_writer(&mut *data, &to_json(reply))?;
         return writeln!(data);
     }
-    let verdict = verdict(reply, comparison, output.paint);
-    let new = reply.outcome.as_ref().ok();
-    let mid = new.and_then(|new| new.mid).map_or_else(|| "-".to_owned(), |mid| mid.to_string());
-    let (was, is) = (status(&reply.source), new.map_or_else(|| "-".to_owned(), |new| status(&new.flow)));
-    let took = |flow: &Flow| flow.timing.end_us.map_or_else(|| "-".to_owned(), text::duration_us);
-    let (was_us, is_us) = (took(&reply.source), new.map_or_else(|| "-".to_owned(), |new| took(&new.flow)));
+    let kept = &reply.kept;
+    let verdict = verdict(reply, output.paint);
+    let mid = reply.mid.map_or_else(|| "-".to_owned(), |mid| mid.to_string());
+    let status = |ended: Ended| ended.status.map_or_else(|| "ERR".to_owned(), |status| status.to_string());
+    let took = |ended: Ended| ended.duration_us.map_or_else(|| "-".to_owned(), text::duration_us);
+    let (was, is) = (status(kept.was), kept.is.map_or_else(|| "-".to_owned(), status));
+    let (was_us, is_us) = (took(kept.was), kept.is.map_or_else(|| "-".to_owned(), took));
+    let of = kept.of;
     if output.terminal {
-        let (of, sign) = (reply.of, if was == is { "=" } else { "→" });
+        let sign = if was == is { "=" } else { "→" };
         writeln!(data, "{of:>6} → {mid:<6}  {was:>3} {sign} {is:<3}  {was_us:>7} → {is_us:<7}  {verdict}")?;
     } else {
-        writeln!(data, "{}\t{mid}\t{was}\t{is}\t{was_us}\t{is_us}\t{verdict}", reply.of)?;
+        writeln!(data, "{of}\t{mid}\t{was}\t{is}\t{was_us}\t{is_us}\t{verdict}")?;
     }
-    if in_full && let Some(comparison) = comparison {
+    if in_full && let Some(comparison) = &kept.comparison {
         for line in compared::lines(comparison, output.paint) {
             writeln!(data, "    {line}")?;
         }
@@ -47,50 +49,47 @@ pub(super) fn reply(
     Ok(())
 }
 
-fn verdict(reply: &Reply, comparison: Option<&Comparison>, paint: Paint) -> String {
+fn verdict(reply: &Settled<Kept>, paint: Paint) -> String {
+    let kept = &reply.kept;
     let failed = |text: &str| paint.red(&escape::line(text));
-    match (&reply.outcome, comparison) {
-        (Err(refusal), _) => failed(&format!("not sent: {refusal}")),
-        (Ok(new), _) if new.flow.error.is_some() => failed(&format!("failed: {}", why(&new.flow))),
-        (Ok(new), _) if new.mid.is_none() => failed("answered, but not stored"),
-        (Ok(_), Some(comparison)) if !comparison.is_same() => {
+    if let Some(refusal) = kept.refusal() {
+        return failed(&format!("not sent: {refusal}"));
+    }
+    if let Some((_, _, error)) = kept.failure() {
+        return failed(&format!("failed: {}", why(error)));
+    }
+    if reply.mid.is_none() {
+        return failed("answered, but not stored");
+    }
+    match &kept.comparison {
+        Some(comparison) if !comparison.is_same() => {
             paint.yellow(&format!("different: {}", compared::brief(comparison)))
         }
-        (Ok(_), Some(_)) => paint.green("same"),
-        (Ok(_), None) => "sent".to_owned(),
+        Some(_) => paint.green("same"),
+        None => "sent".to_owned(),
     }
 }
 
 /// Why a flow has no whole answer.
-pub(super) fn why(flow: &Flow) -> String {
-    let error = flow.error.as_ref();
-    error
-        .map(|error| format!("{} {}: {}", error.side.as_str(), error.stage.as_str(), error.message))
-        .unwrap_or_default()
+fn why(error: &FlowError) -> String {
+    format!("{} {}: {}", error.side.as_str(), error.stage.as_str(), error.message)
 }
 
-fn status(flow: &Flow) -> String {
-    let answered = flow.response.as_ref().filter(|response| !response.by_proxy);
-    answered.map_or_else(|| "ERR".to_owned(), |response| response.status.to_string())
-}
-
-fn to_json(reply: &Reply, comparison: Option<&Comparison>) -> Value {
-    let new = reply.outcome.as_ref().ok();
-    let status = |flow: &Flow| flow.response.as_ref().filter(|response| !response.by_proxy).map(|r| r.status);
-    let refused = reply.outcome.as_ref().err().map(ToString::to_string);
+fn to_json(reply: &Settled<Kept>) -> Value {
+    let kept = &reply.kept;
     json!({
-        "mid": new.and_then(|new| new.mid).map(|mid| mid.0),
-        "store": new.and_then(|new| new.store.as_deref()).map(Path::to_string_lossy),
-        "replay_of": reply.of.0,
-        "url": new.map_or_else(|| reply.source.url(), |new| new.flow.url()),
-        "was_status": status(&reply.source),
-        "status": new.and_then(|new| status(&new.flow)),
-        "was_duration_us": reply.source.timing.end_us,
-        "duration_us": new.and_then(|new| new.flow.timing.end_us),
-        "error": new.filter(|new| new.flow.error.is_some()).map(|new| why(&new.flow)),
-        "not_sent": refused,
-        "same": comparison.map(Comparison::is_same),
-        "differences": comparison.map(compared::to_json),
+        "mid": reply.mid.map(|mid| mid.0),
+        "store": reply.store.as_deref().map(Path::to_string_lossy),
+        "replay_of": kept.of.0,
+        "url": kept.url,
+        "was_status": kept.was.status,
+        "status": kept.is.and_then(|is| is.status),
+        "was_duration_us": kept.was.duration_us,
+        "duration_us": kept.is.and_then(|is| is.duration_us),
+        "error": kept.failure().map(|(_, _, error)| why(error)),
+        "not_sent": kept.refusal().map(ToString::to_string),
+        "same": kept.comparison.as_ref().map(Comparison::is_same),
+        "differences": kept.comparison.as_ref().map(compared::to_json),
     })
 }
 

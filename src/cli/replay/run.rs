@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::args::ReplayArgs;
 use super::choose::Chosens;
+use super::kept::Kept;
 use super::print;
 use crate::app;
 use crate::cli::args::Global;
@@ -16,9 +17,9 @@ use crate::cli::output::{Data, Output};
 use crate::cli::progress::Progress;
 use crate::cli::signals::Signals;
 use crate::cli::{busy, process, text};
-use crate::flow::{Flow, Stage};
-use crate::replay::compare::{Comparison, Rules, Side, compare};
-use crate::replay::send::{Feed, FeedError, Prepared, Refusal, Reply, Run, prepare};
+use crate::flow::Stage;
+use crate::replay::compare::{Rules, Side, compare};
+use crate::replay::send::{Feed, FeedError, Prepared, Refusal, Run, Settled, prepare};
 use crate::store::Reader;
 
 pub(in crate::cli) fn run(args: &ReplayArgs, global: &Global, output: Output) -> anyhow::Result<ExitCode> {
@@ -89,7 +90,11 @@ async fn send(
     // A request to a proxy of ours would be recorded once more, and answered by nobody.
     let own = [from, &config.store].into_iter().flat_map(busy::writers_listeners).collect();
     let (outbound, recorder) = app::outbound(&config, own).await?;
-    let (feed, mut run) = Run::start(outbound, recorder, from, options)?;
+    let keep = {
+        let (rules, with_url) = (rules.clone(), output.json);
+        move |reply| Kept::of(reply, &rules, with_url)
+    };
+    let (feed, mut run) = Run::start_keeping(outbound, recorder, from, options, keep)?;
     let rounds = args.repeat();
     let count = chosen.count(&reader)?.map(|count| count.saturating_mul(rounds as u64));
     let feeding = tokio::task::spawn_blocking(move || feed_all(feed, &reader, &chosen, rounds));
@@ -119,7 +124,7 @@ async fn send(
             }
             reply = run.reply() => match reply {
                 None => break Ok(()),
-                Some(reply) => match told.reply(&reply, !run.has_reply()) {
+                Some(reply) => match told.reply(reply, !run.has_reply()) {
                     Err(error) => break Err(error),
                     Ok(Next::Stop) => run.stop(),
                     Ok(Next::Go) => {}
@@ -190,20 +195,20 @@ struct Told<'a> {
 impl Told<'_> {
     /// Compares an answer with the recorded one, and tells of it: at once, if it is the last of those that came together.
     /// Blocks while bodies are read: only for the thread that waits for nothing else.
-    fn reply(&mut self, reply: &Reply, is_last: bool) -> anyhow::Result<Next> {
-        let comparison = match &reply.outcome {
-            Ok(new) if new.mid.is_some() && new.flow.error.is_none() => {
-                if let Some(store) = new.store.as_ref().filter(|store| **store != self.into.0) {
-                    self.into = (Arc::clone(store), Reader::open(store)?);
-                }
-                let was = Side { reader: &self.from, flow: &reply.source };
-                let is = Side { reader: &self.into.1, flow: &new.flow };
-                Some(compare(was, is, &self.rules))
+    fn reply(&mut self, mut reply: Settled<Kept>, is_last: bool) -> anyhow::Result<Next> {
+        if reply.mid.is_none() {
+            // It is nowhere to be looked at.
+            reply.kept.comparison = None;
+        } else if let Some((was, is)) = reply.kept.uncompared() {
+            if let Some(store) = reply.store.as_ref().filter(|store| **store != self.into.0) {
+                self.into = (Arc::clone(store), Reader::open(store)?);
             }
-            _ => None,
-        };
+            let was = Side { reader: &self.from, flow: was };
+            let is = Side { reader: &self.into.1, flow: is };
+            reply.kept.comparison = Some(compare(was, is, &self.rules));
+        }
         let before = self.tally.credentials.len();
-        self.tally.add(reply, comparison.as_ref());
+        self.tally.add(&reply);
         if self.tally.credentials.len() > before {
             self.progress.clear();
             self.tally.warn(&self.output);
@@ -212,7 +217,7 @@ impl Told<'_> {
             self.progress.clear();
         }
         let in_full = self.args.shows_differences();
-        print::reply(&mut self.data, reply, comparison.as_ref(), in_full, &self.output)?;
+        print::reply(&mut self.data, &reply, in_full, &self.output)?;
         if is_last {
             self.data.flush()?;
             match self.count {
@@ -220,7 +225,7 @@ impl Told<'_> {
                 None => self.progress.count(self.tally.all()),
             }
         }
-        let differs = comparison.is_none_or(|comparison| !comparison.is_same());
+        let differs = reply.kept.comparison.is_none_or(|comparison| !comparison.is_same());
         Ok(if differs && self.args.check.stop_on_diff { Next::Stop } else { Next::Go })
     }
 
@@ -263,20 +268,20 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, reply: &Reply, comparison: Option<&Comparison>) {
-        let Ok(new) = &reply.outcome else {
+    fn add(&mut self, reply: &Settled<Kept>) {
+        let kept = &reply.kept;
+        if kept.is.is_none() {
             self.refused += 1;
             return;
-        };
+        }
         self.sent += 1;
-        self.credentials.extend(&new.credentials);
-        self.lost += u64::from(new.mid.is_none());
-        match (&new.flow.error, comparison) {
-            (Some(error), _) => {
+        self.credentials.extend(&kept.credentials);
+        self.lost += u64::from(reply.mid.is_none());
+        match (kept.failure(), &kept.comparison) {
+            (Some((was, is, error)), _) => {
                 self.failed += 1;
-                self.first_failed
-                    .get_or_insert_with(|| Failed::new(reply.of, &reply.source, &new.flow, error));
-                self.untrusted += u64::from(is_tls(&new.flow));
+                self.first_failed.get_or_insert_with(|| Failed::new(kept.of, was, is, error));
+                self.untrusted += u64::from(error.stage == Stage::Tls);
             }
             (None, Some(comparison)) if comparison.is_same() => self.same += 1,
             (None, _) => self.different += 1,
@@ -318,10 +323,6 @@ impl Tally {
             ));
         }
     }
-}
-
-fn is_tls(flow: &Flow) -> bool {
-    flow.error.as_ref().is_some_and(|error| error.stage == Stage::Tls)
 }
 
 /// As shells have it for SIGINT.

@@ -9,6 +9,7 @@ use super::{Message, Rules, Which, lines};
 use crate::flow::{Body, BodyEnd, Content, Headers};
 use crate::format::charset::Charset;
 use crate::format::coding::{self, Caps};
+use crate::store::Reader;
 
 /// How two bodies differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,25 +44,37 @@ pub enum BodyDifference {
     },
 }
 
+/// Whether two bodies are whole, and the same to the last byte, by what is in memory alone.
+pub(super) fn are_equal_in_memory(was: Message<'_>, is: Message<'_>) -> bool {
+    let (Content::Inline(was_bytes), Content::Inline(is_bytes)) = (&was.body.content, &is.body.content)
+    else {
+        return false;
+    };
+    was_bytes == is_bytes
+        && [was.body, is.body].iter().all(|body| why_unknown(body).is_none())
+        && codings(was.headers) == codings(is.headers)
+}
+
 /// `None` where they are the same.
-pub(super) fn compare(was: Message<'_>, is: Message<'_>, rules: &Rules) -> Option<BodyDifference> {
-    for (which, body) in [(Which::First, was.body), (Which::Second, is.body)] {
+pub(super) fn compare(
+    was: (Message<'_>, &Reader),
+    is: (Message<'_>, &Reader),
+    rules: &Rules,
+) -> Option<BodyDifference> {
+    for (which, body) in [(Which::First, was.0.body), (Which::Second, is.0.body)] {
         if let Some(why) = why_unknown(body) {
             return Some(BodyDifference::Unknown { which, why });
         }
-    }
-    let codings = |headers: &Headers| coding::codings(headers).ok();
-    let (was_codings, is_codings) = (codings(was.headers), codings(is.headers));
-    if was_codings == is_codings
-        && let (Content::Inline(was), Content::Inline(is)) = (&was.body.content, &is.body.content)
-        && was == is
-    {
-        return None;
     }
     match differing(was, is, rules) {
         Ok(difference) => difference,
         Err((which, error)) => Some(BodyDifference::Unknown { which, why: error.to_string() }),
     }
+}
+
+/// `None` where they are no list.
+fn codings(headers: &Headers) -> Option<Vec<coding::Coding>> {
+    coding::codings(headers).ok()
 }
 
 fn why_unknown(body: &Body) -> Option<String> {
@@ -76,10 +89,14 @@ fn why_unknown(body: &Body) -> Option<String> {
 
 type Fault = (Which, io::Error);
 
-fn differing(was: Message<'_>, is: Message<'_>, rules: &Rules) -> Result<Option<BodyDifference>, Fault> {
+fn differing(
+    (was, was_in): (Message<'_>, &Reader),
+    (is, is_in): (Message<'_>, &Reader),
+    rules: &Rules,
+) -> Result<Option<BodyDifference>, Fault> {
     // A coding that cannot be undone is compared as it is.
-    let first = open(was).map_err(|error| (Which::First, error))?;
-    let second = open(is).map_err(|error| (Which::Second, error))?;
+    let first = open(was, was_in).map_err(|error| (Which::First, error))?;
+    let second = open(is, is_in).map_err(|error| (Which::Second, error))?;
     let (mut first, mut second) = (Start::of(first), Start::of(second));
     if !(first.is_all && second.is_all) {
         return streams(&mut first, &mut second);
@@ -103,17 +120,17 @@ fn differing(was: Message<'_>, is: Message<'_>, rules: &Rules) -> Result<Option<
 }
 
 /// A body with its codings undone; as it is where they cannot be.
-fn open<'a>(message: Message<'a>) -> io::Result<Box<dyn Read + 'a>> {
-    let stored = |message: Message<'a>| message.reader.body(message.body).map_err(io::Error::other);
-    let Ok(codings) = coding::codings(message.headers) else { return Ok(Box::new(stored(message)?)) };
+fn open<'a>(message: Message<'a>, reader: &'a Reader) -> io::Result<Box<dyn Read + 'a>> {
+    let stored = || reader.body(message.body).map_err(io::Error::other);
+    let Ok(codings) = coding::codings(message.headers) else { return Ok(Box::new(stored()?)) };
     if codings.is_empty() {
-        return Ok(Box::new(stored(message)?));
+        return Ok(Box::new(stored()?));
     }
-    let mut decoded = coding::undo(stored(message)?, &codings, CAPS);
+    let mut decoded = coding::undo(stored()?, &codings, CAPS);
     // Whether they can be shows at the end alone: a second reading is cheaper than to keep the whole.
     match io::copy(&mut decoded, &mut io::sink()) {
-        Ok(_) => Ok(coding::undo(stored(message)?, &codings, CAPS)),
-        Err(_) => Ok(Box::new(stored(message)?)),
+        Ok(_) => Ok(coding::undo(stored()?, &codings, CAPS)),
+        Err(_) => Ok(Box::new(stored()?)),
     }
 }
 

@@ -146,7 +146,6 @@ impl Comparison {
 /// The message of a flow that is compared.
 #[derive(Debug, Clone, Copy)]
 struct Message<'a> {
-    reader: &'a Reader,
     headers: &'a Headers,
     trailers: Option<&'a Headers>,
     body: &'a Body,
@@ -155,19 +154,42 @@ struct Message<'a> {
 /// Compares two flows. Blocks while it reads bodies; it holds two of at most 16 MiB, larger ones are read as streams.
 #[must_use]
 pub fn compare(first: Side<'_>, second: Side<'_>, rules: &Rules) -> Comparison {
+    let (mut found, messages) = heads(first.flow, second.flow, rules);
+    if let Some((was, is)) = messages
+        && !body::are_equal_in_memory(was, is)
+        && let Some(difference) = body::compare((was, first.reader), (is, second.reader), rules)
+    {
+        found.differences.push(Difference::Body(difference));
+    }
+    found
+}
+
+/// The same without a store, where the bodies are known to be equal by what is in memory; `None` where they have to be read.
+#[must_use]
+pub fn compare_in_memory(first: &Flow, second: &Flow, rules: &Rules) -> Option<Comparison> {
+    let (found, messages) = heads(first, second, rules);
+    messages.is_none_or(|(was, is)| body::are_equal_in_memory(was, is)).then_some(found)
+}
+
+/// Compares what stands before the bodies, and gives the messages that have them.
+fn heads<'a>(
+    first: &'a Flow,
+    second: &'a Flow,
+    rules: &Rules,
+) -> (Comparison, Option<(Message<'a>, Message<'a>)>) {
     let mut found = Comparison::default();
     let (was, is) = match (message(first, rules), message(second, rules)) {
         (Some(was), Some(is)) => (was, is),
-        (None, None) => return found,
+        (None, None) => return (found, None),
         (was, _) => {
-            let (which, side) = if was.is_none() { (Which::First, first) } else { (Which::Second, second) };
-            found.differences.push(Difference::Missing { which, why: why_missing(side.flow) });
-            return found;
+            let (which, flow) = if was.is_none() { (Which::First, first) } else { (Which::Second, second) };
+            found.differences.push(Difference::Missing { which, why: why_missing(flow) });
+            return (found, None);
         }
     };
     if rules.requests {
-        line(first.flow, second.flow, &mut found);
-    } else if let (Some(was), Some(is)) = (&first.flow.response, &second.flow.response)
+        line(first, second, &mut found);
+    } else if let (Some(was), Some(is)) = (&first.response, &second.response)
         && was.status != is.status
     {
         found.differences.push(Difference::Status { was: was.status, is: is.status });
@@ -177,22 +199,18 @@ pub fn compare(first: Side<'_>, second: Side<'_>, rules: &Rules) -> Comparison {
         let none = Headers::default();
         fields::trailers(was.trailers.unwrap_or(&none), is.trailers.unwrap_or(&none), rules, &mut found);
     }
-    if let Some(difference) = body::compare(was, is, rules) {
-        found.differences.push(Difference::Body(difference));
-    }
-    found
+    (found, Some((was, is)))
 }
 
-fn message<'a>(side: Side<'a>, rules: &Rules) -> Option<Message<'a>> {
-    let Side { reader, flow } = side;
+fn message<'a>(flow: &'a Flow, rules: &Rules) -> Option<Message<'a>> {
     if rules.requests {
         let request = flow.request.as_ref()?;
         let (headers, trailers, body) = (&request.headers, request.trailers.as_ref(), &request.body);
-        return Some(Message { reader, headers, trailers, body });
+        return Some(Message { headers, trailers, body });
     }
     let response = flow.response.as_ref().filter(|response| !response.by_proxy)?;
     let (headers, trailers, body) = (&response.headers, response.trailers.as_ref(), &response.body);
-    Some(Message { reader, headers, trailers, body })
+    Some(Message { headers, trailers, body })
 }
 
 fn line(first: &Flow, second: &Flow, found: &mut Comparison) {

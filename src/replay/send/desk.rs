@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::run::Reply;
+use super::run::Settled;
 use crate::flow::{Flow, Mid, State};
 use crate::record::Committed;
 
@@ -24,44 +24,55 @@ pub(super) struct Key {
 }
 
 impl Key {
-    fn of(mid: Mid, flow: &Flow) -> Self {
-        Self { mid, started_unix_ns: flow.timing.started_unix_ns }
+    /// `None` for a flow that has no mid.
+    pub(super) fn of(flow: &Flow) -> Option<Self> {
+        Some(Self { mid: flow.mid?, started_unix_ns: flow.timing.started_unix_ns })
     }
 }
 
 /// See the module.
-#[derive(Debug, Default)]
-pub(super) struct Desk {
-    state: Mutex<Replies>,
+#[derive(Debug)]
+pub(super) struct Desk<T> {
+    state: Mutex<Replies<T>>,
     /// Something is ready, or all is over.
     news: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Replies {
-    waiting: HashMap<Key, Reply>,
+#[derive(Debug)]
+struct Replies<T> {
+    waiting: HashMap<Key, Settled<T>>,
     /// Committed before we heard of them from the other side: in which store.
     early: HashMap<Key, Arc<Path>>,
-    ready: Vec<Reply>,
+    ready: Vec<Settled<T>>,
     /// No more will come.
     over: bool,
     /// Nobody will ask for them.
     unwanted: bool,
 }
 
-impl Desk {
-    /// A reply, which is told when its flow is committed; at once, if there is none that could be.
-    pub(super) fn sent(&self, mut reply: Reply) {
+impl<T> Default for Desk<T> {
+    fn default() -> Self {
+        let state = Replies {
+            waiting: HashMap::new(),
+            early: HashMap::new(),
+            ready: Vec::new(),
+            over: false,
+            unwanted: false,
+        };
+        Self { state: Mutex::new(state), news: Notify::new() }
+    }
+}
+
+impl<T> Desk<T> {
+    /// A reply, which is told when its flow `key` is committed; at once, if there is none that could be.
+    pub(super) fn sent(&self, key: Option<Key>, mut reply: Settled<T>) {
         let mut state = self.lock();
         if state.unwanted {
             return;
         }
-        if let Ok(answered) = &mut reply.outcome
-            && let Some(mid) = answered.mid
-        {
-            let key = Key::of(mid, &answered.flow);
+        if let Some(key) = key {
             match state.early.remove(&key) {
-                Some(store) => answered.store = Some(store),
+                Some(store) => (reply.mid, reply.store) = (Some(key.mid), Some(store)),
                 None => {
                     state.waiting.insert(key, reply);
                     return;
@@ -91,9 +102,7 @@ impl Desk {
         for (key, store) in flows {
             match state.waiting.remove(&key) {
                 Some(mut reply) => {
-                    if let Ok(answered) = &mut reply.outcome {
-                        answered.store = Some(Arc::clone(store));
-                    }
+                    (reply.mid, reply.store) = (Some(key.mid), Some(Arc::clone(store)));
                     state.ready.push(reply);
                 }
                 None => {
@@ -119,11 +128,8 @@ impl Desk {
     pub(super) fn give_up(&self, flows: &[Key]) {
         let mut state = self.lock();
         for key in flows {
-            let Some(mut reply) = state.waiting.remove(key) else { continue };
-            if let Ok(answered) = &mut reply.outcome {
-                answered.mid = None;
-            }
-            state.ready.push(reply);
+            let reply = state.waiting.remove(key);
+            state.ready.extend(reply);
         }
         drop(state);
         self.news.notify_one();
@@ -147,7 +153,7 @@ impl Desk {
     }
 
     /// All replies that are ready, at least one; `None` when all is over. For one caller at a time. Cancel-safe.
-    pub(super) async fn ready(&self) -> Option<Vec<Reply>> {
+    pub(super) async fn ready(&self) -> Option<Vec<Settled<T>>> {
         loop {
             {
                 let mut state = self.lock();
@@ -162,7 +168,7 @@ impl Desk {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Replies> {
+    fn lock(&self) -> MutexGuard<'_, Replies<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -170,13 +176,16 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replay::send::{Answered, Refusal};
+
+    type Desk = super::Desk<u64>;
 
     /// Of a flow that began at `of`.
-    fn reply(of: u64, mid: Option<u64>) -> Reply {
-        let (mid, mut flow) = (mid.map(Mid), Flow::default());
-        flow.timing.started_unix_ns = of.cast_signed();
-        Reply::new(Mid(of), Ok(Box::new(Answered { mid, store: None, flow, credentials: Vec::new() })))
+    fn reply(of: u64, mid: Option<u64>) -> (Option<Key>, Settled<u64>) {
+        (mid.map(|mid| key(of, mid)), Settled::new(of, None))
+    }
+
+    fn sent(desk: &Desk, (key, reply): (Option<Key>, Settled<u64>)) {
+        desk.sent(key, reply);
     }
 
     fn key(of: u64, mid: u64) -> Key {
@@ -190,20 +199,18 @@ mod tests {
 
     async fn told(desk: &Desk) -> Vec<(u64, Option<u64>)> {
         let ready = desk.ready().await.unwrap();
-        let mid =
-            |reply: &Reply| reply.outcome.as_ref().ok().and_then(|answered| answered.mid).map(|mid| mid.0);
-        ready.iter().map(|reply| (reply.of.0, mid(reply))).collect()
+        ready.iter().map(|reply| (reply.kept, reply.mid.map(|mid| mid.0))).collect()
     }
 
     #[tokio::test]
     async fn replies_are_told_when_their_flows_are_stored_whichever_is_heard_first() {
         let desk = Desk::default();
-        desk.sent(reply(1, Some(11)));
-        desk.sent(reply(2, Some(12)));
+        sent(&desk, reply(1, Some(11)));
+        sent(&desk, reply(2, Some(12)));
         tell(&desk, &[key(2, 12), key(3, 13)], "a.db");
         assert_eq!(told(&desk).await, [(2, Some(12))]);
-        desk.sent(reply(3, Some(13)));
-        desk.sent(Reply::new(Mid(4), Err(Refusal::Open)));
+        sent(&desk, reply(3, Some(13)));
+        sent(&desk, reply(4, None));
         assert_eq!(told(&desk).await, [(3, Some(13)), (4, None)]);
         assert_eq!(desk.waiting(), [key(1, 11)]);
         desk.end();
@@ -215,14 +222,13 @@ mod tests {
     #[tokio::test]
     async fn flows_of_two_stores_with_one_mid_are_two() {
         let desk = Desk::default();
-        desk.sent(reply(1, Some(7)));
+        sent(&desk, reply(1, Some(7)));
         tell(&desk, &[key(2, 7)], "new.db");
         assert_eq!(desk.waiting(), [key(1, 7)]);
-        desk.sent(reply(2, Some(7)));
+        sent(&desk, reply(2, Some(7)));
         tell(&desk, &[key(1, 7)], "old.db");
         let ready = desk.ready().await.unwrap();
-        let stores =
-            ready.iter().map(|reply| (reply.of.0, reply.outcome.as_ref().unwrap().store.clone().unwrap()));
+        let stores = ready.iter().map(|reply| (reply.kept, reply.store.clone().unwrap()));
         let expected = [(2, Path::new("new.db").into()), (1, Path::new("old.db").into())];
         assert_eq!(stores.collect::<Vec<_>>(), expected);
     }
@@ -230,9 +236,9 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_kept_for_nobody() {
         let desk = Desk::default();
-        desk.sent(reply(1, Some(11)));
+        sent(&desk, reply(1, Some(11)));
         desk.close();
-        desk.sent(reply(2, None));
+        sent(&desk, reply(2, None));
         desk.end();
         assert!(desk.ready().await.is_none() && desk.waiting().is_empty());
     }

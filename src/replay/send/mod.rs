@@ -18,4 +18,4 @@ pub use edit::{BadEdit, Edits, NewBody, ToOrigin};
 pub use feed::{Feed, FeedError};
 pub use pace::Pace;
 pub use prepare::{BodySource, Prepared, Refusal, prepare};
-pub use run::{Answered, Reply, Run, SendOptions};
+pub use run::{Answered, Reply, Run, SendOptions, Settled};

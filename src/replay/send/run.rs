@@ -41,7 +41,7 @@ impl Default for SendOptions {
     }
 }
 
-/// What became of one flow.
+/// What became of one flow: before the new one is committed, so that nobody may be told of its mid.
 #[derive(Debug)]
 pub struct Reply {
     /// The flow that was to be sent again, as recorded.
@@ -50,35 +50,41 @@ pub struct Reply {
     pub of: Mid,
     /// The new flow, or why there is none.
     pub outcome: Result<Box<Answered>, Refusal>,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-#[cfg(test)]
-impl Reply {
-    pub(super) fn new(of: Mid, outcome: Result<Box<Answered>, Refusal>) -> Self {
-        Self { source: Box::default(), of, outcome, _place: None }
-    }
 }
 
 /// A request that went out, or tried to.
 #[derive(Debug)]
 pub struct Answered {
-    /// Its mid; `None` if the store could not take the flow.
-    pub mid: Option<Mid>,
-    /// The store that took it, symbolic links resolved: where stores follow each other, a mid is of one of them.
-    pub store: Option<Arc<Path>>,
-    /// The new flow. Large bodies lie in the store that took it.
+    /// The new flow. Large bodies lie in the store that takes it.
     pub flow: Flow,
     /// Fields with credentials that went to another origin than recorded.
     pub credentials: Vec<&'static str>,
 }
 
-/// A run under way.
+/// A reply that can be told: its flow, where there is one, is committed, or never will be.
 #[derive(Debug)]
-pub struct Run {
-    asked: Asked,
+pub struct Settled<T> {
+    /// The mid of the new flow; `None` where there is none, or the store could not take it.
+    pub mid: Option<Mid>,
+    /// The store that took it, symbolic links resolved: where stores follow each other, a mid is of one of them.
+    pub store: Option<Arc<Path>>,
+    /// What was kept of the reply.
+    pub kept: T,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl<T> Settled<T> {
+    pub(super) fn new(kept: T, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { mid: None, store: None, kept, _place: place }
+    }
+}
+
+/// A run under way. Of each reply a `T` is kept until it is told.
+#[derive(Debug)]
+pub struct Run<T = Reply> {
+    asked: Asked<T>,
     /// Replies of one commit that were not asked for yet.
-    ready: std::vec::IntoIter<Reply>,
+    ready: std::vec::IntoIter<Settled<T>>,
     stop: CancellationToken,
     abort: CancellationToken,
     task: JoinHandle<Stats>,
@@ -87,9 +93,9 @@ pub struct Run {
 
 /// As long as it is there, somebody may ask for replies.
 #[derive(Debug)]
-struct Asked(Arc<Desk>);
+struct Asked<T>(Arc<Desk<T>>);
 
-impl Drop for Asked {
+impl<T> Drop for Asked<T> {
     fn drop(&mut self) {
         self.0.close();
     }
@@ -97,7 +103,7 @@ impl Drop for Asked {
 
 impl Run {
     /// Starts a run of flows of the store at `from`: what is given to the feed is sent, until that is dropped. The recorder
-    /// belongs to the run, which closes it.
+    /// belongs to the run, which closes it. Replies are kept whole.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -106,6 +112,23 @@ impl Run {
         recorder: Rotating,
         from: &Path,
         options: SendOptions,
+    ) -> Result<(Feed, Self), StoreError> {
+        Self::start_keeping(outbound, recorder, from, options, |reply| reply)
+    }
+}
+
+impl<T: Send + 'static> Run<T> {
+    /// As [`Run::start`], and keeps of each reply what `keep` makes of it, which is called where it came: two records for each
+    /// flow that waits for its commit are megabytes, which are out of all caches when they are looked at again. Not to block.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn start_keeping(
+        outbound: Outbound,
+        recorder: Rotating,
+        from: &Path,
+        options: SendOptions,
+        keep: impl Fn(Reply) -> T + Send + Sync + 'static,
     ) -> Result<(Feed, Self), StoreError> {
         let concurrency = options.concurrency.clamp(1, MAX_CONCURRENCY);
         let queue = Arc::new(Queue::new(options.pace));
@@ -118,6 +141,7 @@ impl Run {
         let desk = Arc::new(Desk::default());
         let window = if options.in_step { concurrency } else { WINDOW + concurrency };
         let sending = Arc::new(Sending {
+            keep: Box::new(keep),
             outbound,
             window: Arc::new(Semaphore::new(window)),
             in_step: options.in_step.then(|| recorder.clone()),
@@ -138,7 +162,7 @@ impl Run {
     }
 
     /// The next reply, in the order of the commits; `None` when all is done. Cancel-safe.
-    pub async fn reply(&mut self) -> Option<Reply> {
+    pub async fn reply(&mut self) -> Option<Settled<T>> {
         loop {
             if let Some(reply) = self.ready.next() {
                 return Some(reply);
@@ -182,19 +206,19 @@ impl Run {
 }
 
 /// What leads to requests.
-#[derive(Debug)]
-struct Sending {
+struct Sending<T> {
+    keep: Box<dyn Fn(Reply) -> T + Send + Sync>,
     outbound: Outbound,
     queue: Arc<Queue>,
     /// One for each flow that was taken and not told: what waits for its commit is in memory.
     window: Arc<Semaphore>,
     /// Where requests go in step, to be hurried: the next one waits for the commit of the last.
     in_step: Option<Rotating>,
-    desk: Arc<Desk>,
+    desk: Arc<Desk<T>>,
     stop: CancellationToken,
 }
 
-impl Sending {
+impl<T: Send + 'static> Sending<T> {
     /// Sends all, so many at a time.
     async fn run(self: Arc<Self>, concurrency: usize, abort: CancellationToken) {
         let mut workers = JoinSet::new();
@@ -261,11 +285,13 @@ impl Sending {
                 let credentials = ready.prepared.credentials.clone();
                 // On the heap: most of many workers may have nothing to do.
                 let flow = Box::pin(self.outbound.send(ready.into_errand())).await.flow;
-                Ok(Box::new(Answered { mid: flow.mid, store: None, flow, credentials }))
+                Ok(Box::new(Answered { flow, credentials }))
             }
             Err(refusal) => Err(refusal),
         };
-        self.desk.sent(Reply { source, of: mid, outcome, _place: Some(window) });
+        let key = outcome.as_ref().ok().and_then(|answered| Key::of(&answered.flow));
+        let kept = (self.keep)(Reply { source, of: mid, outcome });
+        self.desk.sent(key, Settled::new(kept, Some(window)));
         if let Some(recorder) = &self.in_step {
             recorder.hurry();
         }
@@ -274,9 +300,9 @@ impl Sending {
 }
 
 /// What holds a reply back until its flow is committed.
-struct Settling {
+struct Settling<T> {
     commits: broadcast::Receiver<Arc<[Committed]>>,
-    desk: Arc<Desk>,
+    desk: Arc<Desk<T>>,
     recorder: Rotating,
     /// News of commits were lost, so the store itself is asked now and then.
     missed: bool,
@@ -284,7 +310,7 @@ struct Settling {
     lost: u64,
 }
 
-impl Settling {
+impl<T> Settling<T> {
     async fn run(mut self, all_sent: impl Future<Output = ()>) -> Stats {
         let mut all_sent = std::pin::pin!(all_sent);
         loop {
@@ -367,7 +393,7 @@ fn ended(store: &Path, mut flows: Vec<Key>) -> Result<Vec<Key>, StoreError> {
     failed.map_or(Ok(flows), Err)
 }
 
-impl Drop for Settling {
+impl<T> Drop for Settling<T> {
     fn drop(&mut self) {
         self.desk.end();
     }
