@@ -291,7 +291,7 @@ pub(super) fn plain_scope(client: &mut Client, opened: Opened, spoken: Version) 
         by_address,
         broken: Mutex::default(),
         opened_by: None,
-        first: Mutex::new(first),
+        first: Mutex::new(first.map(Box::new)),
     }))
 }
 

@@ -14,8 +14,8 @@ use super::judge::{count_down, replaced_host};
 use super::mode::explicit::{self, Route};
 use crate::flow::{Request, Target, Version};
 use crate::http1::{
-    BodyLength, HeadLimits, Parsed, RequestLine, parse_request, request_length, upgrade_tokens,
-    write_request_head,
+    BodyLength, HeadLimits, Parsed, RequestLine, is_hop_by_hop, parse_request, request_length,
+    upgrade_tokens, write_request_head,
 };
 use crate::http2;
 
@@ -50,6 +50,79 @@ impl From<error::Error> for Unsendable {
 /// # Errors
 /// If it is malformed, has no form in that protocol, or was for a proxy itself (`Max-Forwards: 0`).
 pub fn onward(request: &Request, onward: &Onward<'_>) -> Result<Request, Unsendable> {
+    match unchanged(request, onward) {
+        Some(request) => Ok(request),
+        None => rewritten(request, onward),
+    }
+}
+
+/// The request itself, where nothing in it is for a hop, names its origin in other words, or would be read in another way than
+/// it was written: most requests, which need not be written and read for that. `None` says nothing.
+fn unchanged(request: &Request, onward: &Onward<'_>) -> Option<Request> {
+    let is_version_1 = request.version == Version::Http11 && onward.spoken != Version::Http2;
+    let is_as_parsed = request.raw_head.is_none() && request.changed.is_none();
+    let is_target = |b: &u8| b.is_ascii_alphanumeric() || b"/?&=._-~%+:;,@!$'()*".contains(b);
+    let is_plain = is_version_1
+        && is_as_parsed
+        && onward.host.is_none()
+        && request.target.first() == Some(&b'/')
+        && request.target.iter().all(is_target)
+        && !request.method.is_empty()
+        && request.method.iter().all(u8::is_ascii_uppercase)
+        && request.method != b"CONNECT"[..];
+    if !is_plain {
+        return None;
+    }
+    let mut hosts = 0;
+    let mut head_len = request.method.len() + request.target.len() + b"  HTTP/1.1\r\n\r\n".len();
+    for (name, value) in request.headers.iter() {
+        let is_ordinary = match name.len() {
+            // Max-Forwards, HTTP2-Settings, Content-Length, Transfer-Encoding: and some others of their lengths.
+            12 | 14 | 17 => false,
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                hosts += 1;
+                names(value, onward.target)
+            }
+            _ => !is_hop_by_hop(name),
+        };
+        if !is_ordinary || !is_plain_field(name, value) {
+            return None;
+        }
+        head_len += name.len() + value.len() + b": \r\n".len();
+    }
+    (hosts == 1).then(|| Request {
+        method: request.method.clone(),
+        target: request.target.clone(),
+        version: Version::Http11,
+        headers: request.headers.clone(),
+        head_len: head_len as u64,
+        ..Request::default()
+    })
+}
+
+/// Whether a field is read as it is written (RFC 9110 §5.1, §5.5).
+fn is_plain_field(name: &[u8], value: &[u8]) -> bool {
+    let is_visible = |b: &u8| (b'!'..=b'~').contains(b);
+    !name.is_empty()
+        && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+        && value.first().is_some_and(is_visible)
+        && value.last().is_some_and(is_visible)
+        && value.iter().all(|b| *b == b' ' || is_visible(b))
+}
+
+/// Whether a `Host` is the target in so many words.
+fn names(host: &[u8], target: &Target) -> bool {
+    let name = target.host.as_bytes();
+    let is_name = !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(b));
+    let port = host.strip_prefix(name).filter(|_| is_name);
+    match port.map(|port| port.split_first()) {
+        Some(None) => target.port == target.scheme.default_port(),
+        Some(Some((b':', digits))) => target.port != 0 && target.port.to_string().as_bytes() == digits,
+        Some(Some(_)) | None => false,
+    }
+}
+
+fn rewritten(request: &Request, onward: &Onward<'_>) -> Result<Request, Unsendable> {
     let Onward { target, spoken, host, is_our_own, has_body } = *onward;
     let changed = request.changed.as_ref().map(|headers| Request {
         headers: headers.clone(),
@@ -168,7 +241,44 @@ mod tests {
         "7",
     ];
 
+    /// Names that are for no hop, of several lengths, and one that only seems to be none.
+    const ORDINARY: &[&str] = &["Accept", "X-A", "cookie", "Content-Type", "Proxy-Connection", "X_a", ""];
+    const PLAIN: &[&str] = &["a", "a  b;q=1", "\u{e9}", " a", "a\t", "", "a\r\nb: c", "a\nb", "\0"];
+
     proptest! {
+        /// What is taken for unchanged is what comes of writing and reading it.
+        #[test]
+        fn what_is_unchanged_would_not_be_rewritten(
+            method in select(&["GET", "POST", "OPTIONS", "M-SEARCH", "get", "CONNECT", ""][..]),
+            target in select(&["/", "/a?b=c&d=%20(e)", "/a#b", "/a b", "/\u{e9}", "*", "http://h/", "//h", ""][..]),
+            version in select(&[Version::Http10, Version::Http11, Version::Http11, Version::Http2][..]),
+            host in select(&["h", "h:80", "h:81", "H", "h:", "h:080", "[::1]", "a@h", "..", ""][..]),
+            named in select(&["h", "h.test", "..", "::1", ""][..]),
+            port in select(&[80_u16, 81, 0][..]),
+            fields in proptest::collection::vec((select(ORDINARY), select(PLAIN)), 0..4),
+            others in proptest::collection::vec((select(NAMES), select(VALUES)), 0..2),
+            raw in proptest::bool::weighted(0.1),
+            is_our_own in proptest::bool::ANY,
+        ) {
+            let host = if host == "h" { named } else { host };
+            let headers: Headers = [("Host", host)].into_iter().chain(fields).chain(others).collect();
+            let request = Request {
+                method: method.into(),
+                target: target.into(),
+                version,
+                headers,
+                raw_head: raw.then(|| "GET /other HTTP/1.1\r\n\r\n".into()),
+                head_len: 7,
+                ..Request::default()
+            };
+            let target = Target { scheme: Scheme::Http, host: named.into(), port };
+            let how =
+                Onward { target: &target, spoken: Version::Http11, host: None, is_our_own, has_body: false };
+            if let Some(same) = unchanged(&request, &how) {
+                prop_assert_eq!(Ok(same), rewritten(&request, &how));
+            }
+        }
+
         /// What was sent on can be sent on again: nothing more is taken away, added or counted down.
         #[test]
         fn what_went_on_goes_on_as_it_is(

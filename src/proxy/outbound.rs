@@ -151,7 +151,7 @@ impl Outbound {
         let done = match length {
             Ok(length) => {
                 let mut ticker = self.tickers().pop().unwrap_or_default();
-                let done = Box::pin(self.exchange(&mut ticker, &live, errand, length)).await;
+                let done = self.exchange(&mut ticker, &live, errand, length).await;
                 self.tickers().push(ticker);
                 done
             }

@@ -51,7 +51,8 @@ pub(super) struct Tunneled {
     /// What it was opened by, for the record if `broken` is never asked for, or the client leaves at once.
     pub(super) opened_by: Option<Opener>,
     /// A connection that was dialled for this tunnel and not used yet.
-    pub(super) first: Mutex<Option<(Dialed, Instant)>>,
+    /// On the heap: it is large, and rarely there.
+    pub(super) first: Mutex<Option<Box<(Dialed, Instant)>>>,
 }
 
 impl Tunneled {
@@ -72,7 +73,7 @@ impl Tunneled {
 
     /// The connection that was dialled for it, once.
     pub(super) fn take_first(&self) -> Option<(Dialed, Instant)> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take().map(|first| *first)
     }
 }
 

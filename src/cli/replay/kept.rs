@@ -19,7 +19,7 @@ pub(super) struct Kept {
     /// What the two answers came to, where that is known.
     pub(super) comparison: Option<Comparison>,
     /// All of it, where there is more to look at.
-    pub(super) whole: Option<Reply>,
+    pub(super) whole: Option<Box<Reply>>,
 }
 
 /// What a line tells of an answer.
@@ -50,7 +50,7 @@ impl Kept {
             is: new.map(|new| Ended::of(&new.flow)),
             url: with_url.then(|| new.map_or_else(|| reply.source.url(), |new| new.flow.url())),
             credentials: new.map(|new| new.credentials.clone()).unwrap_or_default(),
-            whole: comparison.is_none().then_some(reply),
+            whole: comparison.is_none().then(|| Box::new(reply)),
             comparison,
         }
     }

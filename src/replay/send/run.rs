@@ -49,7 +49,7 @@ pub struct Reply {
     /// Its mid.
     pub of: Mid,
     /// The new flow, or why there is none.
-    pub outcome: Result<Box<Answered>, Refusal>,
+    pub outcome: Result<Answered, Refusal>,
 }
 
 /// A request that went out, or tried to.
@@ -224,7 +224,7 @@ impl<T: Send + 'static> Sending<T> {
         let mut workers = JoinSet::new();
         let work = || {
             let sending = Arc::clone(&self);
-            async move { while sending.one().await.is_some() {} }
+            async move { sending.work().await }
         };
         for _ in 0..concurrency {
             workers.spawn(work());
@@ -257,19 +257,43 @@ impl<T: Send + 'static> Sending<T> {
         self.outbound.close().await;
     }
 
-    /// Takes the next flow and sends it; `None` when there is no more to do.
-    async fn one(&self) -> Option<()> {
-        let window = match Arc::clone(&self.window).try_acquire_owned() {
-            Ok(window) => window,
+    /// Sends what there is, one after the other. What a request needs is on the heap, and stays there for the next: most of
+    /// many workers may have nothing to do.
+    async fn work(&self) {
+        if let Some(first) = self.next().await {
+            Box::pin(self.work_from(first)).await;
+        }
+    }
+
+    async fn work_from(&self, first: Taken) {
+        let mut taken = Some(first);
+        while let Some(flow) = taken {
+            if self.one(flow).await.is_none() {
+                return;
+            }
+            taken = self.next().await;
+        }
+    }
+
+    /// The next flow, where there is a place for it; `None` when there is no more to do.
+    async fn next(&self) -> Option<Taken> {
+        let place = match Arc::clone(&self.window).try_acquire_owned() {
+            Ok(place) => place,
             Err(_) => tokio::select! {
                 biased;
                 // Whoever holds a reply back does not hold up the end.
                 () = self.queue.over() => return None,
                 // It is never closed.
-                window = Arc::clone(&self.window).acquire_owned() => window.ok()?,
+                place = Arc::clone(&self.window).acquire_owned() => place.ok()?,
             },
         };
-        let (Job { source, mid, what, .. }, due) = self.queue.take().await?;
+        let (job, due) = self.queue.take().await?;
+        Some(Taken { job, due, place })
+    }
+
+    /// Sends a flow when it is due; `None` if nothing is to be sent any more.
+    async fn one(&self, taken: Taken) -> Option<()> {
+        let Taken { job: Job { source, mid, what, .. }, due, place } = taken;
         if due > Instant::now() {
             tokio::select! {
                 biased;
@@ -283,20 +307,26 @@ impl<T: Send + 'static> Sending<T> {
         let outcome = match what {
             Ok(ready) => {
                 let credentials = ready.prepared.credentials.clone();
-                // On the heap: most of many workers may have nothing to do.
-                let flow = Box::pin(self.outbound.send(ready.into_errand())).await.flow;
-                Ok(Box::new(Answered { flow, credentials }))
+                let flow = self.outbound.send(ready.into_errand()).await.flow;
+                Ok(Answered { flow, credentials })
             }
             Err(refusal) => Err(refusal),
         };
         let key = outcome.as_ref().ok().and_then(|answered| Key::of(&answered.flow));
         let kept = (self.keep)(Reply { source, of: mid, outcome });
-        self.desk.sent(key, Settled::new(kept, Some(window)));
+        self.desk.sent(key, Settled::new(kept, Some(place)));
         if let Some(recorder) = &self.in_step {
             recorder.hurry();
         }
         Some(())
     }
+}
+
+/// A flow that a worker has taken.
+struct Taken {
+    job: Job,
+    due: Instant,
+    place: OwnedSemaphorePermit,
 }
 
 /// What holds a reply back until its flow is committed.
