@@ -1,5 +1,7 @@
 //! The records of flows as they lie in segment files: pieces like those of bodies, a record's one behind the other.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -112,11 +114,14 @@ impl std::fmt::Display for Found {
 #[derive(Debug)]
 pub(super) struct RecordFiles {
     source: Arc<Source>,
+    /// Memory in which several records were read: used again when nobody has one of them any more. Fresh memory of this size
+    /// costs a fault a page, and giving it back a system call.
+    used: RefCell<VecDeque<Bytes>>,
 }
 
 impl RecordFiles {
     pub(super) fn new(source: Arc<Source>) -> Self {
-        Self { source }
+        Self { source, used: RefCell::default() }
     }
 
     /// The record of `mid`.
@@ -140,7 +145,7 @@ impl RecordFiles {
     /// file are read in one go, and share its memory.
     pub(super) fn get_all(&self, wanted: &[(Mid, Found)]) -> impl Iterator<Item = io::Result<Bytes>> {
         let around = around(wanted);
-        let read = around.and_then(|at| self.pieces(at).ok().map(|pieces| (at, pieces)));
+        let read = around.and_then(|at| self.several(at).ok().map(|pieces| (at, pieces)));
         wanted.iter().map(move |(mid, found)| match (&read, found) {
             (Some((all, pieces)), Found::InSegment(at)) if all.holds(*at) => {
                 // It lies within, so both fit.
@@ -153,15 +158,31 @@ impl RecordFiles {
     }
 
     fn read(&self, mid: Mid, at: RecordAt) -> io::Result<Bytes> {
-        of_pieces(mid, self.pieces(at)?)
+        of_pieces(mid, self.pieces(at, Vec::new())?)
     }
 
-    /// What lies in the file there.
-    fn pieces(&self, at: RecordAt) -> io::Result<Bytes> {
+    /// What lies in the file there, which is more than one record.
+    fn several(&self, at: RecordAt) -> io::Result<Bytes> {
+        let mut used = self.used.borrow_mut();
+        let free = used.iter().position(Bytes::is_unique).and_then(|free| used.remove(free));
+        let memory = free.and_then(|free| free.try_into_mut().ok()).map_or_else(Vec::new, |mut free| {
+            free.clear();
+            free.into()
+        });
+        let pieces = self.pieces(at, memory)?;
+        if used.len() == MOST_USED {
+            used.pop_front();
+        }
+        used.push_back(pieces.clone());
+        Ok(pieces)
+    }
+
+    /// What lies in the file there, in `pieces`, which is empty.
+    fn pieces(&self, at: RecordAt, mut pieces: Vec<u8>) -> io::Result<Bytes> {
         let len = usize::try_from(at.stored_len).ok().filter(|&len| len <= LONGEST);
         let len = len.ok_or(io::ErrorKind::InvalidData)?;
         let file = self.source.file(at.segment)?;
-        let mut pieces = Vec::with_capacity(len);
+        pieces.reserve_exact(len);
         while pieces.len() < len {
             let next = at.offset.checked_add(pieces.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
             // Into memory that nobody has filled with zeros before.
@@ -209,6 +230,9 @@ fn around(wanted: &[(Mid, Found)]) -> Option<RecordAt> {
 
 /// The most that is read in one go; a flow that is kept may hold all of it.
 const NEAR_BYTES: u64 = 256 << 10;
+
+/// How many such pieces of memory are held: what is read while the one before the last is still looked at.
+const MOST_USED: usize = 4;
 
 /// How many times as much as the records may be read for them. 64 exchanges at a time end within 128 places of their turn, and a
 /// read costs as much as copying some tens of KiB.
