@@ -235,8 +235,9 @@ fn script(path: Arc<Path>, mid: Mid, closed_by_client: Option<bool>, speed: Opti
     })
 }
 
-/// Records that are read, and handed over, in one go: waking somebody for each costs as much as sending it.
-const AT_ONCE: usize = 64;
+/// Records that are read, and handed over, in one go: waking somebody for each costs as much as sending it, and of more they
+/// would be out of the processor's caches when they are sent.
+const AT_ONCE: usize = 32;
 
 /// Pieces of a large body in memory.
 const PIECES_AHEAD: usize = 4;

@@ -18,7 +18,7 @@ pub(crate) enum Ask {
 }
 
 impl Ask {
-    fn target(self) -> String {
+    pub(crate) fn target(self) -> String {
         match self {
             Ask::Get(bytes) => format!("/bytes/{bytes}?q=1&lang=en"),
             Ask::Post(_) => "/upload".to_owned(),
@@ -97,7 +97,8 @@ pub(crate) async fn get_http2(http2: &Http2, head: &http::Request<()>, bytes: u6
     Ok(first_byte)
 }
 
-const FIELDS: &[(&str, &str)] = &[
+/// The fields of each request, beside `Host`.
+pub(crate) const FIELDS: &[(&str, &str)] = &[
     ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
     ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
     ("Accept-Language", "en-US,en;q=0.5"),

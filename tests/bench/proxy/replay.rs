@@ -4,6 +4,9 @@
 //! The load client is measured as load generators measure themselves, from its first connect to its last answer. What is asked
 //! is how near `replay` comes to a plain load generator, as oha: that is hyper's client. The client by hand, which is what the
 //! other scenarios load with, costs a third of it, and is told too, also on connections that are open already.
+//!
+//! A load generator that is installed sends the same requests, with the recorded fields, and is told in two ways: as it measures
+//! itself, and from the start of its process to its end, which is how `replay` is measured.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tokio::process::Command;
 
+use crate::ask::{Ask, FIELDS};
 use crate::driver::{MANENT_CA, STORE, Tree, last_mid};
 use crate::plan::{Plan, Proxy, Scenario};
 use crate::process::{Role, replay};
@@ -26,12 +30,21 @@ pub(crate) struct Round {
     pub(crate) client: f64,
     /// The same with hyper's client, which is what load generators are made of.
     pub(crate) plain: f64,
-    /// What another load generator tells.
-    pub(crate) generated: Option<f64>,
+    /// The same requests by another load generator.
+    pub(crate) generated: Option<Generated>,
     /// From the start of the process to its end, when all answers are committed.
     pub(crate) replay: f64,
     /// Peak memory of the replay, MiB.
     pub(crate) peak_mib: f64,
+}
+
+/// Requests a second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Generated {
+    /// As it tells itself: from its first connect to its last answer.
+    pub(crate) told: f64,
+    /// As `manent replay` is measured: from the start of the process to its end.
+    pub(crate) whole: f64,
 }
 
 /// Records `scenario.steps[0]` requests, then sends them again once a round, the load client's turn before each.
@@ -94,21 +107,27 @@ pub(crate) async fn run(scenario: &Scenario, plan: &Plan, dir: &Path, limit: Dur
     Ok(done)
 }
 
-/// What a load generator tells of the same requests. oha and hey take the same flags for what is asked here, and print the
-/// same line.
-async fn generated(program: &Path, scenario: &Scenario, port: u16, limit: Duration) -> Result<f64> {
-    let count = scenario.steps.first().context("how many requests")?.to_string();
+/// The same requests by a load generator. oha and hey take the same flags for what is asked here, and print the same line.
+async fn generated(program: &Path, scenario: &Scenario, port: u16, limit: Duration) -> Result<Generated> {
+    let count = *scenario.steps.first().context("how many requests")?;
     let mut command = Command::new(program);
-    command.args(["-n", &count, "-c", &scenario.connections.to_string()]);
+    command.args(["-n", &count.to_string(), "-c", &scenario.connections.to_string()]);
     if program.file_stem().is_some_and(|name| name == "oha") {
         command.args(["--insecure", "--no-tui"]);
     }
-    command.arg(format!("https://{}:{port}/bytes/{}", trust::NAME, scenario.bytes)).kill_on_drop(true);
+    for (name, value) in FIELDS {
+        command.arg("-H").arg(format!("{name}: {value}"));
+    }
+    let target = Ask::Get(scenario.bytes).target();
+    command.arg(format!("https://{}:{port}{target}", trust::NAME)).kill_on_drop(true);
+    let begin = Instant::now();
     let output =
         tokio::time::timeout(limit, command.output()).await.context("the generator does not end")??;
-    let told = String::from_utf8_lossy(&output.stdout);
-    let rate = told.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
-    rate.with_context(|| format!("the generator told no rate: {told}"))?.trim().parse().context("its rate")
+    let whole = crate::table::as_f64(count) / begin.elapsed().as_secs_f64();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
+    let told = rate.with_context(|| format!("the generator told no rate: {text}"))?.trim().parse();
+    Ok(Generated { told: told.context("its rate")?, whole })
 }
 
 /// Prints the medians.
@@ -135,7 +154,9 @@ pub(crate) fn print(scenario: &Scenario, rounds: &[Round]) {
     beside("load client, by hand", &|round| round.client);
     beside("  connected before", &|round| round.warm);
     if rounds.iter().any(|round| round.generated.is_some()) {
-        beside("load generator", &|round| round.generated.unwrap_or(f64::NAN));
+        let generated = |of: fn(Generated) -> f64| move |round: &Round| round.generated.map_or(f64::NAN, of);
+        beside("load generator, whole", &generated(|generated| generated.whole));
+        beside("  as it tells itself", &generated(|generated| generated.told));
     }
     let (rate, peak) = (median(&|round| round.replay), median(&|round| round.peak_mib));
     println!("{:<28}{rate:>12.0}{:>22}{peak:>18.1}", "manent replay", "");
