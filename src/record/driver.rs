@@ -19,8 +19,6 @@ pub(super) struct Driver {
     keeper: Arc<Mutex<Keeper>>,
     /// The last commit failed, so that an episode is told once and nothing is tried twice within it.
     failing: bool,
-    /// When the last group was done with.
-    committed_at: Option<Instant>,
     /// An emptied batch, used again.
     spare: Batch,
     /// When the store is tidied next, after a commit, and when if none comes.
@@ -43,8 +41,7 @@ impl Driver {
         #[cfg(test)]
         shared.db.set(db.clone()).unwrap();
         let (tidy_at, tidy_alone_at) = (Instant::now() + TIDY, Instant::now() + TIDY_ALONE);
-        let spare = Batch::default();
-        Self { shared, db, keeper, failing: false, committed_at: None, spare, tidy_at, tidy_alone_at }
+        Self { shared, db, keeper, failing: false, spare: Batch::default(), tidy_at, tidy_alone_at }
     }
 
     /// Waits until there is a group to commit; `false` when all is over.
@@ -64,10 +61,7 @@ impl Driver {
                 }
                 Due::Connections => CONNECTIONS_LINGER,
                 // From when the first of them came: one that had to wait for a commit has waited.
-                Due::Soon => {
-                    let lingers = self.shared.options.linger.saturating_sub(queue.waited());
-                    lingers.max(self.until_next())
-                }
+                Due::Soon => self.shared.options.linger.saturating_sub(queue.waited()),
             };
             let before = queue.due();
             // Either more came and it is due now, or the time is up.
@@ -79,12 +73,6 @@ impl Driver {
                 }
             }
         }
-    }
-
-    /// How much of the time between two groups is left.
-    fn until_next(&self) -> Duration {
-        let since = self.committed_at.map(|at| at.elapsed());
-        since.map_or(Duration::ZERO, |since| self.shared.options.spacing.saturating_sub(since))
     }
 
     async fn commit_one(&mut self) {
@@ -99,7 +87,6 @@ impl Driver {
             done = self.run_patiently(done.batch).await;
         }
         self.settle(done, ended);
-        self.committed_at = Some(Instant::now());
         self.shared.queue.release(weight, ended);
     }
 

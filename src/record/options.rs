@@ -20,9 +20,6 @@ pub struct RecorderOptions {
     pub body_limit: Option<u64>,
     /// How long a flow for which nobody waits may wait for others to go with. Fewer, larger groups cost less.
     pub linger: Duration,
-    /// How long after a group such flows wait at least for the next, so that steady traffic is not cut into groups of a few. One
-    /// that comes after a pause only lingers.
-    pub spacing: Duration,
     /// zstd's level for bodies outside of records that shrink by it; `None` to store them as they passed.
     pub compress: Option<i32>,
     /// What a commit promises.
@@ -57,7 +54,6 @@ impl Default for RecorderOptions {
             body_limit: None,
             compress: None,
             linger: Duration::from_millis(30),
-            spacing: Duration::from_millis(100),
             durability: Durability::Full,
             filter: None,
             label: String::new(),

@@ -29,8 +29,7 @@ pub(crate) async fn run(plan: &Plan, dir: &Path) -> Result<()> {
     let mut raw_file = Raw::create(dir)?;
     let path = dir.join("origin.db");
     // Who waits for each group waits for nothing else.
-    let options =
-        RecorderOptions { linger: Duration::ZERO, spacing: Duration::ZERO, ..RecorderOptions::default() };
+    let options = RecorderOptions { linger: Duration::ZERO, ..RecorderOptions::default() };
     let recorder = Recorder::open(&path, options).await?;
     let mut last = None;
     for _ in 0..plan.sizes.origin_groups {
