@@ -230,3 +230,43 @@ fn why_missing(flow: &Flow) -> String {
         None => format!("it ended as {}", flow.state.as_str()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{BodyEnd, Content, Response};
+
+    fn answered(status: u16, coding: &'static str, body: Body) -> Flow {
+        let headers = [("Content-Encoding", coding), ("X-A", coding)].into_iter().collect();
+        Flow { response: Some(Response { status, headers, body, ..Response::default() }), ..Flow::default() }
+    }
+
+    #[test]
+    fn what_is_in_memory_is_compared_as_far_as_it_is_the_same() {
+        let rules = Rules { no_fields: true, ..Rules::default() };
+        let differences = |first: &Flow, second: &Flow, rules: &Rules| {
+            compare_in_memory(first, second, rules)
+                .map(|found| found.differences.iter().map(Difference::what).collect::<Vec<_>>())
+        };
+        let one = answered(200, "gzip", Body::inline("a"));
+        assert_eq!(differences(&one, &one, &rules), Some(vec![]));
+        let two = answered(404, "gzip", Body::inline("a"));
+        assert_eq!(differences(&one, &two, &rules), Some(vec!["status".to_owned()]));
+        let none = Flow::default();
+        assert_eq!(differences(&one, &none, &rules), Some(vec!["message".to_owned()]));
+        assert_eq!(differences(&none, &none, &rules), Some(vec![]));
+        let two = answered(200, "gzip", Body::inline("b"));
+        assert_eq!(differences(&one, &two, &rules), None, "it may be the same JSON");
+        let two = answered(200, "br", Body::inline("a"));
+        assert_eq!(differences(&one, &two, &rules), None);
+        assert_eq!(differences(&one, &two, &Rules::default()), None);
+        for odd in [
+            Body { end: BodyEnd::CutOff, ..Body::inline("a") },
+            Body { len: 2, ..Body::inline("a") },
+            Body { content: Content::Extents(Vec::new()), ..Body::inline("a") },
+        ] {
+            let odd = answered(200, "gzip", odd);
+            assert_eq!(differences(&odd, &odd, &rules), None, "it has to be told why, or to be read");
+        }
+    }
+}
