@@ -54,6 +54,7 @@ pub(super) fn run(
     }
     process::forbid_core_dumps();
     process::raise_file_limit();
+    process::reserve_descriptors();
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(capture(config, output, reload));
     // All of ours has ended; a print that a stopped terminal holds up is not waited for.

@@ -130,6 +130,7 @@ pub(super) fn run(args: &ServeArgs, global: &Global, output: Output) -> anyhow::
     let config = args.serving.for_serve(global, record)?;
     process::forbid_core_dumps();
     process::raise_file_limit();
+    process::reserve_descriptors();
     let runtime = tokio::runtime::Runtime::new()?;
     let options = args.options();
     if options.on_miss == OnMiss::Record && !store.exists() {

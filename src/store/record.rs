@@ -164,11 +164,12 @@ impl RecordFiles {
     /// What lies in the file there, which is more than one record.
     fn several(&self, at: RecordAt) -> io::Result<Bytes> {
         let mut used = self.used.borrow_mut();
-        let free = used.iter().position(Bytes::is_unique).and_then(|free| used.remove(free));
-        let memory = free.and_then(|free| free.try_into_mut().ok()).map_or_else(Vec::new, |mut free| {
-            free.clear();
-            free.into()
-        });
+        // Of those that nobody looks at any more, the one that was read last is most likely in the processor's cache.
+        let free = used.iter().rposition(Bytes::is_unique).and_then(|free| used.remove(free));
+        let mut memory: Vec<u8> = free.and_then(|free| free.try_into_mut().ok()).unwrap_or_default().into();
+        memory.clear();
+        // A little more than this one needs, so that it does for the next, too; what is not written to is not there.
+        memory.reserve_exact(usize::try_from(at.stored_len.next_multiple_of(ROOM)).unwrap_or(0));
         let pieces = self.pieces(at, memory)?;
         if used.len() == MOST_USED {
             used.pop_front();
@@ -231,8 +232,11 @@ fn around(wanted: &[(Mid, Found)]) -> Option<RecordAt> {
 /// The most that is read in one go; a flow that is kept may hold all of it.
 const NEAR_BYTES: u64 = 256 << 10;
 
-/// How many such pieces of memory are held: what is read while the one before the last is still looked at.
-const MOST_USED: usize = 4;
+/// How many such pieces of memory are held: what is read while those before the last are still looked at.
+const MOST_USED: usize = 16;
+
+/// Memory for them is taken in multiples of this.
+const ROOM: u64 = 64 << 10;
 
 /// How many times as much as the records may be read for them. 64 exchanges at a time end within 128 places of their turn, and a
 /// read costs as much as copying some tens of KiB.

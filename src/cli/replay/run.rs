@@ -31,6 +31,7 @@ pub(in crate::cli) fn run(args: &ReplayArgs, global: &Global, output: Output) ->
     }
     process::forbid_core_dumps();
     process::raise_file_limit();
+    process::reserve_descriptors();
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(send(args, global, &from, reader, chosen, output));
     // What blocks still, as a read of standard input, is not waited for.

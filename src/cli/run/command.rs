@@ -58,6 +58,7 @@ pub(in crate::cli) fn run(args: &RunArgs, global: &Global, output: Output) -> an
         global.store_to_write()?;
     }
     process::forbid_core_dumps();
+    process::reserve_descriptors();
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(record(args, config, output))
 }

@@ -144,7 +144,8 @@ impl<T: Send + 'static> Run<T> {
             keep: Box::new(keep),
             outbound,
             window: Arc::new(Semaphore::new(window)),
-            in_step: options.in_step.then(|| recorder.clone()),
+            recorder: recorder.clone(),
+            in_step: options.in_step,
             queue,
             desk: Arc::clone(&desk),
             stop: stop.clone(),
@@ -212,8 +213,9 @@ struct Sending<T> {
     queue: Arc<Queue>,
     /// One for each flow that was taken and not told: what waits for its commit is in memory.
     window: Arc<Semaphore>,
-    /// Where requests go in step, to be hurried: the next one waits for the commit of the last.
-    in_step: Option<Rotating>,
+    recorder: Rotating,
+    /// Each flow is to be committed at once: the next request waits for it.
+    in_step: bool,
     desk: Arc<Desk<T>>,
     stop: CancellationToken,
 }
@@ -254,6 +256,8 @@ impl<T: Send + 'static> Sending<T> {
         }
         // Whoever feeds us is told that nothing more is taken.
         self.queue.stop();
+        // The last flows are committed while connections are closed.
+        self.recorder.hurry();
         self.outbound.close().await;
     }
 
@@ -318,8 +322,8 @@ impl<T: Send + 'static> Sending<T> {
         let key = outcome.as_ref().ok().and_then(|answered| Key::of(&answered.flow));
         let kept = (self.keep)(Reply { source, of: mid, outcome });
         self.desk.sent(key, Settled::new(kept, Some(place)));
-        if let Some(recorder) = &self.in_step {
-            recorder.hurry();
+        if self.in_step {
+            self.recorder.hurry();
         }
         Some(())
     }
@@ -367,11 +371,19 @@ impl<T> Settling<T> {
                 () = tokio::time::sleep(LOOK_FOR_LOST) => self.give_up_lost().await,
             }
         }
-        // All has ended: what is not committed now will never be.
-        let stats = self.recorder.close().await.unwrap_or_else(|_| self.recorder.stats());
+        // All has ended: what is not committed by the end of this will never be. Replies are told while the store is tidied.
+        let mut closed = std::pin::pin!(self.recorder.close());
+        let closed = loop {
+            tokio::select! {
+                biased;
+                Ok(group) = self.commits.recv() => self.desk.committed(&group),
+                closed = &mut closed => break closed,
+            }
+        };
         while let Ok(group) = self.commits.try_recv() {
             self.desk.committed(&group);
         }
+        let stats = closed.unwrap_or_else(|_| self.recorder.stats());
         self.ask().await;
         stats
     }
