@@ -3,7 +3,6 @@
 //! A number out of an enum's range or too large for its field comes from a newer writer or a damaged file; it becomes
 //! the nearest thing that is known and never claims more than that (an unknown end of a body is not `Whole`).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,26 +15,26 @@ use crate::flow::{
     Stage, State, Target, Timing, TlsInfo, Tunnel, Value, Version, Via, WebSocket,
 };
 
-/// Connections that are at hand, by their ids.
+/// Connections of a flow that are at hand.
 #[derive(Debug, Clone, Default)]
 pub struct KnownConns {
-    /// Of clients.
-    pub clients: HashMap<ConnId, Arc<ClientConn>>,
-    /// To origins.
-    pub servers: HashMap<ConnId, Arc<ServerConn>>,
+    /// The client's.
+    pub client: Option<Arc<ClientConn>>,
+    /// That to the origin.
+    pub server: Option<Arc<ServerConn>>,
 }
 
 impl KnownConns {
-    /// A client's connection, of which nothing but the id is there if it is not known.
+    /// The client's connection, if it is the one of this id; else one of which nothing but the id is there.
     pub(super) fn client(&self, id: ConnId) -> Arc<ClientConn> {
         let bare = || Arc::new(ClientConn { id, ..ClientConn::default() });
-        self.clients.get(&id).map_or_else(bare, Arc::clone)
+        self.client.as_ref().filter(|conn| conn.id == id).map_or_else(bare, Arc::clone)
     }
 
-    /// A connection to an origin, in the same way.
+    /// The connection to the origin, in the same way.
     pub(super) fn server(&self, id: ConnId) -> Arc<ServerConn> {
         let bare = || Arc::new(ServerConn { id, ..ServerConn::default() });
-        self.servers.get(&id).map_or_else(bare, Arc::clone)
+        self.server.as_ref().filter(|conn| conn.id == id).map_or_else(bare, Arc::clone)
     }
 }
 

@@ -1,20 +1,42 @@
 //! Several flows at once: their rows by one query, their records in few reads, the connections that they share once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::Row;
 
 use super::StoreError;
 use super::reader::{Reader, integer};
 use super::record::Found;
 use super::row::sqlite_int;
 use crate::codec::KnownConns;
-use crate::flow::{Flow, Mid};
+use crate::flow::{ClientConn, Flow, Mid, ServerConn};
 
-/// Connections that were read while nothing was written.
+/// A flow as it was read, with its connections: a few words and its record, until it is decoded.
+#[derive(Debug)]
+pub struct Stored(Form);
+
+#[derive(Debug)]
+enum Form {
+    Record { mid: Mid, state: Option<i64>, record: Bytes, conns: KnownConns },
+    Flow(Box<Flow>),
+}
+
+/// Connections that were read while nothing was written, by their ids.
 #[derive(Debug, Default)]
 pub(super) struct Conns {
     /// By [`Reader::data_version`].
     of: i64,
-    known: KnownConns,
+    clients: HashMap<u64, Arc<ClientConn>>,
+    servers: HashMap<u64, Arc<ServerConn>>,
+}
+
+/// What a row tells.
+struct Place {
+    state: Option<i64>,
+    client: u64,
+    server: Option<u64>,
 }
 
 impl Reader {
@@ -25,87 +47,111 @@ impl Reader {
     /// # Errors
     /// As [`Reader::flow`].
     pub fn flows(&self, mids: &[Mid]) -> Result<Vec<Flow>, StoreError> {
+        self.stored(mids)?.into_iter().map(|stored| self.decode(stored)).collect()
+    }
+
+    /// As [`Reader::flows`], not decoded yet: for whoever wants them one after the other, and then each in the processor's
+    /// cache. Ask for a few hundred.
+    ///
+    /// # Errors
+    /// As [`Reader::flows`], but for records that cannot be decoded.
+    pub fn stored(&self, mids: &[Mid]) -> Result<Vec<Stored>, StoreError> {
         let fail = |e| StoreError::sqlite(&self.paths.db, "beginning to read", e);
         // It ends when it is dropped, with nothing to undo.
         let moment = self.conn.unchecked_transaction().map_err(fail)?;
         let of = self.data_version()?;
         let mut conns = self.conns.take();
-        if conns.of != of || conns.known.clients.len() + conns.known.servers.len() > MOST_CONNS {
+        if conns.of != of || conns.clients.len() + conns.servers.len() > MOST_CONNS {
             conns = Conns { of, ..Conns::default() };
         }
-        let known = &mut conns.known;
-        let all = match self.neighbours(mids, known) {
-            Some(flows) => flows,
-            None => mids.iter().filter_map(|&mid| self.flow_knowing(mid, known).transpose()).collect(),
-        };
-        if all.is_ok() {
+        if let Ok(all) = self.records(mids, &mut conns) {
             self.conns.replace(conns);
-            return all;
+            return Ok(all);
         }
         // A record that was moved meanwhile has another place now, which this moment does not know.
         drop(moment);
-        mids.iter().filter_map(|&mid| self.flow(mid).transpose()).collect()
+        let whole = |flow| Stored(Form::Flow(Box::new(flow)));
+        mids.iter().filter_map(|&mid| self.flow(mid).transpose()).map(|flow| flow.map(whole)).collect()
     }
 
-    /// A flow with its connections.
-    pub(super) fn flow_knowing(&self, mid: Mid, known: &mut KnownConns) -> Result<Option<Flow>, StoreError> {
-        let Some((state, record)) = self.record(mid)? else { return Ok(None) };
-        let mut flow = self.decoded(mid, state, &record, known)?;
-        self.add_conns(&mut flow, known)?;
-        Ok(Some(flow))
-    }
-
-    /// Flows whose mids follow each other without a gap, by one query. `None` for other mids, and for a store of an old
-    /// version.
-    fn neighbours(&self, mids: &[Mid], known: &mut KnownConns) -> Option<Result<Vec<Flow>, StoreError>> {
-        let (first, last) = (mids.first()?, mids.last()?);
-        let are = mids.windows(2).all(|two| two[0].0.checked_add(1) == Some(two[1].0));
-        match self.version() {
-            Ok(version) => (are && version >= 4).then(|| self.flows_between(*first, *last, known)),
-            Err(error) => Some(Err(error)),
+    /// The flow of a record that this reader has read.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if it cannot be decoded.
+    pub fn decode(&self, stored: Stored) -> Result<Flow, StoreError> {
+        match stored.0 {
+            Form::Record { mid, state, record, conns } => self.decoded(mid, state, &record, &conns),
+            Form::Flow(flow) => Ok(*flow),
         }
     }
 
-    fn flows_between(&self, first: Mid, last: Mid, known: &mut KnownConns) -> Result<Vec<Flow>, StoreError> {
-        let fail = |e| StoreError::sqlite(&self.paths.db, "reading flows", e);
-        let mut statement = self.conn.prepare_cached(FLOWS).map_err(fail)?;
-        let mut rows = statement.query([sqlite_int(first.0), sqlite_int(last.0)]).map_err(fail)?;
-        let (mut states, mut places) = (Vec::new(), Vec::new());
-        while let Some(row) = rows.next().map_err(fail)? {
-            let read = || Ok((integer(row, 0)?, integer(row, 1)?, Found::read(row, 2)?));
-            let (mid, state, found) = read().map_err(fail)?;
-            states.push(state);
-            places.push((Mid(mid.unwrap_or(0).cast_unsigned()), found));
-        }
-        let mut flows = Vec::with_capacity(places.len());
-        for ((record, state), (mid, found)) in self.records.get_all(&places).zip(states).zip(&places) {
+    fn records(&self, mids: &[Mid], known: &mut Conns) -> Result<Vec<Stored>, StoreError> {
+        let (places, founds) = self.places(mids)?;
+        let mut all = Vec::with_capacity(places.len());
+        for ((record, place), (mid, found)) in self.records.get_all(&founds).zip(places).zip(&founds) {
             let record = record
                 .map_err(|error| self.damaged(format!("the record of flow {mid}, {found}: {error}")))?;
-            let mut flow = self.decoded(*mid, state, &record, known)?;
-            self.add_conns(&mut flow, known)?;
-            flows.push(flow);
+            let conns = KnownConns {
+                client: self.known_client(place.client, known)?,
+                server: place.server.map(|id| self.known_server(id, known)).transpose()?.flatten(),
+            };
+            all.push(Stored(Form::Record { mid: *mid, state: place.state, record, conns }));
         }
-        Ok(flows)
+        Ok(all)
     }
 
-    /// Gives a flow its connections, which are known from then on.
-    fn add_conns(&self, flow: &mut Flow, known: &mut KnownConns) -> Result<(), StoreError> {
-        let id = flow.client.id;
+    /// What the rows tell, and where the records are. Of mids that follow each other without a gap, by one query.
+    fn places(&self, mids: &[Mid]) -> Result<(Vec<Place>, Vec<(Mid, Found)>), StoreError> {
+        let fail = |e| StoreError::sqlite(&self.paths.db, "reading flows", e);
+        let mut told = (Vec::with_capacity(mids.len()), Vec::with_capacity(mids.len()));
+        let mut tell = |row: &Row<'_>| -> rusqlite::Result<()> {
+            let id = |at| integer(row, at).map(|id| id.map(i64::cast_unsigned));
+            told.0.push(Place { state: integer(row, 1)?, client: id(2)?.unwrap_or(0), server: id(3)? });
+            told.1.push((Mid(id(0)?.unwrap_or(0)), Found::read(row, 4)?));
+            Ok(())
+        };
+        let sql = if self.version()? < 4 { FLOWS_3 } else { FLOWS };
+        let mut statement = self.conn.prepare_cached(sql).map_err(fail)?;
+        let follow = |one: &Mid, next: &Mid| one.0.checked_add(1) == Some(next.0);
+        for run in mids.chunk_by(follow) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let mut rows = statement.query([sqlite_int(first.0), sqlite_int(last.0)]).map_err(fail)?;
+            while let Some(row) = rows.next().map_err(fail)? {
+                tell(row).map_err(fail)?;
+            }
+        }
+        Ok(told)
+    }
+
+    fn known_client(&self, id: u64, known: &mut Conns) -> Result<Option<Arc<ClientConn>>, StoreError> {
         if let Some(conn) = known.clients.get(&id) {
-            flow.client = Arc::clone(conn);
-        } else if id.0 != 0
-            && let Some(conn) = self.client_conn(id.0)?
+            return Ok(Some(Arc::clone(conn)));
+        }
+        let conn = if id == 0 { None } else { self.client_conn(id)?.map(Arc::new) };
+        known.clients.extend(conn.iter().map(|conn| (id, Arc::clone(conn))));
+        Ok(conn)
+    }
+
+    fn known_server(&self, id: u64, known: &mut Conns) -> Result<Option<Arc<ServerConn>>, StoreError> {
+        if let Some(conn) = known.servers.get(&id) {
+            return Ok(Some(Arc::clone(conn)));
+        }
+        let conn = if id == 0 { None } else { self.server_conn(id)?.map(Arc::new) };
+        known.servers.extend(conn.iter().map(|conn| (id, Arc::clone(conn))));
+        Ok(conn)
+    }
+
+    /// Gives a flow its connections.
+    pub(super) fn add_conns(&self, flow: &mut Flow) -> Result<(), StoreError> {
+        if flow.client.id.0 != 0
+            && let Some(conn) = self.client_conn(flow.client.id.0)?
         {
             flow.client = Arc::new(conn);
-            known.clients.insert(id, Arc::clone(&flow.client));
         }
-        let Some(server) = flow.server.as_mut().filter(|server| server.id.0 != 0) else { return Ok(()) };
-        let id = server.id;
-        if let Some(conn) = known.servers.get(&id) {
-            *server = Arc::clone(conn);
-        } else if let Some(conn) = self.server_conn(id.0)? {
+        if let Some(server) = flow.server.as_mut().filter(|server| server.id.0 != 0)
+            && let Some(conn) = self.server_conn(server.id.0)?
+        {
             *server = Arc::new(conn);
-            known.servers.insert(id, Arc::clone(server));
         }
         Ok(())
     }
@@ -114,5 +160,9 @@ impl Reader {
 /// Connections that are kept: a few KiB each, with certificates.
 const MOST_CONNS: usize = 1024;
 
-const FLOWS: &str = "SELECT mid, state, pbuf, record_segment, record_offset, record_len FROM flow \
+const FLOWS: &str = "SELECT mid, state, client_conn, server_conn, pbuf, record_segment, record_offset, record_len FROM flow \
+     LEFT JOIN record USING (mid) WHERE mid BETWEEN ?1 AND ?2 ORDER BY mid";
+
+/// Of a store whose records are all in a table.
+const FLOWS_3: &str = "SELECT mid, state, client_conn, server_conn, pbuf, NULL, NULL, NULL FROM flow \
      LEFT JOIN record USING (mid) WHERE mid BETWEEN ?1 AND ?2 ORDER BY mid";

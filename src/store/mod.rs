@@ -53,6 +53,7 @@ pub use body::BodyReader;
 pub use check::{Checked, Damage};
 pub use draft::Draft;
 pub use error::StoreError;
+pub use flows::Stored;
 pub use follow::Follower;
 pub use group::{Group, Outcome};
 pub use index::{BodyIndexer, IndexProgress, IndexState, Indexing};

@@ -99,7 +99,9 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Damaged`] if its record cannot be decoded; else what SQLite said.
     pub fn flow(&self, mid: Mid) -> Result<Option<Flow>, StoreError> {
-        self.flow_knowing(mid, &mut KnownConns::default())
+        let Some(mut flow) = self.flow_alone(mid)? else { return Ok(None) };
+        self.add_conns(&mut flow)?;
+        Ok(Some(flow))
     }
 
     /// As [`Reader::flow`], of its connections nothing but their ids: for whoever wants many flows quickly.

@@ -230,7 +230,7 @@ fn around(wanted: &[(Mid, Found)]) -> Option<RecordAt> {
 }
 
 /// The most that is read in one go; a flow that is kept may hold all of it.
-const NEAR_BYTES: u64 = 256 << 10;
+const NEAR_BYTES: u64 = 1 << 20;
 
 /// How many such pieces of memory are held: what is read while those before the last are still looked at.
 const MOST_USED: usize = 16;

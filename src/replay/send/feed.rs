@@ -15,7 +15,7 @@ use super::prepare::{BodySource, Prepared, Refusal, prepare};
 use super::queue::Queue;
 use crate::flow::{Flow, Imported, Mid};
 use crate::proxy::{Errand, Payload, Script};
-use crate::store::{BodyReader, Reader, StoreError};
+use crate::store::{BodyReader, Reader, StoreError, Stored};
 
 /// Takes the flows that are to be sent again, in their order.
 #[derive(Debug)]
@@ -108,20 +108,26 @@ impl Feed {
     /// # Errors
     /// If one cannot be read, or the run was stopped.
     pub fn send(&self, mids: &[Mid]) -> Result<(), FeedError> {
-        for few in mids.chunks(AT_ONCE) {
-            let mut jobs = Vec::with_capacity(few.len());
-            for source in self.reader.flows(few)? {
-                // The reader has set it.
-                let Some(mid) = source.mid else { continue };
-                let what = match prepare(&source, &self.edits) {
-                    Ok(prepared) => self.ready(mid, &source, prepared)?,
-                    Err(refusal) => Err(refusal),
-                };
-                jobs.push(Job { source: Box::new(source), mid, what, round: self.round });
+        for many in mids.chunks(READ_AT_ONCE) {
+            let mut stored = self.reader.stored(many)?.into_iter().peekable();
+            while stored.peek().is_some() {
+                let jobs = stored.by_ref().take(AT_ONCE).map(|stored| self.job(stored));
+                let jobs = jobs.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+                self.queue.push(jobs).map_err(|_| FeedError::Stopped)?;
             }
-            self.queue.push(jobs).map_err(|_| FeedError::Stopped)?;
         }
         Ok(())
+    }
+
+    fn job(&self, stored: Stored) -> Result<Option<Job>, FeedError> {
+        let source = Box::new(self.reader.decode(stored)?);
+        // The reader has set it.
+        let Some(mid) = source.mid else { return Ok(None) };
+        let what = match prepare(&source, &self.edits) {
+            Ok(prepared) => self.ready(mid, &source, prepared)?,
+            Err(refusal) => Err(refusal),
+        };
+        Ok(Some(Job { source, mid, what, round: self.round }))
     }
 
     fn ready(
@@ -235,7 +241,11 @@ fn script(path: Arc<Path>, mid: Mid, closed_by_client: Option<bool>, speed: Opti
     })
 }
 
-/// Records that are read, and handed over, in one go: waking somebody for each costs as much as sending it, and of more they
+/// Records that are read in one go. Those of one group lie side by side in the order in which their flows ended, so that a few
+/// hundred places hold these and little else.
+const READ_AT_ONCE: usize = 128;
+
+/// Flows that are decoded and handed over in one go: waking somebody for each costs as much as sending it, and of more they
 /// would be out of the processor's caches when they are sent.
 const AT_ONCE: usize = 32;
 
