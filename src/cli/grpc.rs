@@ -135,7 +135,7 @@ pub(super) fn json(flow: &Flow, store: &Reader) -> Value {
 /// From the trailers, from those of gRPC-Web, or from the head of a response that has neither.
 fn status(flow: &Flow, web: Option<&Headers>) -> Option<Status> {
     let response = flow.response.as_ref()?;
-    let places = [response.trailers.as_ref(), web, Some(&response.headers)];
+    let places = [response.trailers.as_deref(), web, Some(&response.headers)];
     places.into_iter().flatten().find_map(Status::of)
 }
 

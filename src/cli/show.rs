@@ -186,7 +186,7 @@ impl Page<'_> {
         if flow.tunnel.is_none() {
             self.body(flow, Part::Request)?;
         }
-        self.trailers(request.trailers.as_ref())?;
+        self.trailers(request.trailers.as_deref())?;
         let Some(changed) = &request.changed else { return Ok(()) };
         writeln!(self.data, "\n{}", self.paint.dim("(sent on with these fields, changed by rules)"))?;
         Ok(self.fields(changed)?)
@@ -213,7 +213,7 @@ impl Page<'_> {
         if flow.tunnel.is_none() {
             self.body(flow, Part::Response)?;
         }
-        self.trailers(response.trailers.as_ref())?;
+        self.trailers(response.trailers.as_deref())?;
         if let Some(status) = grpc::status_line(flow, self.web_trailers.as_ref()) {
             writeln!(self.data, "{}", self.paint.bold(&status))?;
         }

@@ -102,8 +102,8 @@ fn flow(m: pb::Flow) -> Flow {
         request: m.request.map(request),
         interim: m.interim.into_iter().map(interim).collect(),
         response: m.response.map(response),
-        tunnel: m.tunnel.map(tunnel),
-        websocket: m.websocket.map(websocket),
+        tunnel: m.tunnel.map(tunnel).map(Box::new),
+        websocket: m.websocket.map(websocket).map(Box::new),
         client: Arc::new(client),
         server: server.map(Arc::new),
         server_reused: m.server_reused,
@@ -140,11 +140,11 @@ fn request(m: pb::Request) -> Request {
         raw_head: m.raw_head,
         head_len: m.head_len,
         body: m.body.map(body).unwrap_or_default(),
-        trailers: m.trailers.map(|t| fields(t.fields)),
+        trailers: m.trailers.map(|t| Box::new(fields(t.fields))),
         scheme: m.scheme,
         authority: m.authority,
         protocol: m.protocol,
-        changed: m.changed.map(|list| fields(list.fields)),
+        changed: m.changed.map(|list| Box::new(fields(list.fields))),
     }
 }
 
@@ -157,7 +157,7 @@ fn response(m: pb::Response) -> Response {
         raw_head: m.raw_head,
         head_len: m.head_len,
         body: m.body.map(body).unwrap_or_default(),
-        trailers: m.trailers.map(|t| fields(t.fields)),
+        trailers: m.trailers.map(|t| Box::new(fields(t.fields))),
         by_proxy: m.by_proxy,
     }
 }

@@ -139,11 +139,11 @@ fn request(out: &mut Out, request: &Request) {
     out.optional_bytes(5, request.raw_head.as_ref());
     out.number(6, request.head_len);
     body(out, 7, &request.body);
-    optional_headers(out, 8, request.trailers.as_ref());
+    optional_headers(out, 8, request.trailers.as_deref());
     out.optional_bytes(9, request.scheme.as_ref());
     out.optional_bytes(10, request.authority.as_ref());
     out.optional_bytes(11, request.protocol.as_ref());
-    optional_headers(out, 12, request.changed.as_ref());
+    optional_headers(out, 12, request.changed.as_deref());
 }
 
 fn response(out: &mut Out, response: &Response) {
@@ -154,7 +154,7 @@ fn response(out: &mut Out, response: &Response) {
     out.optional_bytes(5, response.raw_head.as_ref());
     out.number(6, response.head_len);
     body(out, 7, &response.body);
-    optional_headers(out, 8, response.trailers.as_ref());
+    optional_headers(out, 8, response.trailers.as_deref());
     out.number(9, response.by_proxy);
 }
 

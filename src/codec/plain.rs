@@ -29,8 +29,12 @@ pub(super) fn flow(record: &Bytes, known: &KnownConns) -> Option<Flow> {
             (8, Value::Bytes(bytes)) => once(&mut flow.request, read.request(bytes)?)?,
             (9, Value::Bytes(bytes)) => flow.interim.push(decode::interim(read.message(bytes)?)),
             (10, Value::Bytes(bytes)) => once(&mut flow.response, read.response(bytes)?)?,
-            (11, Value::Bytes(bytes)) => once(&mut flow.tunnel, decode::tunnel(read.message(bytes)?))?,
-            (12, Value::Bytes(bytes)) => once(&mut flow.websocket, decode::websocket(read.message(bytes)?))?,
+            (11, Value::Bytes(bytes)) => {
+                once(&mut flow.tunnel, Box::new(decode::tunnel(read.message(bytes)?)))?
+            }
+            (12, Value::Bytes(bytes)) => {
+                once(&mut flow.websocket, Box::new(decode::websocket(read.message(bytes)?)))?
+            }
             (13, Value::Number(n)) => client = n,
             (14, Value::Number(n)) => server = Some(n),
             (15, Value::Number(n)) => flow.server_reused = n != 0,
@@ -79,11 +83,11 @@ impl In<'_> {
                 (5, Value::Bytes(bytes)) => request.raw_head = Some(self.bytes(bytes)),
                 (6, Value::Number(n)) => request.head_len = n,
                 (7, Value::Bytes(bytes)) => once(&mut body, self.body(bytes)?)?,
-                (8, Value::Bytes(bytes)) => once(&mut request.trailers, self.list(bytes)?)?,
+                (8, Value::Bytes(bytes)) => once(&mut request.trailers, Box::new(self.list(bytes)?))?,
                 (9, Value::Bytes(bytes)) => request.scheme = Some(self.bytes(bytes)),
                 (10, Value::Bytes(bytes)) => request.authority = Some(self.bytes(bytes)),
                 (11, Value::Bytes(bytes)) => request.protocol = Some(self.bytes(bytes)),
-                (12, Value::Bytes(bytes)) => once(&mut request.changed, self.list(bytes)?)?,
+                (12, Value::Bytes(bytes)) => once(&mut request.changed, Box::new(self.list(bytes)?))?,
                 _ => return None,
             }
             Some(())
@@ -105,7 +109,7 @@ impl In<'_> {
                 (5, Value::Bytes(bytes)) => response.raw_head = Some(self.bytes(bytes)),
                 (6, Value::Number(n)) => response.head_len = n,
                 (7, Value::Bytes(bytes)) => once(&mut body, self.body(bytes)?)?,
-                (8, Value::Bytes(bytes)) => once(&mut response.trailers, self.list(bytes)?)?,
+                (8, Value::Bytes(bytes)) => once(&mut response.trailers, Box::new(self.list(bytes)?))?,
                 (9, Value::Number(n)) => response.by_proxy = n != 0,
                 _ => return None,
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::flow::{
     Applied, Body, BodyEnd, ClientConn, Flow, FlowError, Framing, Kind, Mid, Request, ServerConn, Side,
-    Stage, State, Timing, WebSocket,
+    Stage, State, Timing,
 };
 use crate::record::{BodySide, BodyWriter, Rotating, Ticket};
 
@@ -173,7 +173,7 @@ impl Live {
 
     /// Makes it a WebSocket, writes it as `open` at once, and gives the record of its messages.
     pub fn messages(&self) -> Messages<'_> {
-        self.with(|flow| flow.websocket = Some(WebSocket::default()));
+        self.with(|flow| flow.websocket = Some(Box::default()));
         self.write_open();
         let writer = {
             let inner = self.lock();

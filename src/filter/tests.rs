@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::flow::{
     Addr, Body, ClientConn, Flow, FlowError, Headers, Kind, Mid, Request, Response, Scheme, ServerConn, Side,
-    Stage, State, Target, Timing, WebSocket,
+    Stage, State, Target, Timing,
 };
 
 fn clock() -> Clock {
@@ -125,7 +125,7 @@ fn each_operator_asks_what_mitmproxys_does() {
     assert!(matches("~a", &asset));
     let failed = Flow {
         response: None,
-        websocket: Some(WebSocket::default()),
+        websocket: Some(Box::default()),
         error: Some(FlowError { stage: Stage::Tls, side: Side::Server, ..FlowError::default() }),
         replay_of: Some(Mid(7)),
         ..sample()

@@ -67,12 +67,12 @@ pub(crate) fn request() -> BoxedStrategy<Request> {
             scheme: line.3,
             authority: line.4,
             protocol: line.5,
-            changed: line.6,
+            changed: line.6.map(Box::new),
             headers,
             raw_head,
             head_len,
             body,
-            trailers,
+            trailers: trailers.map(Box::new),
         })
         .boxed()
 }
@@ -280,8 +280,8 @@ pub(crate) fn plain_flow() -> BoxedStrategy<Flow> {
             request: messages.0,
             interim: messages.1,
             response: messages.2,
-            tunnel: messages.3,
-            websocket: messages.4,
+            tunnel: messages.3.map(Box::new),
+            websocket: messages.4.map(Box::new),
             client: Arc::new(conns.0),
             server: conns.1.map(Arc::new),
             server_reused: ids.1,

@@ -51,7 +51,7 @@ pub struct Request {
     /// Its body; an empty one with [`super::Framing::None`] where it had none.
     pub body: Body,
     /// Trailer fields; `None` where there was no trailer section.
-    pub trailers: Option<Headers>,
+    pub trailers: Option<Box<Headers>>,
     /// HTTP/2's `:scheme` (RFC 9113 §8.3.1); `None` in HTTP/1, and of a plain `CONNECT`.
     pub scheme: Option<Bytes>,
     /// HTTP/2's `:authority`; `None` where it was left out. A `Host` field stands among the fields. The target of a
@@ -60,7 +60,7 @@ pub struct Request {
     /// HTTP/2's `:protocol`, of an extended `CONNECT` (RFC 8441 §4).
     pub protocol: Option<Bytes>,
     /// The fields as rules have made them, from which those that went on were made; `None`: no rule changed them.
-    pub changed: Option<Headers>,
+    pub changed: Option<Box<Headers>>,
 }
 
 impl Request {
@@ -96,7 +96,7 @@ pub struct Response {
     /// Its body.
     pub body: Body,
     /// Trailer fields; `None` where there was no trailer section.
-    pub trailers: Option<Headers>,
+    pub trailers: Option<Box<Headers>>,
     /// Whether we made this response ourselves, because there was none to relay.
     pub by_proxy: bool,
 }

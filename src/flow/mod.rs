@@ -189,7 +189,8 @@ impl Target {
     }
 }
 
-/// One flow, from its first byte to its end.
+/// One flow, from its first byte to its end. What most have not is in a box: a flow is moved, and memory for it is asked for,
+/// some times on its way into the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flow {
     /// Its ticket; `None` until a recorder admitted it.
@@ -210,9 +211,9 @@ pub struct Flow {
     /// The final response as the origin sent it, or as we made it (then `error` tells why).
     pub response: Option<Response>,
     /// Bytes relayed unread: after a `CONNECT`, or after a `101` to anything but a WebSocket.
-    pub tunnel: Option<Tunnel>,
+    pub tunnel: Option<Box<Tunnel>>,
     /// What passed and how it ended, of a WebSocket. Its messages are stored beside the flow.
-    pub websocket: Option<WebSocket>,
+    pub websocket: Option<Box<WebSocket>>,
     /// Who asked.
     pub client: Arc<ClientConn>,
     /// Who was asked; `None` if no connection to an origin was begun.

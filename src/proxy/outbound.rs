@@ -3,6 +3,7 @@
 //! The relay does not know the difference: connections, retries, both protocols, 1xx, trailers and the record are its own.
 
 use std::io;
+use std::mem::take;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,6 +81,13 @@ pub enum Payload {
     Pieces(mpsc::Receiver<io::Result<Bytes>>),
 }
 
+impl Default for Payload {
+    /// An empty one.
+    fn default() -> Self {
+        Payload::Whole(Bytes::new())
+    }
+}
+
 /// A client's part in a WebSocket: it gets the client's end of the stream, and the fields of the origin's answer.
 pub struct Script(Box<dyn FnOnce(DuplexStream, Headers) -> BoxFuture<'static, ()> + Send>);
 
@@ -100,7 +108,7 @@ impl std::fmt::Debug for Script {
 #[derive(Debug)]
 pub struct Sent {
     /// The flow as it is handed to the recorder; its mid is not to be told before it is committed.
-    pub flow: Flow,
+    pub flow: Box<Flow>,
 }
 
 impl Outbound {
@@ -126,7 +134,7 @@ impl Outbound {
     /// Sends a request, and waits until its answer is whole. Redirects are answers like others.
     ///
     /// Dropping this future ends the exchange, which is recorded as ended by us.
-    pub async fn send(&self, mut errand: Errand) -> Sent {
+    pub async fn send(&self, mut errand: Box<Errand>) -> Sent {
         let live = Live::begin(
             self.shared.recorder.as_ref(),
             Instant::now(),
@@ -151,7 +159,7 @@ impl Outbound {
         let done = match length {
             Ok(length) => {
                 let mut ticker = self.tickers().pop().unwrap_or_default();
-                let done = self.exchange(&mut ticker, &live, errand, length).await;
+                let done = self.exchange(&mut ticker, &live, &mut errand, length).await;
                 self.tickers().push(ticker);
                 done
             }
@@ -164,7 +172,7 @@ impl Outbound {
                 error.record(&live);
             }
         }
-        Sent { flow: live.end() }
+        Sent { flow: Box::new(live.end()) }
     }
 
     /// Closes all connections. What is under way breaks off.
@@ -185,10 +193,12 @@ impl Outbound {
         &self,
         ticker: &mut Ticker,
         live: &Live,
-        errand: Errand,
+        errand: &mut Errand,
         length: BodyLength,
     ) -> Result<(), Error> {
         let Errand { request, target, dial, name, offers, payload, trailers, script, .. } = errand;
+        let (target, dial, offers) = (take(target), take(dial), take(offers));
+        let (payload, trailers, script) = (take(payload), take(trailers), take(script));
         let is_http2 = request.version == Version::Http2;
         let plan = Plan {
             route: Route { target, origin_form: request.target.clone(), authority: None },
@@ -202,13 +212,13 @@ impl Outbound {
         let prior_knowledge = offers.iter().all(|offer| offer[..] == *forward::HTTP2) && !offers.is_empty();
         let switch = match () {
             () if is_http2 && request.protocol.is_some() => Switch::Connect,
-            () if !is_http2 && upgrade_tokens(&request).is_some() => Switch::Upgrade,
+            () if !is_http2 && upgrade_tokens(request).is_some() => Switch::Upgrade,
             () => Switch::Never,
         };
         // What a proxy on the way forwards by itself, and what has to go through it unread.
         let plain = dial.scheme == Scheme::Http && switch == Switch::Never && !prior_knowledge;
         let passage = if plain { Passage::Forwarded } else { Passage::Tunnel };
-        let name = if dial.scheme == Scheme::Https { name } else { String::new() };
+        let name = if dial.scheme == Scheme::Https { take(name) } else { String::new() };
         let scope = Scope::Tunnel(Box::new(Tunneled {
             wanted: Wanted { key: Key { target: dial, name }, offers, prior_knowledge, passage },
             identity: None,
@@ -218,7 +228,7 @@ impl Outbound {
             reverse: None,
             by_address: false,
         }));
-        let message = Message { request: &request, length, client_keeps: true, switch };
+        let message = Message { request, length, client_keeps: true, switch };
         let gate = Arc::new(Gate::default());
         let waits = length != BodyLength::None && request.headers.has_token("expect", "100-continue");
         let framing = if is_http2 { Framing::Stream } else { length.into() };

@@ -269,7 +269,7 @@ async fn upload_body<I: RequestIn, U: Outgoing>(
                 to.queue_end(trailers.as_ref());
                 live.with(|flow| {
                     if let Some(request) = &mut flow.request {
-                        request.trailers = trailers.map(|t| without_secrets(&t).unwrap_or(t));
+                        request.trailers = trailers.map(|t| Box::new(without_secrets(&t).unwrap_or(t)));
                     }
                 });
                 return Ok(());
@@ -425,7 +425,7 @@ async fn download_body<R: ResponseIn, O: ResponseOut>(
                 to.queue_end(trailers.as_ref());
                 live.with(|flow| {
                     if let Some(response) = &mut flow.response {
-                        response.trailers = trailers;
+                        response.trailers = trailers.map(Box::new);
                     }
                 });
                 return Ok(());

@@ -50,7 +50,7 @@ pub(super) fn ruled<'a, I: RequestIn, O: ResponseOut>(
         };
         live.with(|flow| {
             if let Some(request) = &mut flow.request {
-                request.changed = Some(headers.clone());
+                request.changed = Some(Box::new(headers.clone()));
             }
         });
         // As they came, they are not sent.

@@ -32,12 +32,17 @@ use crate::rules::{self, MessageRules};
 use crate::upstream::{Connection, Io as _, Key, Origin, Passage};
 use crate::websocket::Extensions;
 
+/// A tunnel of which nothing has passed.
+fn begun(reason: String) -> Box<Tunnel> {
+    Box::new(Tunnel { reason, ..Tunnel::default() })
+}
+
 /// Relays a tunnel that is left unread, and records it as one flow.
 pub(super) async fn opaque(client: &mut Client, mut stream: Stream, opened: Opened, reason: &str) {
     let Opened { opener, origin } = opened;
     let target = opener.target.clone();
     let live = intercept::begin(client, flow::Kind::Tunnel, opener).await;
-    live.with(|flow| flow.tunnel = Some(Tunnel { reason: reason.into(), ..Tunnel::default() }));
+    live.with(|flow| flow.tunnel = Some(begun(reason.into())));
     let reached = match (ruled::blocks_tunnel(&client.shared, &live), origin) {
         (Some(error), _) => Err(error),
         (None, Reached::Dialed(dialed, since)) => Ok((*dialed, since)),
@@ -100,7 +105,7 @@ pub(super) async fn upgraded(
     }
     let name = String::from_utf8_lossy(upgrade);
     live.with(|flow| {
-        flow.tunnel = Some(Tunnel { reason: format!("upgrade {name}"), ..Tunnel::default() });
+        flow.tunnel = Some(begun(format!("upgrade {name}")));
     });
     relay(client, stream, origin, live, What::Unread).await
 }
@@ -144,7 +149,7 @@ pub(super) async fn joined(
     } else {
         let name = String::from_utf8_lossy(protocol).into_owned();
         live.with(|flow| {
-            flow.tunnel = Some(Tunnel { reason: format!("connect {name}"), ..Tunnel::default() });
+            flow.tunnel = Some(begun(format!("connect {name}")));
         });
         What::Unread
     };
@@ -173,7 +178,7 @@ pub(super) async fn talked(
         None => {
             let name = String::from_utf8_lossy(upgrade);
             let reason = format!("upgrade {name}");
-            live.with(|flow| flow.tunnel = Some(Tunnel { reason, ..Tunnel::default() }));
+            live.with(|flow| flow.tunnel = Some(begun(reason)));
             What::Unread
         }
     };

@@ -41,11 +41,11 @@ async fn what_is_stored_is_collected_with_bodies_and_connections() {
         flow.client = Arc::new(ClientConn { mode: "explicit".into(), ..ClientConn::default() });
         flow.server = Some(Arc::new(ServerConn { dns_us: Some(5), ..ServerConn::default() }));
         flow.kind = Kind::Tunnel;
-        flow.tunnel = Some(Tunnel {
+        flow.tunnel = Some(Box::new(Tunnel {
             reason: "unknown".into(),
             from_client: Body::inline(vec![4; 5000]),
             from_server: Body::default(),
-        });
+        }));
         let mid = recorder.store(flow.clone()).await.unwrap();
         let back = recorder.collect(mid).await.unwrap().unwrap();
         assert_eq!(back.mid, Some(mid));

@@ -39,6 +39,9 @@ struct Place {
     server: Option<u64>,
 }
 
+/// Of several flows, in one order: what their rows tell, and where their records lie.
+type Places = (Vec<Place>, Vec<(Mid, Found)>);
+
 impl Reader {
     /// As [`Reader::flow`], of several flows at one moment; those that are not there are left out. A connection that they
     /// share is read once, as long as nothing is written. All of them are in memory, and the store keeps what it would reclaim:
@@ -100,8 +103,8 @@ impl Reader {
         Ok(all)
     }
 
-    /// What the rows tell, and where the records are. Of mids that follow each other without a gap, by one query.
-    fn places(&self, mids: &[Mid]) -> Result<(Vec<Place>, Vec<(Mid, Found)>), StoreError> {
+    /// Those of some mids that are there; of mids that follow each other without a gap, by one query.
+    fn places(&self, mids: &[Mid]) -> Result<Places, StoreError> {
         let fail = |e| StoreError::sqlite(&self.paths.db, "reading flows", e);
         let mut told = (Vec::with_capacity(mids.len()), Vec::with_capacity(mids.len()));
         let mut tell = |row: &Row<'_>| -> rusqlite::Result<()> {

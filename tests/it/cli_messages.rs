@@ -39,7 +39,7 @@ fn home(messages: &[Message]) -> Home {
         };
         let flow = Flow {
             response: Some(Response { status: 101, body, ..Response::default() }),
-            websocket: Some(websocket),
+            websocket: Some(Box::new(websocket)),
             ..flow("/chat", b"")
         };
         let mut ticket = recorder.admit().await;

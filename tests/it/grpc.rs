@@ -22,7 +22,12 @@ fn call(media_type: &str, request: &[u8], response: &[u8], trailers: Option<Head
     let (headers, body) = typed(response);
     Flow {
         request: Some(Request { headers: request_headers, body: request_body, ..flow.request.unwrap() }),
-        response: Some(Response { headers, body, trailers, ..flow.response.unwrap() }),
+        response: Some(Response {
+            headers,
+            body,
+            trailers: trailers.map(Box::new),
+            ..flow.response.unwrap()
+        }),
         ..flow
     }
 }

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use manent::flow::{
-    Body, Flow, Imported, Kind, Message, Mid, Opcode, Scheme, Target, Tunnel, Value, WebSocket,
-};
+use manent::flow::{Body, Flow, Imported, Kind, Message, Mid, Opcode, Scheme, Target, Tunnel, Value};
 use manent::store::Reader;
 
 use crate::cli::{Home, flow, parse, text};
@@ -59,11 +57,11 @@ fn large_bodies_tunnels_and_messages_pass_through_stores() {
         };
         let target = Target { scheme: Scheme::Tcp, host: "h".to_owned(), port: 1 };
         recorder
-            .store(Flow { kind: Kind::Tunnel, target, tunnel: Some(tunnel), ..Flow::default() })
+            .store(Flow { kind: Kind::Tunnel, target, tunnel: Some(Box::new(tunnel)), ..Flow::default() })
             .await
             .unwrap();
         let mut ticket = recorder.admit().await;
-        let mut socket = Flow { websocket: Some(WebSocket::default()), ..flow("/socket", b"") };
+        let mut socket = Flow { websocket: Some(Box::default()), ..flow("/socket", b"") };
         socket.response.as_mut().unwrap().status = 101;
         ticket.write_open(&socket);
         let messages = ticket.messages();

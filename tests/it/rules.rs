@@ -150,7 +150,7 @@ fn show_tells_what_rules_did() {
     let mut flow = crate::cli::flow("/a", b"ok");
     flow.rules = vec![manent::flow::Applied { rule: "set-header X\u{7}".into(), at_us: 5, times: 2 }];
     flow.request.as_mut().unwrap().changed =
-        Some([("Host", "origin.test"), ("X", "secret")].into_iter().collect());
+        Some(Box::new([("Host", "origin.test"), ("X", "secret")].into_iter().collect()));
     home.runtime.block_on(async {
         recorder.admit().await.finish(&flow);
         recorder.close().await.unwrap();
@@ -162,7 +162,8 @@ fn show_tells_what_rules_did() {
         "{told}"
     );
     // What is exported for others to see has no secret in it.
-    flow.request.as_mut().unwrap().changed = Some([("Authorization", "Bearer secret")].into_iter().collect());
+    flow.request.as_mut().unwrap().changed =
+        Some(Box::new([("Authorization", "Bearer secret")].into_iter().collect()));
     home.fill("flows.db", [flow]);
     let masked = text(&home.run(&["export", "2", "--format", "har"]).stdout);
     assert!(masked.contains("\"changed\"") && !masked.contains("Bearer secret"), "{masked}");

@@ -60,11 +60,11 @@ pub(crate) fn rich() -> Home {
         recorder.store(Flow { replay_of: Some(Mid(2)), ..flow("/again", b"") }).await.unwrap();
         let mut ticket = recorder.admit().await;
         let mut socket = Flow {
-            websocket: Some(WebSocket {
+            websocket: Some(Box::new(WebSocket {
                 messages_from_client: 1,
                 messages_from_server: 1,
                 ..WebSocket::default()
-            }),
+            })),
             ..with(flow("/socket", b""))
         };
         ticket.write_open(&socket);

@@ -39,7 +39,8 @@ pub(super) fn reply(
         let sign = if was == is { "=" } else { "→" };
         writeln!(data, "{of:>6} → {mid:<6}  {was:>3} {sign} {is:<3}  {was_us:>7} → {is_us:<7}  {verdict}")?;
     } else {
-        writeln!(data, "{of}\t{mid}\t{was}\t{is}\t{was_us}\t{is_us}\t{verdict}")?;
+        let columns = [of.to_string(), mid, was, is, was_us, is_us, verdict];
+        data.write_all((columns.join("\t") + "\n").as_bytes())?;
     }
     if in_full && let Some(comparison) = &kept.comparison {
         for line in compared::lines(comparison, output.paint) {

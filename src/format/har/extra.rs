@@ -162,7 +162,7 @@ fn request(json: &mut Writer<'_>, request: &Request, target: Option<&[u8]>) {
     opt_bytes(json, "scheme", request.scheme.as_deref());
     opt_bytes(json, "authority", request.authority.as_deref());
     opt_bytes(json, "protocol", request.protocol.as_deref());
-    head(json, request.raw_head.as_deref(), request.head_len, request.trailers.as_ref());
+    head(json, request.raw_head.as_deref(), request.head_len, request.trailers.as_deref());
     if let Some(changed) = &request.changed {
         json.name("changed");
         fields::write(json, changed);
@@ -180,7 +180,7 @@ fn response(json: &mut Writer<'_>, response: &Response) {
     if response.by_proxy {
         json.name("by_proxy").bool(true);
     }
-    head(json, response.raw_head.as_deref(), response.head_len, response.trailers.as_ref());
+    head(json, response.raw_head.as_deref(), response.head_len, response.trailers.as_deref());
     json.name("body");
     body(json, &response.body);
     json.close();

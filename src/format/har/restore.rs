@@ -131,8 +131,8 @@ impl Manent {
                 ..of.rest
             };
         }
-        flow.tunnel = self.tunnel;
-        flow.websocket = self.websocket;
+        flow.tunnel = self.tunnel.map(Box::new);
+        flow.websocket = self.websocket.map(Box::new);
         flow.client = self.client.unwrap_or_default();
         flow.server = self.server;
         flow.server_reused = self.server_reused;
@@ -205,8 +205,8 @@ fn request<R: Read>(typed: &mut Typed<'_, R>) -> Result<OfRequest> {
             "protocol" => rest.protocol = typed.bytes()?,
             "raw_head" => rest.raw_head = typed.bytes()?,
             "head_len" => rest.head_len = typed.count()?,
-            "trailers" => rest.trailers = Some(typed.headers()?),
-            "changed" => rest.changed = Some(typed.headers()?),
+            "trailers" => rest.trailers = Some(Box::new(typed.headers()?)),
+            "changed" => rest.changed = Some(Box::new(typed.headers()?)),
             "body" => rest.body = body_facts(typed)?,
             _ => typed.skip()?,
         }
@@ -224,7 +224,7 @@ fn response<R: Read>(typed: &mut Typed<'_, R>) -> Result<OfResponse> {
             "by_proxy" => rest.by_proxy = typed.flag()?.unwrap_or(false),
             "raw_head" => rest.raw_head = typed.bytes()?,
             "head_len" => rest.head_len = typed.count()?,
-            "trailers" => rest.trailers = Some(typed.headers()?),
+            "trailers" => rest.trailers = Some(Box::new(typed.headers()?)),
             "body" => rest.body = body_facts(typed)?,
             _ => typed.skip()?,
         }

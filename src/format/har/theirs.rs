@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::flow::{
     Addr, Body, BodyEnd, ConnId, Flow, Framing, Headers, Imported, Kind, Request, Response, ServerConn,
-    State, Value, Version, WebSocket,
+    State, Value, Version,
 };
 use crate::format::charset::Charset;
 use crate::format::transfer::Part;
@@ -47,7 +47,7 @@ pub(super) fn flow(
     }
     let is_web_socket = entry.resource_type.eq_ignore_ascii_case("websocket") || entry.messages > 0;
     if is_web_socket && flow.response.is_some() {
-        flow.websocket = Some(WebSocket::default());
+        flow.websocket = Some(Box::default());
     }
     Ok(())
 }

@@ -54,8 +54,8 @@ pub(super) fn flow(object: &Object, contents: Contents) -> Result<Flow> {
         request: request.map_err(within("request"))?,
         interim: list(object, "interim", interim)?,
         response: response.map_err(within("response"))?,
-        tunnel: tunnel.transpose().map_err(within("tunnel"))?,
-        websocket: websocket.map_err(within("websocket"))?,
+        tunnel: tunnel.transpose().map_err(within("tunnel"))?.map(Box::new),
+        websocket: websocket.map_err(within("websocket"))?.map(Box::new),
         client: Arc::new(
             child(object, "client")?.map(client).transpose().map_err(within("client"))?.unwrap_or_default(),
         ),
@@ -118,11 +118,11 @@ fn request(object: &Object, content: Option<Content>) -> Result<Request> {
         raw_head: bytes(object, "raw_head")?,
         head_len: number(object, "head_len")?.unwrap_or_default(),
         body: body(object, "body", content)?,
-        trailers: headers(object, "trailers")?,
+        trailers: headers(object, "trailers")?.map(Box::new),
         scheme: bytes(object, "scheme")?,
         authority: bytes(object, "authority")?,
         protocol: bytes(object, "protocol")?,
-        changed: headers(object, "changed")?,
+        changed: headers(object, "changed")?.map(Box::new),
     })
 }
 
@@ -135,7 +135,7 @@ fn response(object: &Object, content: Option<Content>) -> Result<Response> {
         raw_head: bytes(object, "raw_head")?,
         head_len: number(object, "head_len")?.unwrap_or_default(),
         body: body(object, "body", content)?,
-        trailers: headers(object, "trailers")?,
+        trailers: headers(object, "trailers")?.map(Box::new),
         by_proxy: flag(object, "by_proxy")?,
     })
 }

@@ -50,7 +50,7 @@ fn put_flow(object: &mut Map<String, Value>, flow: &Flow, body: &dyn Fn(&Body) -
         ("interim", flow.interim.iter().map(interim).collect()),
         ("response", flow.response.as_ref().map_or(Value::Null, |message| response(message, body))),
         ("tunnel", json!(tunnel)),
-        ("websocket", flow.websocket.as_ref().map_or(Value::Null, websocket)),
+        ("websocket", flow.websocket.as_deref().map_or(Value::Null, websocket)),
         ("timing", timing(&flow.timing, flow.server.as_deref().filter(|_| !flow.server_reused))),
         ("client", client(&flow.client)),
         ("server", flow.server.as_deref().map_or(Value::Null, server)),
@@ -85,8 +85,8 @@ fn request(request: &Request, body: &dyn Fn(&Body) -> Value) -> Value {
         "raw_head": request.raw_head.as_deref().map(bytes),
         "head_len": request.head_len,
         "body": body(&request.body),
-        "trailers": request.trailers.as_ref().map(headers),
-        "changed": request.changed.as_ref().map(headers),
+        "trailers": request.trailers.as_deref().map(headers),
+        "changed": request.changed.as_deref().map(headers),
     })
 }
 
@@ -100,7 +100,7 @@ fn response(response: &Response, body: &dyn Fn(&Body) -> Value) -> Value {
         "head_len": response.head_len,
         "by_proxy": response.by_proxy,
         "body": body(&response.body),
-        "trailers": response.trailers.as_ref().map(headers),
+        "trailers": response.trailers.as_deref().map(headers),
     })
 }
 

@@ -104,7 +104,7 @@ pub(super) fn restore(flow: &mut Flow, metadata: &Value) {
     if let Some(request) = &mut flow.request {
         request.raw_head = get(ours, "request_head").and_then(bytes);
         request.protocol = get(ours, "protocol").and_then(bytes);
-        request.changed = get(ours, "changed").map(headers_of);
+        request.changed = get(ours, "changed").map(headers_of).map(Box::new);
         restore_body(&mut request.body, get(ours, "request_body"));
     }
     if let Some(response) = &mut flow.response {

@@ -183,12 +183,12 @@ fn http(flow: &mut Flow, state: &Dict, beside: &Beside) -> Result<(), String> {
     flow.request = Some(request);
     flow.timing.end_us = flow.timing.response_end_us.or(flow.timing.request_end_us);
     if let Some(websocket) = state.dict("websocket") {
-        flow.websocket = Some(WebSocket {
+        flow.websocket = Some(Box::new(WebSocket {
             closed_by_client: websocket.truth("closed_by_client"),
             close_code: websocket.int("close_code"),
             close_reason: websocket.text("close_reason").map(str::to_owned),
             ..beside.sums.clone()
-        });
+        }));
         flow.timing.end_us = us_after(base, websocket, "timestamp_end").or(flow.timing.end_us);
     }
     Ok(())
@@ -214,7 +214,7 @@ fn request(state: &Dict) -> Request {
     };
     Request {
         body: body(state, &headers, version, Framing::None),
-        trailers: headers_at(state, "trailers"),
+        trailers: headers_at(state, "trailers").map(Box::new),
         method,
         target,
         version,
@@ -235,7 +235,7 @@ fn response(state: &Dict, request: &Request) -> Response {
         status,
         reason: state.bytes("reason").cloned().unwrap_or_default(),
         body: body(state, &headers, version, default),
-        trailers: headers_at(state, "trailers"),
+        trailers: headers_at(state, "trailers").map(Box::new),
         version,
         headers,
         ..Response::default()
@@ -314,7 +314,7 @@ fn stream(flow: &mut Flow, state: &Dict, kind: &str, sides: [Side; 2]) {
     flow.kind = Kind::Tunnel;
     flow.state = State::Complete;
     flow.target = Target { scheme: Scheme::Tcp, host: address.host, port: address.port };
-    flow.tunnel = Some(Tunnel { reason: kind.to_owned(), from_client, from_server });
+    flow.tunnel = Some(Box::new(Tunnel { reason: kind.to_owned(), from_client, from_server }));
     let last = ["server_conn", "client_conn"]
         .into_iter()
         .filter_map(|conn| unix_ns(state.dict(conn)?, "timestamp_end"));

@@ -183,11 +183,11 @@ impl Talk<'_> {
 type Parts<'a> = (&'a Body, Option<&'a crate::flow::Headers>);
 
 fn request_parts(request: &Request) -> Parts<'_> {
-    (&request.body, request.trailers.as_ref())
+    (&request.body, request.trailers.as_deref())
 }
 
 fn response_parts(response: &Response) -> Parts<'_> {
-    (&response.body, response.trailers.as_ref())
+    (&response.body, response.trailers.as_deref())
 }
 
 /// Nanoseconds since 1970 of what happened so long after the flow's start; 0, which moves nothing, where that is not known.

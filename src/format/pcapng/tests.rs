@@ -89,7 +89,7 @@ fn http2_is_frames_and_a_websocket_is_frames_behind_its_answer() {
         b"\0\x07:method\x03GET\0\x07:scheme\x04http\0\x0a:authority\x06a.test\0\x05:path\x02/x\0\x01x\x011";
     assert!(client.starts_with(b"PRI * HTTP/2.0") && client.ends_with(head), "{}", client.escape_ascii());
     let mut sample = asking("GET", "http://a.test:80/x", &[], b"");
-    sample.flow.websocket = Some(WebSocket::default());
+    sample.flow.websocket = Some(Box::default());
     let message = |from_client, bytes: &'static [u8]| Message {
         from_client,
         opcode: Opcode::Text,

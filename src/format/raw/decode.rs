@@ -108,7 +108,7 @@ impl Raw {
         length: Length,
         part: Part,
         sink: &mut dyn Sink,
-    ) -> Result<(Body, Option<Headers>), DecodeError> {
+    ) -> Result<(Body, Option<Box<Headers>>), DecodeError> {
         let mut body = Body {
             end: BodyEnd::Whole,
             content: crate::flow::Content::Inline(Bytes::new()),
@@ -132,7 +132,7 @@ impl Raw {
                 }
             }
             Length::Rest => body.len = self.pass(u64::MAX, sink)?,
-            Length::Chunked => trailers = self.chunks(&mut body, sink)?,
+            Length::Chunked => trailers = self.chunks(&mut body, sink)?.map(Box::new),
         }
         body.content = sink.end()?;
         body.wire_len = self.position - begin;

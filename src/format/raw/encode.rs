@@ -38,7 +38,7 @@ impl Encoder for Raw {
             out.write_all(&text)?;
             let whole = is_whole(&request.body);
             if let Some(mut body) = item.body(Part::Request)? {
-                head::body(&mut body, delimiter, whole, request.trailers.as_ref(), out)?;
+                head::body(&mut body, delimiter, whole, request.trailers.as_deref(), out)?;
             }
             if !whole || method.is_empty() {
                 self.is_endless = true;
@@ -55,7 +55,7 @@ impl Encoder for Raw {
             if delimiter != Delimiter::None
                 && let Some(mut body) = item.body(Part::Response)?
             {
-                head::body(&mut body, delimiter, whole, response.trailers.as_ref(), out)?;
+                head::body(&mut body, delimiter, whole, response.trailers.as_deref(), out)?;
             }
             self.is_endless = delimiter == Delimiter::End || !whole;
         }

@@ -35,7 +35,7 @@ fn messages_are_written_as_they_were_and_read_again() {
             reason: "Fine".into(),
             headers: [("transfer-encoding", "chunked")].into_iter().collect(),
             body: body(b"hello", Framing::Chunked),
-            trailers: Some([("X-Sum", "1")].into_iter().collect()),
+            trailers: Some(Box::new([("X-Sum", "1")].into_iter().collect())),
             ..Response::default()
         },
     );

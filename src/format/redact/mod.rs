@@ -122,16 +122,19 @@ impl<'a> Redacted<'a> {
             redact_body(inner, Part::Request, &request.headers, &mut request.body, masked)?;
             request.target = fields::url(&request.target, masked);
             request.headers = fields::headers(&request.headers, masked);
-            request.trailers = request.trailers.as_ref().map(|trailers| fields::headers(trailers, masked));
+            request.trailers =
+                request.trailers.as_deref().map(|list| Box::new(fields::headers(list, masked)));
             // Names that occur in both are counted once.
-            request.changed =
-                request.changed.as_ref().map(|changed| fields::headers(changed, &mut Masked::default()));
+            let mut uncounted = Masked::default();
+            let changed = request.changed.as_deref();
+            request.changed = changed.map(|list| Box::new(fields::headers(list, &mut uncounted)));
             request.raw_head = None;
         }
         if let Some(response) = &mut flow.response {
             redact_body(inner, Part::Response, &response.headers, &mut response.body, masked)?;
             response.headers = fields::headers(&response.headers, masked);
-            response.trailers = response.trailers.as_ref().map(|trailers| fields::headers(trailers, masked));
+            response.trailers =
+                response.trailers.as_deref().map(|list| Box::new(fields::headers(list, masked)));
             response.raw_head = None;
         }
         for interim in &mut flow.interim {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::{Imported, Request, Response, WebSocket};
+use crate::flow::{Imported, Request, Response};
 
 struct One(Flow, Vec<Message>, Note);
 
@@ -222,7 +222,7 @@ fn messages_are_masked_and_counted_once() {
         ..Message::default()
     };
     let mut one = item(&[], b"", &[], b"");
-    one.0.websocket = Some(WebSocket::default());
+    one.0.websocket = Some(Box::default());
     one.1 = vec![message(r#"{"token":"SECRET"}"#), message("SECRET")];
     let redacted = Redacted::new(&one, &mut Masked::default()).unwrap();
     let mut seen = Vec::new();
@@ -241,7 +241,7 @@ fn messages_are_masked_and_counted_once() {
 #[test]
 fn of_large_messages_json_is_left_out_and_all_else_stays() {
     let mut one = item(&[], b"", &[], b"");
-    one.0.websocket = Some(WebSocket::default());
+    one.0.websocket = Some(Box::default());
     let large = |begin: &str| {
         let text = format!("{begin}{}SECRET\"}}", "y".repeat(5 << 20));
         let len = text.len() as u64;

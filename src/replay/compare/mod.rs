@@ -205,11 +205,11 @@ fn heads<'a>(
 fn message<'a>(flow: &'a Flow, rules: &Rules) -> Option<Message<'a>> {
     if rules.requests {
         let request = flow.request.as_ref()?;
-        let (headers, trailers, body) = (&request.headers, request.trailers.as_ref(), &request.body);
+        let (headers, trailers, body) = (&request.headers, request.trailers.as_deref(), &request.body);
         return Some(Message { headers, trailers, body });
     }
     let response = flow.response.as_ref().filter(|response| !response.by_proxy)?;
-    let (headers, trailers, body) = (&response.headers, response.trailers.as_ref(), &response.body);
+    let (headers, trailers, body) = (&response.headers, response.trailers.as_deref(), &response.body);
     Some(Message { headers, trailers, body })
 }
 

@@ -7,6 +7,7 @@
 //! which no other flow of this process shares with it.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,6 +31,32 @@ impl Key {
     }
 }
 
+type ByKey<T> = HashMap<Key, T, BuildHasherDefault<MidHasher>>;
+
+/// Hashes mids, which we have given out ourselves, one after the other.
+#[derive(Debug, Clone, Copy, Default)]
+struct MidHasher(u64);
+
+impl Hasher for MidHasher {
+    fn finish(&self) -> u64 {
+        // The map looks at both ends of it (Fibonacci hashing: the golden ratio of 2^64).
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, mid: u64) {
+        self.0 ^= mid;
+    }
+
+    /// A flow's beginning, which tells flows of several stores apart: few have the same mid.
+    fn write_i64(&mut self, _: i64) {}
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Desk<T> {
@@ -40,9 +67,9 @@ pub(super) struct Desk<T> {
 
 #[derive(Debug)]
 struct Replies<T> {
-    waiting: HashMap<Key, Settled<T>>,
+    waiting: ByKey<Settled<T>>,
     /// Committed before we heard of them from the other side: in which store.
-    early: HashMap<Key, Arc<Path>>,
+    early: ByKey<Arc<Path>>,
     ready: Vec<Settled<T>>,
     /// No more will come.
     over: bool,
@@ -53,8 +80,8 @@ struct Replies<T> {
 impl<T> Default for Desk<T> {
     fn default() -> Self {
         let state = Replies {
-            waiting: HashMap::new(),
-            early: HashMap::new(),
+            waiting: ByKey::default(),
+            early: ByKey::default(),
             ready: Vec::new(),
             over: false,
             unwanted: false,

@@ -174,7 +174,7 @@ impl Drop for Feed {
 
 impl Ready {
     /// The errand, with a thread behind it where there is much to be read.
-    pub(super) fn into_errand(self) -> Errand {
+    pub(super) fn into_errand(self) -> Box<Errand> {
         let Self { prepared, body, from, speed } = self;
         let Origin { path, mid, elsewhere, closed_by_client } = from;
         let imported = elsewhere.map(|store| {
@@ -182,7 +182,7 @@ impl Ready {
             Box::new(Imported { format: "manent store".into(), id, ..Imported::default() })
         });
         let script = prepared.is_websocket.then(|| script(path, mid, closed_by_client, speed));
-        Errand {
+        Box::new(Errand {
             request: prepared.request,
             target: prepared.target,
             dial: prepared.dial,
@@ -197,7 +197,7 @@ impl Ready {
             replay_of: Some(mid),
             imported,
             script,
-        }
+        })
     }
 }
 

@@ -106,7 +106,7 @@ pub fn prepare(flow: &Flow, edits: &Edits) -> Result<Prepared, Refusal> {
         (None, Some(_)) if !names_host(recorded) => Some(flow.target.authority().into_bytes()),
         _ => None,
     };
-    let trailers = recorded.trailers.clone().filter(|_| same_body);
+    let trailers = recorded.trailers.as_deref().filter(|_| same_body).cloned();
     let mut request = onward(
         recorded,
         &Onward {

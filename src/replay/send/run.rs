@@ -56,7 +56,7 @@ pub struct Reply {
 #[derive(Debug)]
 pub struct Answered {
     /// The new flow. Large bodies lie in the store that takes it.
-    pub flow: Flow,
+    pub flow: Box<Flow>,
     /// Fields with credentials that went to another origin than recorded.
     pub credentials: Vec<&'static str>,
 }
@@ -312,8 +312,8 @@ impl<T: Send + 'static> Sending<T> {
             return None;
         }
         let outcome = match what {
-            Ok(ready) => {
-                let credentials = ready.prepared.credentials.clone();
+            Ok(mut ready) => {
+                let credentials = std::mem::take(&mut ready.prepared.credentials);
                 let flow = self.outbound.send(ready.into_errand()).await.flow;
                 Ok(Answered { flow, credentials })
             }

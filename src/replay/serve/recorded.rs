@@ -81,7 +81,7 @@ pub(super) fn answer(
         let body = if length == BodyLength::None { AnswerBody::Inline(Bytes::new()) } else { body };
         Answer {
             broken_off: why_broken(&recorded.body).filter(|_| length != BodyLength::None),
-            trailers: recorded.trailers.clone(),
+            trailers: recorded.trailers.as_deref().cloned(),
             ..Answer::new(response, length, body)
         }
     };

@@ -20,7 +20,7 @@ fn store(dir: &Path) -> PathBuf {
     };
     let large = Content::Extents(append(writer.segments(), Mid(2), &body_bytes(Mid(2), 25_000)));
     let mut websocket = whole(Mid(3), Content::Absent, 0);
-    websocket.websocket = Some(WebSocket { messages_from_server: 3, ..WebSocket::default() });
+    websocket.websocket = Some(Box::new(WebSocket { messages_from_server: 3, ..WebSocket::default() }));
     let mut extents = Vec::new();
     let payload = Bytes::from(body_bytes(Mid(3), 3000));
     writer.segments().append(Mid(3), BodySide::MessageServer, 7, payload, &mut extents);

@@ -244,7 +244,7 @@ fn texts_of_all_kinds_are_covered() {
     let mut open = with_bodies(Mid(5), b"", b"beginning", &[]);
     open.state = State::Open;
     let mut socket = with_bodies(Mid(6), b"", b"", &[]);
-    socket.websocket = Some(WebSocket { len_from_client: 11, ..WebSocket::default() });
+    socket.websocket = Some(Box::new(WebSocket { len_from_client: 11, ..WebSocket::default() }));
     let all = [
         with_bodies(Mid(1), b"", b"caf\xe9 noir", &[("content-type", "text/plain; charset=latin1")]),
         with_bodies(Mid(2), b"", b"\0t\0e\0a\0s", &[("content-type", "text/plain; charset=utf-16be")]),

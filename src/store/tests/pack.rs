@@ -75,7 +75,8 @@ fn record(path: &Path, flows: &[Vec<Part>]) {
                 1 => flow.response.as_mut().unwrap().body = body,
                 2 => {
                     let from_client = Body { content: outside(), ..Body::default() };
-                    flow.tunnel = Some(Tunnel { reason: "x".into(), from_client, from_server: body });
+                    flow.tunnel =
+                        Some(Box::new(Tunnel { reason: "x".into(), from_client, from_server: body }));
                 }
                 _ => {
                     let message =

@@ -189,8 +189,8 @@ fn known(writer: &Writer, mid: Mid, dice: &Dice) -> Known {
         },
         request,
         response,
-        tunnel,
-        websocket,
+        tunnel: tunnel.map(Box::new),
+        websocket: websocket.map(Box::new),
         client: Arc::new(client),
         server,
         timing: Timing {

@@ -132,7 +132,7 @@ fn mids_are_known_again() {
 #[test]
 fn control_frames_stay_at_home() {
     let mut stored = recorded();
-    stored.flow.websocket = Some(WebSocket { close_code: Some(1000), ..WebSocket::default() });
+    stored.flow.websocket = Some(Box::new(WebSocket { close_code: Some(1000), ..WebSocket::default() }));
     let message = |seq, opcode, content: &str| Message {
         seq,
         opcode,
@@ -164,11 +164,11 @@ fn tunnels_are_tcp_flows() {
     stored.flow.kind = Kind::Tunnel;
     stored.flow.target.scheme = Scheme::Tcp;
     (stored.flow.request, stored.flow.response) = (None, None);
-    stored.flow.tunnel = Some(Tunnel {
+    stored.flow.tunnel = Some(Box::new(Tunnel {
         reason: "unknown".to_owned(),
         from_client: Body::inline("ask"),
         from_server: Body::inline("answer"),
-    });
+    }));
     let read = there_and_back(&stored).remove(0);
     let tunnel = read.flow.tunnel.unwrap();
     assert_eq!((read.flow.kind, tunnel.reason.as_str()), (Kind::Tunnel, "unknown"));
