@@ -131,7 +131,8 @@ impl Live {
         let end = self.now_us();
         let mut inner = self.lock();
         inner.end(end, self.body_limit);
-        std::mem::take(&mut inner.flow)
+        let nothing = Flow::of(Arc::clone(&inner.flow.client));
+        std::mem::replace(&mut inner.flow, nothing)
     }
 
     /// A tap for one of its bodies. What the tap saw is in the flow when it is dropped.

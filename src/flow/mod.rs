@@ -30,7 +30,7 @@ pub use timing::{HarTimings, Timing};
 pub use value::{Imported, Value};
 pub use websocket::{Message, MessageCoding, Opcode, WebSocket};
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// What kind of thing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -232,9 +232,12 @@ pub struct Flow {
 
 impl Default for Flow {
     fn default() -> Self {
-        // A client's connection is large, and most flows get theirs right afterwards.
-        static NOBODY: LazyLock<Arc<ClientConn>> = LazyLock::new(Arc::default);
-        Self::of(Arc::clone(&NOBODY))
+        thread_local! {
+            // A client's connection is large, and most flows get theirs right afterwards. One for all threads would be counted
+            // by all at the same place.
+            static NOBODY: Arc<ClientConn> = Arc::default();
+        }
+        Self::of(NOBODY.try_with(Arc::clone).unwrap_or_default())
     }
 }
 

@@ -14,6 +14,10 @@ use crate::upstream::{Connection, Key, Multiplexed, Pool};
 #[derive(Debug)]
 pub(super) struct Origins {
     kept: Mutex<Vec<Connection>>,
+    /// How many are kept at most.
+    most: usize,
+    /// Those of all, where these are of some: see [`Origins::of_some`].
+    of_all: Option<Arc<Origins>>,
     pool: Arc<Pool>,
     /// Whether nothing is kept for others.
     close: AtomicBool,
@@ -23,7 +27,25 @@ pub(super) struct Origins {
 
 impl Origins {
     pub(super) fn new(pool: Arc<Pool>) -> Self {
-        Self { kept: Mutex::default(), pool, close: AtomicBool::new(false), opening: Semaphore::new(1) }
+        Self::made(pool, MAX_KEPT, None)
+    }
+
+    /// For some of many who send at the same time: they have `most` connections of HTTP/1 to themselves. The others are those
+    /// of all.
+    pub(super) fn of_some(all: &Arc<Self>, most: usize) -> Self {
+        Self::made(Arc::clone(&all.pool), most, Some(Arc::clone(all)))
+    }
+
+    fn made(pool: Arc<Pool>, most: usize, of_all: Option<Arc<Self>>) -> Self {
+        let (close, opening) = (AtomicBool::new(false), Semaphore::new(1));
+        Self { kept: Mutex::default(), most, of_all, pool, close, opening }
+    }
+
+    fn give(&self, connection: Connection) {
+        match &self.of_all {
+            Some(all) => all.keep(connection),
+            None => self.pool.give(connection),
+        }
     }
 
     /// A connection for `key` that is at hand: the client's own, else one from the pool that `fits`.
@@ -43,6 +65,9 @@ impl Origins {
                 }
             }
         }
+        if let Some(all) = &self.of_all {
+            return all.take(key, fits);
+        }
         let connection = self.pool.take(key, fits)?;
         if let Connection::Http2(shared) = &connection {
             self.keep(Connection::Http2(Arc::clone(shared)));
@@ -55,17 +80,20 @@ impl Origins {
         if let Connection::Http1(origin) = &mut connection {
             origin.reader.relax();
         }
+        if let Some(all) = self.of_all.as_ref().filter(|_| connection.is_http2()) {
+            return all.keep(connection);
+        }
         let mut kept = self.lock();
-        if kept.len() >= MAX_KEPT {
+        if kept.len() >= self.most {
             let oldest = kept.remove(0);
-            self.pool.give(oldest);
+            self.give(oldest);
         }
         kept.push(connection);
     }
 
     /// A connection of HTTP/2 that is at hand.
     pub(super) fn http2(&self) -> Option<Arc<Multiplexed>> {
-        self.lock().iter().find_map(|connection| match connection {
+        self.all().lock().iter().find_map(|connection| match connection {
             Connection::Http2(shared) => Some(Arc::clone(shared)),
             Connection::Http1(_) => None,
         })
@@ -73,7 +101,7 @@ impl Origins {
 
     /// Lets go of a connection that does not do what is asked of it: exchanges that run on it go on.
     pub(super) fn forget(&self, shared: &Multiplexed) {
-        self.lock().retain(|connection| !(connection.is_http2() && connection.key() == &shared.key));
+        self.all().lock().retain(|connection| !(connection.is_http2() && connection.key() == &shared.key));
     }
 
     /// Closes what is idle, and keeps nothing for others: the client has ended, and meant its origin, too.
@@ -85,7 +113,12 @@ impl Origins {
     /// Waits for one's turn to open a connection that others may share.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
-        self.opening.acquire().await.ok()
+        self.all().opening.acquire().await.ok()
+    }
+
+    /// Where connections are that several share.
+    fn all(&self) -> &Self {
+        self.of_all.as_deref().unwrap_or(self)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -95,9 +128,9 @@ impl Origins {
 
 impl Drop for Origins {
     fn drop(&mut self) {
-        if !self.close.load(Ordering::Relaxed) {
+        if !(self.close.load(Ordering::Relaxed) || self.all().close.load(Ordering::Relaxed)) {
             for connection in self.lock().drain(..) {
-                self.pool.give(connection);
+                self.give(connection);
             }
         }
     }

@@ -131,6 +131,20 @@ impl Outbound {
         Self { shared, origins, facts, tickers: Arc::default() }
     }
 
+    /// The same for those who send on one thread, `most` requests at a time, while others do on others. They have connections of
+    /// HTTP/1 to themselves: what comes on a connection is told to the runtime in which it was opened, and what belongs to it is
+    /// in that processor's cache.
+    #[must_use]
+    pub fn for_thread(&self, most: usize) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            origins: Arc::new(Origins::of_some(&self.origins, most)),
+            // At each request it is counted how many hold it.
+            facts: Arc::new(ClientConn::clone(&self.facts)),
+            tickers: Arc::default(),
+        }
+    }
+
     /// Sends a request, and waits until its answer is whole. Redirects are answers like others.
     ///
     /// Dropping this future ends the exchange, which is recorded as ended by us.

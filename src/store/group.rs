@@ -46,6 +46,10 @@ impl Group {
     /// Adds a flow, in any order; `bytes` are those that [`Draft::new`] gave. Of several with one mid, the last is stored.
     pub fn push(&mut self, mut draft: Draft, bytes: &[u8]) {
         let (record, texts) = bytes.split_at(draft.parts.record.min(bytes.len()));
+        if self.records.capacity() == 0 {
+            // For a busy proxy's group, which would else be copied each time that it has doubled; what is not written to is not there.
+            self.records.reserve(KEPT_BYTES);
+        }
         (draft.at, draft.record_at) = (self.bytes.len(), self.records.len());
         self.records.extend_from_slice(record);
         self.bytes.extend_from_slice(texts);

@@ -166,10 +166,15 @@ impl RecordFiles {
         let mut used = self.used.borrow_mut();
         // Of those that nobody looks at any more, the one that was read last is most likely in the processor's cache.
         let free = used.iter().rposition(Bytes::is_unique).and_then(|free| used.remove(free));
-        let mut memory: Vec<u8> = free.and_then(|free| free.try_into_mut().ok()).unwrap_or_default().into();
+        let mut memory = free.and_then(|free| free.try_into_mut().ok()).unwrap_or_default();
         memory.clear();
-        // A little more than this one needs, so that it does for the next, too; what is not written to is not there.
-        memory.reserve_exact(usize::try_from(at.stored_len.next_multiple_of(ROOM)).unwrap_or(0));
+        let mut memory = Vec::from(memory);
+        // More than this one needs, so that it does for the next, too: what is not written to is not there. What is too small
+        // is not to grow, for then its bytes would be copied.
+        let room = usize::try_from(at.stored_len.next_power_of_two()).unwrap_or(0);
+        if memory.capacity() < room {
+            memory = Vec::with_capacity(room);
+        }
         let pieces = self.pieces(at, memory)?;
         if used.len() == MOST_USED {
             used.pop_front();
@@ -234,9 +239,6 @@ const NEAR_BYTES: u64 = 1 << 20;
 
 /// How many such pieces of memory are held: what is read while those before the last are still looked at.
 const MOST_USED: usize = 16;
-
-/// Memory for them is taken in multiples of this.
-const ROOM: u64 = 64 << 10;
 
 /// How many times as much as the records may be read for them. 64 exchanges at a time end within 128 places of their turn, and a
 /// read costs as much as copying some tens of KiB.

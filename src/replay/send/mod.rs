@@ -13,6 +13,7 @@ mod prepare;
 mod queue;
 mod run;
 mod script;
+mod threads;
 
 pub use edit::{BadEdit, Edits, NewBody, ToOrigin};
 pub use feed::{Feed, FeedError};

@@ -116,7 +116,7 @@ impl Queue {
 }
 
 /// As long as more than these wait, no more are read: each may have a body of 64 KiB with it.
-const ENOUGH: usize = 32;
+const ENOUGH: usize = 64;
 
 #[cfg(test)]
 mod tests {

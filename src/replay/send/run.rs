@@ -16,6 +16,7 @@ use super::feed::{Feed, Job};
 use super::pace::Pace;
 use super::prepare::Refusal;
 use super::queue::Queue;
+use super::threads::Threads;
 use crate::flow::{Flow, Mid, State};
 use crate::proxy::Outbound;
 use crate::record::{Committed, Rotating, Stats};
@@ -143,6 +144,7 @@ impl<T: Send + 'static> Run<T> {
         let sending = Arc::new(Sending {
             keep: Box::new(keep),
             outbound,
+            pace: options.pace,
             window: Arc::new(Semaphore::new(window)),
             recorder: recorder.clone(),
             in_step: options.in_step,
@@ -210,6 +212,7 @@ impl<T: Send + 'static> Run<T> {
 struct Sending<T> {
     keep: Box<dyn Fn(Reply) -> T + Send + Sync>,
     outbound: Outbound,
+    pace: Pace,
     queue: Arc<Queue>,
     /// One for each flow that was taken and not told: what waits for its commit is in memory.
     window: Arc<Semaphore>,
@@ -224,14 +227,19 @@ impl<T: Send + 'static> Sending<T> {
     /// Sends all, so many at a time.
     async fn run(self: Arc<Self>, concurrency: usize, abort: CancellationToken) {
         let mut workers = JoinSet::new();
-        let work = || {
-            let sending = Arc::clone(&self);
-            async move { sending.work().await }
+        // At a pace, each would keep a connection of its own that is mostly idle.
+        let mut threads = match self.pace {
+            Pace::Free => Threads::start(&self.outbound, concurrency),
+            Pace::Rate(_) | Pace::AsRecorded(_) => Threads::none(&self.outbound),
+        };
+        let mut work_next = |workers: &mut JoinSet<()>| {
+            let (sending, (handle, outbound)) = (Arc::clone(&self), threads.next());
+            workers.spawn_on(async move { sending.work(&outbound).await }, handle);
         };
         for _ in 0..concurrency {
-            workers.spawn(work());
+            work_next(&mut workers);
         }
-        let mut stopped = false;
+        let (mut stopped, mut over) = (false, false);
         loop {
             tokio::select! {
                 biased;
@@ -243,12 +251,17 @@ impl<T: Send + 'static> Sending<T> {
                     stopped = true;
                     self.queue.stop();
                 }
+                // What waits is committed while the last are on their way, and these then are few.
+                () = self.queue.over(), if !over => {
+                    over = true;
+                    self.recorder.hurry();
+                }
                 worker = workers.join_next() => match worker {
                     Some(Ok(())) => {}
                     // Its flow is recorded as ended by us, and not told; the others go on.
                     Some(Err(error)) => {
                         tracing::error!(%error, "a request was given up");
-                        workers.spawn(work());
+                        work_next(&mut workers);
                     }
                     None => break,
                 },
@@ -259,20 +272,22 @@ impl<T: Send + 'static> Sending<T> {
         // The last flows are committed while connections are closed.
         self.recorder.hurry();
         self.outbound.close().await;
+        // Here those end that were kept.
+        drop(threads);
     }
 
     /// Sends what there is, one after the other. What a request needs is on the heap, and stays there for the next: most of
     /// many workers may have nothing to do.
-    async fn work(&self) {
+    async fn work(&self, outbound: &Outbound) {
         if let Some(first) = self.next().await {
-            Box::pin(self.work_from(first)).await;
+            Box::pin(self.work_from(outbound, first)).await;
         }
     }
 
-    async fn work_from(&self, first: Taken) {
+    async fn work_from(&self, outbound: &Outbound, first: Taken) {
         let mut taken = Some(first);
         while let Some(flow) = taken {
-            if self.one(flow).await.is_none() {
+            if self.one(outbound, flow).await.is_none() {
                 return;
             }
             taken = self.next().await;
@@ -299,7 +314,7 @@ impl<T: Send + 'static> Sending<T> {
     }
 
     /// Sends a flow when it is due; `None` if nothing is to be sent any more.
-    async fn one(&self, taken: Taken) -> Option<()> {
+    async fn one(&self, outbound: &Outbound, taken: Taken) -> Option<()> {
         let Taken { job: Job { source, mid, what, .. }, due, place } = taken;
         if due > Instant::now() {
             tokio::select! {
@@ -314,7 +329,7 @@ impl<T: Send + 'static> Sending<T> {
         let outcome = match what {
             Ok(mut ready) => {
                 let credentials = std::mem::take(&mut ready.prepared.credentials);
-                let flow = self.outbound.send(ready.into_errand()).await.flow;
+                let flow = outbound.send(ready.into_errand()).await.flow;
                 Ok(Answered { flow, credentials })
             }
             Err(refusal) => Err(refusal),

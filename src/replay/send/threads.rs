@@ -1,0 +1,62 @@
+//! The threads on which requests are sent: a share of the workers each, with the connections that they have opened.
+//!
+//! On a runtime of several threads a task runs where there is time for it, and with it goes all that it needs for its next
+//! request: its connection and the buffers of that. To fetch these from the other processor's cache costs as much as the work.
+
+use std::io;
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::proxy::Outbound;
+
+/// They end when this is dropped; what they ran ends with them.
+#[derive(Debug)]
+pub(super) struct Threads {
+    /// At least one.
+    each: Vec<(Handle, Outbound)>,
+    turn: usize,
+    _stop: DropGuard,
+}
+
+impl Threads {
+    /// None: workers run where they are started, on a runtime that is there, and share all connections.
+    pub(super) fn none(outbound: &Outbound) -> Self {
+        let each = vec![(Handle::current(), outbound.clone())];
+        Self { each, turn: 0, _stop: CancellationToken::new().drop_guard() }
+    }
+
+    /// Threads for so many workers: as many as there are processors, at most. Where the system gives none, as
+    /// [`Threads::none`].
+    pub(super) fn start(outbound: &Outbound, workers: usize) -> Self {
+        let count = thread::available_parallelism().map_or(1, usize::from).clamp(1, workers.max(1));
+        let (stop, most) = (CancellationToken::new(), workers.div_ceil(count));
+        let started = (0..count).map(|_| Ok((start(stop.clone())?, outbound.for_thread(most))));
+        match started.collect::<io::Result<_>>() {
+            Ok(each) => Self { each, turn: 0, _stop: stop.drop_guard() },
+            Err(error) => {
+                tracing::warn!(%error, "requests have no threads of their own to be sent on");
+                Self::none(outbound)
+            }
+        }
+    }
+
+    /// Where the next worker goes.
+    pub(super) fn next(&mut self) -> (&Handle, Outbound) {
+        self.turn = (self.turn + 1) % self.each.len();
+        let (handle, outbound) = &self.each[self.turn];
+        (handle, outbound.clone())
+    }
+}
+
+fn start(stop: CancellationToken) -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new().name("replay".into()).spawn(move || {
+        runtime.block_on(stop.cancelled());
+        // What blocks still, as the lookup of a name, is not waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok(handle)
+}
