@@ -168,7 +168,7 @@ impl Committed {
             started_unix_ns: flow.timing.started_unix_ns,
             state: flow.state,
             kind: flow.kind,
-            method: flow.request.as_ref().map(|r| r.method.clone()).unwrap_or_default(),
+            method: flow.request.as_ref().map(|r| own(&r.method)).unwrap_or_default(),
             url: flow.url(),
             status: flow.response.as_ref().map(|r| r.status),
             response_len: flow
@@ -499,6 +499,13 @@ impl Recorder {
             }
         }
     }
+}
+
+/// A method in memory of its own: what is received shares that of its whole head, or of the records it was read with.
+fn own(method: &[u8]) -> Bytes {
+    let known: [&[u8]; 6] = [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"DELETE"];
+    let found = known.into_iter().find(|known| *known == method);
+    found.map_or_else(|| Bytes::copy_from_slice(method), Bytes::from_static)
 }
 
 impl Shared {
