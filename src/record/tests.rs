@@ -426,3 +426,21 @@ async fn a_database_that_another_process_has_locked_is_waited_for_and_nothing_is
     assert_eq!(recorder.close().await.map(|stats| (stats.stored, stats.lost)).unwrap(), (5, 0));
     assert_eq!(Reader::open(&path).unwrap().bounds().unwrap(), Some((Mid(1), Mid(5), 5)));
 }
+
+/// A request read from a store shares its memory with others: news that wait to be heard would keep it.
+#[tokio::test]
+async fn news_hold_no_memory_of_their_flows() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::open(&dir.path().join("f.db"), RecorderOptions::default()).await.unwrap();
+    let mut commits = recorder.commits();
+    for method in ["GET", "PATCH"] {
+        let memory = Bytes::from(format!("{method} and much else"));
+        let mut flow = flow(Vec::new());
+        flow.request.as_mut().unwrap().method = memory.slice(..method.len());
+        recorder.store(flow).await.unwrap();
+        let news = commits.recv().await.unwrap();
+        assert_eq!(news[0].method, method);
+        assert!(memory.is_unique(), "{method}");
+    }
+    recorder.close().await.unwrap();
+}

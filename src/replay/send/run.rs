@@ -104,7 +104,7 @@ impl<T> Drop for Asked<T> {
 
 impl Run {
     /// Starts a run of flows of the store at `from`: what is given to the feed is sent, until that is dropped. The recorder
-    /// belongs to the run, which closes it. Replies are kept whole.
+    /// belongs to the run, which closes it. Replies are kept whole. With [`Pace::Free`] it has threads of its own to send on.
     ///
     /// # Errors
     /// If the store cannot be read.

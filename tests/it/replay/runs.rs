@@ -205,14 +205,16 @@ async fn an_origin_that_is_down_is_told() {
     assert_eq!(scene.flow(4).replay_of, Some(manent::flow::Mid(2)));
 }
 
-/// A thousand flows, many at a time: each is told once, after it was stored.
+/// A thousand flows, many at a time: each is told once, after it was stored, and each place has a connection at most.
 #[tokio::test]
 async fn many_flows_are_each_told_once() {
     let (scene, origin) = captured(&[A], OK).await;
     let replay = scene.start(&["replay", "1", "--repeat", "1000", "-j", "8", "--json"]);
+    let mut connections = 0;
     let serve = async {
         loop {
             let mut server = origin.accept().await;
+            connections += 1;
             tokio::spawn(async move {
                 loop {
                     server.head().await;
@@ -231,4 +233,20 @@ async fn many_flows_are_each_told_once() {
     let mut mids: Vec<u64> = done.json().iter().map(|told| told["mid"].as_u64().unwrap()).collect();
     mids.sort_unstable();
     assert!(mids.iter().copied().eq(2..=1001));
+    assert!((1..=8).contains(&connections), "{connections} connections");
+}
+
+/// The kernel's table of descriptors has room before there are threads, which would wait for it to grow.
+#[tokio::test]
+async fn room_for_descriptors_is_made_at_once() {
+    let (scene, origin) = captured(&[A], OK).await;
+    let replay = scene.start(&["replay", "1"]);
+    let mut server = origin.accept().await;
+    server.head().await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", replay.id().unwrap())).unwrap();
+    let room = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+    server.send(OK).await;
+    done(replay).await.expect(0);
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    assert!(room.trim().parse::<u64>().unwrap() >= allowed.min(4096), "{room}");
 }
