@@ -46,14 +46,19 @@ pub fn decode_flow(record: &Bytes) -> Result<Flow, CodecError> {
     decode_flow_knowing(record, &KnownConns::default())
 }
 
-/// As [`decode_flow`]; of its connections, those that are known are there, as a rule: of an odd record it may be only their ids.
+/// As [`decode_flow`]; of its connections, those that are known are there.
 ///
 /// # Errors
 /// As [`decode_flow`].
 pub fn decode_flow_knowing(record: &Bytes, known: &KnownConns) -> Result<Flow, CodecError> {
     match plain::flow(record, known) {
         Some(flow) => Ok(flow),
-        None => by_prost(record),
+        None => {
+            let flow = by_prost(record)?;
+            let client = known.client(flow.client.id);
+            let server = flow.server.map(|server| known.server(server.id));
+            Ok(Flow { client, server, ..flow })
+        }
     }
 }
 

@@ -208,3 +208,19 @@ fn numbers_of_a_newer_writer_are_taken_for_what_is_nearest() {
     assert_eq!((flow.kind, flow.state, flow.target.scheme), (Kind::Http, State::Failed, Scheme::Tcp));
     assert_eq!(flow.target.port, u16::MAX);
 }
+
+/// A record of a newer version is read by prost, and has the connections that are at hand, too.
+#[test]
+fn an_odd_record_has_its_connections() {
+    let client = Arc::new(ClientConn { id: ConnId(7), mode: "explicit".into(), ..ClientConn::default() });
+    let server = Arc::new(ServerConn { id: ConnId(8), dns_us: Some(5), ..ServerConn::default() });
+    let flow = Flow { client: Arc::clone(&client), server: Some(Arc::clone(&server)), ..Flow::default() };
+    let known = KnownConns { client: Some(Arc::clone(&client)), server: Some(Arc::clone(&server)) };
+    let mut record = encode_flow(&flow);
+    record.extend([0xba, 0x3e, 0]);
+    let record = record.into();
+    assert!(plain::flow(&record, &known).is_none());
+    assert_eq!(decode_flow_knowing(&record, &known).unwrap(), flow);
+    let others = KnownConns { server: None, client: Some(Arc::default()) };
+    assert_eq!(decode_flow_knowing(&record, &others).unwrap(), with_bare_conns(flow));
+}

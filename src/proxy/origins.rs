@@ -1,7 +1,9 @@
-//! The connections to origins that belong to one client connection, between and during its exchanges.
+//! The connections to origins that belong to one client connection, between and during its exchanges; and of requests of our
+//! own, those that belong to one thread.
 //!
 //! Those that speak HTTP/1 are here while they are idle; those that speak HTTP/2 are shared by the exchanges that run at
-//! the same time. When the client connection ends, all go to the pool, unless something ties them to it.
+//! the same time. When the client connection ends, all go to the pool, unless something ties them to it; those of a thread go to
+//! what all threads have.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +35,7 @@ impl Origins {
     /// For some of many who send at the same time: they have `most` connections of HTTP/1 to themselves. The others are those
     /// of all.
     pub(super) fn of_some(all: &Arc<Self>, most: usize) -> Self {
-        Self::made(Arc::clone(&all.pool), most, Some(Arc::clone(all)))
+        Self::made(Arc::clone(&all.pool), most.max(1), Some(Arc::clone(all)))
     }
 
     fn made(pool: Arc<Pool>, most: usize, of_all: Option<Arc<Self>>) -> Self {
@@ -48,7 +50,7 @@ impl Origins {
         }
     }
 
-    /// A connection for `key` that is at hand: the client's own, else one from the pool that `fits`.
+    /// A connection for `key` that is at hand: one's own, one of all, else one from the pool that `fits`.
     pub(super) fn take(&self, key: &Key, fits: impl Fn(&Connection) -> bool) -> Option<Connection> {
         {
             let mut kept = self.lock();

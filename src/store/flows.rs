@@ -1,4 +1,4 @@
-//! Several flows at once: their rows by one query, their records in few reads, the connections that they share once.
+//! Several flows at once: their rows by few queries, their records in few reads, the connections that they share once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,8 +19,15 @@ pub struct Stored(Form);
 
 #[derive(Debug)]
 enum Form {
-    Record { mid: Mid, state: Option<i64>, record: Bytes, conns: KnownConns },
+    Record {
+        mid: Mid,
+        state: Option<i64>,
+        record: Bytes,
+        conns: KnownConns,
+    },
     Flow(Box<Flow>),
+    /// Nothing: it could not be read.
+    Failed(StoreError),
 }
 
 /// Connections that were read while nothing was written, by their ids.
@@ -54,10 +61,10 @@ impl Reader {
     }
 
     /// As [`Reader::flows`], not decoded yet: for whoever wants them one after the other, and then each in the processor's
-    /// cache. Ask for a few hundred.
+    /// cache. Ask for a few hundred. Bodies in segments may have been moved by the time that one is decoded.
     ///
     /// # Errors
-    /// As [`Reader::flows`], but for records that cannot be decoded.
+    /// What SQLite said. A flow that cannot be read is told when it is to be decoded.
     pub fn stored(&self, mids: &[Mid]) -> Result<Vec<Stored>, StoreError> {
         let fail = |e| StoreError::sqlite(&self.paths.db, "beginning to read", e);
         // It ends when it is dropped, with nothing to undo.
@@ -73,18 +80,21 @@ impl Reader {
         }
         // A record that was moved meanwhile has another place now, which this moment does not know.
         drop(moment);
-        let whole = |flow| Stored(Form::Flow(Box::new(flow)));
-        mids.iter().filter_map(|&mid| self.flow(mid).transpose()).map(|flow| flow.map(whole)).collect()
+        let each = mids.iter().filter_map(|&mid| self.flow(mid).transpose());
+        Ok(each
+            .map(|flow| Stored(flow.map_or_else(Form::Failed, |flow| Form::Flow(Box::new(flow)))))
+            .collect())
     }
 
     /// The flow of a record that this reader has read.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if it cannot be decoded.
+    /// [`StoreError::Damaged`] if it cannot be decoded; else why it could not be read.
     pub fn decode(&self, stored: Stored) -> Result<Flow, StoreError> {
         match stored.0 {
             Form::Record { mid, state, record, conns } => self.decoded(mid, state, &record, &conns),
             Form::Flow(flow) => Ok(*flow),
+            Form::Failed(error) => Err(error),
         }
     }
 

@@ -31,7 +31,7 @@ pub struct Reader {
     pub(super) records: RecordFiles,
     /// The version of its tables: an older one lacks columns. A writer may come and upgrade it.
     version: Cell<u32>,
-    /// Of [`Reader::flows`], for its next call.
+    /// Of [`Reader::stored`], for its next call.
     pub(super) conns: RefCell<Conns>,
     /// Behind the connection, which it outlives.
     _file: DbFile,
@@ -416,7 +416,6 @@ pub(super) fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Bytes
 
 const FLOW: &str = "SELECT state, pbuf, record_segment, record_offset, record_len FROM flow \
      LEFT JOIN record USING (mid) WHERE mid = ?1";
-/// The same of several, with the mid before it.
 /// As [`FLOW`] before version 4.
 const FLOW_3: &str =
     "SELECT state, pbuf, NULL, NULL, NULL FROM flow LEFT JOIN record USING (mid) WHERE mid = ?1";

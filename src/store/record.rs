@@ -114,9 +114,9 @@ impl std::fmt::Display for Found {
 #[derive(Debug)]
 pub(super) struct RecordFiles {
     source: Arc<Source>,
-    /// Memory in which several records were read: used again when nobody has one of them any more. Fresh memory of this size
-    /// costs a fault a page, and giving it back a system call.
-    used: RefCell<VecDeque<Bytes>>,
+    /// Memory in which several records were read, and how much it is: used again when nobody has one of them any more. Fresh
+    /// memory of this size costs a fault a page, and giving it back a system call.
+    used: RefCell<VecDeque<(usize, Bytes)>>,
 }
 
 impl RecordFiles {
@@ -164,22 +164,23 @@ impl RecordFiles {
     /// What lies in the file there, which is more than one record.
     fn several(&self, at: RecordAt) -> io::Result<Bytes> {
         let mut used = self.used.borrow_mut();
+        // A little more than this one needs, so that it does for others, too. Not much more: what has room is read.
+        let room = usize::try_from(at.stored_len).unwrap_or(0).next_multiple_of(ROOM);
+        let fits = |(has, pieces): &(usize, Bytes)| (room..=room + ROOM).contains(has) && pieces.is_unique();
         // Of those that nobody looks at any more, the one that was read last is most likely in the processor's cache.
-        let free = used.iter().rposition(Bytes::is_unique).and_then(|free| used.remove(free));
-        let mut memory = free.and_then(|free| free.try_into_mut().ok()).unwrap_or_default();
-        memory.clear();
-        let mut memory = Vec::from(memory);
-        // More than this one needs, so that it does for the next, too: what is not written to is not there. What is too small
-        // is not to grow, for then its bytes would be copied.
-        let room = usize::try_from(at.stored_len.next_power_of_two()).unwrap_or(0);
-        if memory.capacity() < room {
-            memory = Vec::with_capacity(room);
-        }
+        let free = used.iter().rposition(fits).and_then(|free| used.remove(free));
+        let (room, memory) = match free.and_then(|(has, free)| Some((has, free.try_into_mut().ok()?))) {
+            Some((has, mut free)) => {
+                free.clear();
+                (has, Vec::from(free))
+            }
+            None => (room, Vec::with_capacity(room)),
+        };
         let pieces = self.pieces(at, memory)?;
-        if used.len() == MOST_USED {
+        used.push_back((room, pieces.clone()));
+        while used.iter().map(|(has, _)| has).sum::<usize>() > MOST_USED {
             used.pop_front();
         }
-        used.push_back(pieces.clone());
         Ok(pieces)
     }
 
@@ -237,8 +238,11 @@ fn around(wanted: &[(Mid, Found)]) -> Option<RecordAt> {
 /// The most that is read in one go; a flow that is kept may hold all of it.
 const NEAR_BYTES: u64 = 1 << 20;
 
-/// How many such pieces of memory are held: what is read while those before the last are still looked at.
-const MOST_USED: usize = 16;
+/// Bytes of such memory that are held: what is read while those before the last are still looked at.
+const MOST_USED: usize = 4 << 20;
+
+/// Memory for them is taken in multiples of this.
+const ROOM: usize = 64 << 10;
 
 /// How many times as much as the records may be read for them. 64 exchanges at a time end within 128 places of their turn, and a
 /// read costs as much as copying some tens of KiB.

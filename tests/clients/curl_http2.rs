@@ -66,10 +66,11 @@ async fn interim_responses_come_from_the_origin() {
 #[tokio::test]
 async fn parallel_transfers_share_one_connection() {
     let mut stage = stage().await;
-    let urls = stage.url("https", "https", "/binary?[1-20]");
+    // With 300 KB each, curl 7.88 behind a proxy waits for ever, once in a hundred runs, for what it has read already.
+    let urls = stage.url("https", "https", "/small?[1-20]");
     let output =
         succeed(curl(&stage).args(["--parallel", "--parallel-max", "20", "-o", "/dev/stdout", &urls])).await;
-    assert_eq!(output.len(), 20 * 300_000);
+    assert_eq!(output.len(), 20 * 20_000);
     let pairs = stage.assert_recorded().await;
     assert_eq!(pairs.len(), 20);
     let first = pairs[0].record.client_conn();

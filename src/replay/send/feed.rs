@@ -123,11 +123,26 @@ impl Feed {
         let source = Box::new(self.reader.decode(stored)?);
         // The reader has set it.
         let Some(mid) = source.mid else { return Ok(None) };
-        let what = match prepare(&source, &self.edits) {
-            Ok(prepared) => self.ready(mid, &source, prepared)?,
-            Err(refusal) => Err(refusal),
+        let (source, what) = match self.prepared(mid, &source) {
+            // Its body may have been moved since its record was read, or deleted with its flow.
+            Err(error @ FeedError::Body { .. }) => match self.reader.flow(mid)? {
+                None => return Ok(None),
+                Some(now) if now == *source => return Err(error),
+                Some(now) => {
+                    let what = self.prepared(mid, &now)?;
+                    (Box::new(now), what)
+                }
+            },
+            what => (source, what?),
         };
         Ok(Some(Job { source, mid, what, round: self.round }))
+    }
+
+    fn prepared(&self, mid: Mid, source: &Flow) -> Result<Result<Box<Ready>, Refusal>, FeedError> {
+        match prepare(source, &self.edits) {
+            Ok(prepared) => self.ready(mid, source, prepared),
+            Err(refusal) => Ok(Err(refusal)),
+        }
     }
 
     fn ready(
@@ -254,3 +269,64 @@ const PIECES_AHEAD: usize = 4;
 
 /// Steps of a WebSocket's script in memory, each with a piece at most.
 const CUES_AHEAD: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Body as FlowBody, BodyEnd, Content, Framing, Request, Scheme, State, Target};
+    use crate::record::{BodySide, Recorder, RecorderOptions};
+    use crate::replay::send::Pace;
+    use crate::store::{Marked, Pruner, Vacuum};
+
+    /// Flows wait between the reading of their record and that of their body, for minutes at a slow pace.
+    #[tokio::test]
+    async fn a_body_that_was_moved_since_is_read_where_it_is_now() {
+        const LEN: usize = 50_000;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.db");
+        let recorder = Recorder::open(&path, RecorderOptions::default()).await.unwrap();
+        for n in 1..=40 {
+            let ticket = recorder.admit().await;
+            let mut writer = ticket.body(BodySide::Request);
+            writer.write(vec![n; LEN].into()).await;
+            let len = LEN as u64;
+            let body = FlowBody {
+                content: Content::Extents(writer.take_extents()),
+                len,
+                wire_len: len,
+                framing: Framing::Length,
+                end: BodyEnd::Whole,
+            };
+            let headers =
+                [("Host", "origin.test"), ("Content-Length", &*LEN.to_string())].into_iter().collect();
+            let request =
+                Request { method: "POST".into(), target: "/".into(), headers, body, ..Request::default() };
+            let flow = Flow {
+                mid: Some(ticket.mid()),
+                state: State::Complete,
+                target: Target { scheme: Scheme::Http, host: "origin.test".into(), port: 80 },
+                request: Some(request),
+                ..Flow::default()
+            };
+            ticket.finish_with_receipt(&flow).unwrap().committed().await.unwrap();
+        }
+        recorder.close().await.unwrap();
+        let queue = Arc::new(Queue::new(Pace::Free));
+        let feed = Feed::new(&path, Arc::default(), false, None, queue).unwrap();
+        // By another reader: this one would have the file open in which both lie.
+        let mut stored = Reader::open(&path).unwrap().stored(&[Mid(39), Mid(40)]).unwrap().into_iter();
+        let (deleted, moved) = (stored.next().unwrap(), stored.next().unwrap());
+        let mut pruner = Pruner::open(&path).unwrap();
+        pruner.delete(&(1..=39).map(Mid).collect::<Vec<_>>(), Marked::Delete).unwrap();
+        pruner.finish(|_, _| {}).unwrap();
+        let mut vacuum = Vacuum::open(&path).unwrap();
+        let measured = vacuum.measure(|_, _| {}).unwrap();
+        vacuum.run(&measured, |_, _| {}).unwrap();
+        vacuum.close().unwrap();
+        let job = feed.job(moved).unwrap().unwrap();
+        let Body::Whole(body) = job.what.unwrap().body else { panic!("it is small enough to be read") };
+        assert!(body == vec![40; LEN]);
+        // The file is gone in which it was.
+        assert!(feed.job(deleted).unwrap().is_none());
+    }
+}

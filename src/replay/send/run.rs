@@ -120,7 +120,8 @@ impl Run {
 
 impl<T: Send + 'static> Run<T> {
     /// As [`Run::start`], and keeps of each reply what `keep` makes of it, which is called where it came: two records for each
-    /// flow that waits for its commit are megabytes, which are out of all caches when they are looked at again. Not to block.
+    /// flow that waits for its commit are megabytes, which are out of all caches when they are looked at again. Not to block,
+    /// nor to take long: what is sent on the same thread waits.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -197,8 +198,8 @@ impl<T: Send + 'static> Run<T> {
         &self.into
     }
 
-    /// Waits for the end: everything is stored and all connections are closed. What was not asked for by [`Run::reply`] is
-    /// dropped.
+    /// Waits for the end: everything is stored and all connections are closed, but those over HTTP/2 whose origin has not
+    /// taken our farewell in a second. What was not asked for by [`Run::reply`] is dropped.
     pub async fn finish(self) -> Stats {
         drop((self.asked, self.ready));
         match self.task.await {
@@ -261,7 +262,10 @@ impl<T: Send + 'static> Sending<T> {
                     // Its flow is recorded as ended by us, and not told; the others go on.
                     Some(Err(error)) => {
                         tracing::error!(%error, "a request was given up");
-                        work_next(&mut workers);
+                        // On a thread that is gone, the next would end as soon.
+                        if error.is_panic() {
+                            work_next(&mut workers);
+                        }
                     }
                     None => break,
                 },

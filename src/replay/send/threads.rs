@@ -6,12 +6,12 @@
 use std::io;
 use std::thread;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::proxy::Outbound;
 
-/// They end when this is dropped; what they ran ends with them.
+/// They end soon after this is dropped, and what they ran ends with them.
 #[derive(Debug)]
 pub(super) struct Threads {
     /// At least one.
@@ -27,14 +27,16 @@ impl Threads {
         Self { each, turn: 0, _stop: CancellationToken::new().drop_guard() }
     }
 
-    /// Threads for so many workers: as many as there are processors, at most. Where the system gives none, as
+    /// Threads for so many workers: as many as there are processors, at most. Where the system does not give them, as
     /// [`Threads::none`].
     pub(super) fn start(outbound: &Outbound, workers: usize) -> Self {
         let count = thread::available_parallelism().map_or(1, usize::from).clamp(1, workers.max(1));
-        let (stop, most) = (CancellationToken::new(), workers.div_ceil(count));
-        let started = (0..count).map(|_| Ok((start(stop.clone())?, outbound.for_thread(most))));
+        let (most, blocking) = (workers.div_ceil(count), MOST_BLOCKING.div_ceil(count));
+        let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
+        let started = (0..count).map(|_| Ok((start(stop.clone(), blocking)?, outbound.for_thread(most))));
         match started.collect::<io::Result<_>>() {
-            Ok(each) => Self { each, turn: 0, _stop: stop.drop_guard() },
+            Ok(each) => Self { each, turn: 0, _stop: guard },
             Err(error) => {
                 tracing::warn!(%error, "requests have no threads of their own to be sent on");
                 Self::none(outbound)
@@ -50,13 +52,29 @@ impl Threads {
     }
 }
 
-fn start(stop: CancellationToken) -> io::Result<Handle> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+fn start(stop: CancellationToken, blocking: usize) -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(blocking).build()?;
     let handle = runtime.handle().clone();
+    let runtime = InBackground(Some(runtime));
     thread::Builder::new().name("replay".into()).spawn(move || {
-        runtime.block_on(stop.cancelled());
-        // What blocks still, as the lookup of a name, is not waited for.
-        runtime.shutdown_background();
+        if let Some(runtime) = &runtime.0 {
+            runtime.block_on(stop.cancelled());
+        }
     })?;
     Ok(handle)
 }
+
+/// A runtime that may be dropped on another's thread too, as where its own could not be had: what blocks still in it, as the
+/// lookup of a name, is not waited for.
+struct InBackground(Option<Runtime>);
+
+impl Drop for InBackground {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Threads that read bodies and look up names, of all together; as many as a runtime has by default.
+const MOST_BLOCKING: usize = 512;
