@@ -78,3 +78,14 @@ impl Drop for InBackground {
 
 /// Threads that read bodies and look up names, of all together; as many as a runtime has by default.
 const MOST_BLOCKING: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As where a thread cannot be had for it: a runtime that is dropped as it is would panic here.
+    #[tokio::test]
+    async fn a_runtime_without_a_thread_is_dropped_on_another() {
+        drop(InBackground(Some(Builder::new_current_thread().build().unwrap())));
+    }
+}
