@@ -91,6 +91,8 @@ function late(reply, url, method, body) {
       return reply.whole('text/plain; charset=utf-8', gzipSync(GZIP_TEXT), { 'content-encoding': 'gzip' });
     case '/binary':
       return reply.whole('application/octet-stream', binary(300_000));
+    case '/small':
+      return reply.whole('application/octet-stream', binary(20_000));
     case '/nothing':
       reply.head(204);
       return reply.stream.end();

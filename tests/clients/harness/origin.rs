@@ -263,7 +263,6 @@ impl Reply {
             (_, "/until-close") => Reply::until_close(b"ends with the connection"),
             (_, "/nothing") => Reply { status: 204, headers: Vec::new(), ..sized("", b"") },
             (_, "/binary") => Reply::new("application/octet-stream", binary(300_000)),
-            (_, "/small") => Reply::new("application/octet-stream", binary(20_000)),
             (_, "/page") => sized("text/html; charset=utf-8", PAGE.as_bytes()),
             (_, "/style.css") => sized("text/css", b"body { background: url(/pixel.png?css=1) }\n"),
             (_, "/app.js") => sized("text/javascript", SCRIPT.as_bytes()),
