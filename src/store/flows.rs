@@ -105,8 +105,8 @@ impl Reader {
             let record = record
                 .map_err(|error| self.damaged(format!("the record of flow {mid}, {found}: {error}")))?;
             let conns = KnownConns {
-                client: self.known_client(place.client, known)?,
-                server: place.server.map(|id| self.known_server(id, known)).transpose()?.flatten(),
+                client: of(place.client, &mut known.clients, |id| self.client_conn(id))?,
+                server: of(place.server.unwrap_or(0), &mut known.servers, |id| self.server_conn(id))?,
             };
             all.push(Stored(Form::Record { mid: *mid, state: place.state, record, conns }));
         }
@@ -136,24 +136,6 @@ impl Reader {
         Ok(told)
     }
 
-    fn known_client(&self, id: u64, known: &mut Conns) -> Result<Option<Arc<ClientConn>>, StoreError> {
-        if let Some(conn) = known.clients.get(&id) {
-            return Ok(Some(Arc::clone(conn)));
-        }
-        let conn = if id == 0 { None } else { self.client_conn(id)?.map(Arc::new) };
-        known.clients.extend(conn.iter().map(|conn| (id, Arc::clone(conn))));
-        Ok(conn)
-    }
-
-    fn known_server(&self, id: u64, known: &mut Conns) -> Result<Option<Arc<ServerConn>>, StoreError> {
-        if let Some(conn) = known.servers.get(&id) {
-            return Ok(Some(Arc::clone(conn)));
-        }
-        let conn = if id == 0 { None } else { self.server_conn(id)?.map(Arc::new) };
-        known.servers.extend(conn.iter().map(|conn| (id, Arc::clone(conn))));
-        Ok(conn)
-    }
-
     /// Gives a flow its connections.
     pub(super) fn add_conns(&self, flow: &mut Flow) -> Result<(), StoreError> {
         if flow.client.id.0 != 0
@@ -168,6 +150,20 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// The connection of this id, of which 0 is none; it is known from then on.
+fn of<C>(
+    id: u64,
+    known: &mut HashMap<u64, Arc<C>>,
+    read: impl FnOnce(u64) -> Result<Option<C>, StoreError>,
+) -> Result<Option<Arc<C>>, StoreError> {
+    if let Some(conn) = known.get(&id) {
+        return Ok(Some(Arc::clone(conn)));
+    }
+    let conn = if id == 0 { None } else { read(id)?.map(Arc::new) };
+    known.extend(conn.iter().map(|conn| (id, Arc::clone(conn))));
+    Ok(conn)
 }
 
 /// Connections that are kept: a few KiB each, with certificates.
